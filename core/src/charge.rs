@@ -1,0 +1,125 @@
+//! What became of each charge of a batch, told from what the statement answers for each key.
+
+use std::borrow::Cow;
+
+use crate::error::Error;
+use crate::literal::parse_row;
+use crate::money::{MICROCENTS_PER_CENT, cents_rounded_up, remaining_cents};
+use crate::request::{ChargeRefusal, Usage};
+use crate::verdict::{integer, place_in_batch};
+
+/// A row of `charge_one.sql` or `charge_batch.sql`.
+pub(crate) struct ChargedKey {
+    /// The place in the batch, from 0.
+    pub(crate) place: usize,
+    budget_cents: Option<i64>,
+    before: i64,
+    reserved: i64,
+    after: i64,
+}
+
+impl ChargedKey {
+    pub(crate) fn read(row: &str) -> Result<Self, Error> {
+        let fields = parse_row(row).filter(|fields| fields.len() == 6);
+        let Some([place, _id, budget, before, reserved, after]) = fields.as_deref() else {
+            return Err(Error::unexpected("a charged key's row"));
+        };
+        let amount = |field: &Option<Cow<'_, str>>| integer(field)?.ok_or_else(|| Error::unexpected("no amount"));
+        Ok(ChargedKey {
+            place: place_in_batch(place.as_deref())?,
+            budget_cents: integer(budget)?,
+            before: amount(before)?,
+            reserved: amount(reserved)?,
+            after: amount(after)?,
+        })
+    }
+
+    /// Replays the batch: which of `costs`, in ascending order, are in the total that was charged. The statement took
+    /// the longest prefix that fits, which is what serving them one by one in this order would have done.
+    pub(crate) fn replay(&self, costs: impl Iterator<Item = i64>) -> Result<Vec<Usage>, Error> {
+        let mut used = self.before;
+        let usages = costs
+            .map(|cost| match used.checked_add(cost).filter(|sum| *sum <= self.after) {
+                Some(sum) => {
+                    used = sum;
+                    self.recorded(used)
+                }
+                None => Usage::Refused(ChargeRefusal::BudgetExceeded),
+            })
+            .collect();
+        if used != self.after {
+            return Err(Error::unexpected("a charged total that is no sum of the costs sent"));
+        }
+        Ok(usages)
+    }
+
+    fn recorded(&self, used: i64) -> Usage {
+        let cap = self.budget_cents.map(|cents| cents.saturating_mul(MICROCENTS_PER_CENT));
+        Usage::Recorded {
+            budget_used_cents: cents_rounded_up(used),
+            budget_remaining_cents: cap.map(|cap| remaining_cents(cap, used.saturating_add(self.reserved))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const M: i64 = MICROCENTS_PER_CENT;
+
+    fn recorded(used: i64, remaining: Option<i64>) -> Usage {
+        Usage::Recorded { budget_used_cents: used, budget_remaining_cents: remaining }
+    }
+
+    #[test]
+    fn a_batch_that_fits_is_recorded_whole() {
+        let key = ChargedKey::read(&format!("(3,7,10,{},0,{})", 2 * M, 6 * M)).unwrap();
+        assert_eq!(key.place, 2);
+        assert_eq!(key.replay([M, 3 * M].into_iter()).unwrap(), vec![recorded(3, Some(7)), recorded(6, Some(4))]);
+    }
+
+    #[test]
+    fn the_largest_are_refused_when_not_all_fit() {
+        let key = ChargedKey::read(&format!("(1,7,4,0,0,{})", 3 * M)).unwrap();
+        let usages = key.replay([M, 2 * M, 2 * M].into_iter()).unwrap();
+        assert_eq!(usages[..2], [recorded(1, Some(3)), recorded(3, Some(1))]);
+        assert_eq!(usages[2], Usage::Refused(ChargeRefusal::BudgetExceeded));
+    }
+
+    #[test]
+    fn an_uncapped_key_has_no_remainder() {
+        let key = ChargedKey::read(&format!("(1,7,,0,0,{M})")).unwrap();
+        assert_eq!(key.replay([M].into_iter()).unwrap(), vec![recorded(1, None)]);
+    }
+
+    #[test]
+    fn a_total_that_is_no_sum_of_the_costs_is_a_fault() {
+        let key = ChargedKey::read(&format!("(1,7,,0,0,{M})")).unwrap();
+        assert!(key.replay([2 * M].into_iter()).is_err());
+        for bad in ["", "(1)", "(1,7,,x,0,1)", "(1,7,,,0,1)", "(,7,,0,0,1)"] {
+            assert!(ChargedKey::read(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        /// The statement's rule and the replay agree with serving the costs one by one, cheapest first.
+        #[test]
+        fn replay_is_the_serial_order_by_cost(
+            cap in 0i64..200, used in 0i64..200, mut costs in prop::collection::vec(1i64..60, 1..20),
+        ) {
+            costs.sort_unstable();
+            let mut after = used;
+            let mut serial = Vec::new();
+            for cost in &costs {
+                let fits = after + cost <= cap;
+                if fits { after += cost; }
+                serial.push(fits);
+            }
+            let key = ChargedKey { place: 0, budget_cents: Some(cap), before: used, reserved: 0, after };
+            let replayed: Vec<bool> = key.replay(costs.into_iter()).unwrap().iter().map(Usage::is_success).collect();
+            prop_assert_eq!(replayed, serial);
+        }
+    }
+}

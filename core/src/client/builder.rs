@@ -1,0 +1,139 @@
+//! Options of the client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::Connection;
+use sqlx::postgres::{PgPool, PgPoolOptions};
+
+use super::driver::Driver;
+use super::{AgentKey, Transport};
+use crate::error::{Error, ErrorCode};
+use crate::key::KeyPrefix;
+use crate::options::{Align, Options};
+use crate::period::AcceptedPeriods;
+use crate::table::TableName;
+
+/// Connections of a pool of our own. Calls share statements, so few are needed.
+const POOL_SIZE: u32 = 10;
+/// A connection that rested for longer is asked whether it still lives before it is used.
+const IDLE_BEFORE_PING: Duration = Duration::from_secs(1);
+
+/// Options of an [`AgentKey`]; every one has a default.
+#[derive(Debug, Default)]
+pub struct Builder {
+    table_name: Option<String>,
+    key_prefix: Option<String>,
+    options: Options,
+    transport: Transport,
+    pool_size: Option<u32>,
+}
+
+impl Builder {
+    /// The keys table: `table` or `schema.table`, in double quotes where a part needs them. Default `sdk_api_keys`.
+    pub fn table_name(mut self, name: impl Into<String>) -> Self {
+        self.table_name = Some(name.into());
+        self
+    }
+
+    /// What new keys start with. Default `ak_`.
+    pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.key_prefix = Some(prefix.into());
+        self
+    }
+
+    /// The scopes that new keys may have. Default any.
+    pub fn valid_scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
+        self.options.valid_scopes = Some(scopes.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The budget periods that new keys may have. Default all.
+    pub fn accepted_periods(mut self, periods: AcceptedPeriods) -> Self {
+        self.options.accepted_periods = periods;
+        self
+    }
+
+    /// Where budget periods of new keys begin. Default at their creation.
+    pub fn align(mut self, align: Align) -> Self {
+        self.options.align = align;
+        self
+    }
+
+    /// How long a call may take, waiting included. Default 10 seconds.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = timeout;
+        self
+    }
+
+    /// How many calls may wait at once; more are refused with `overloaded`. Default 100,000.
+    pub fn max_waiting(mut self, calls: usize) -> Self {
+        self.options.max_waiting = calls;
+        self
+    }
+
+    /// `last_used_at` is written at most once per key and this many seconds. Default 60.
+    pub fn touch_interval_seconds(mut self, seconds: u32) -> Self {
+        self.options.touch_interval_seconds = seconds;
+        self
+    }
+
+    /// Connections of the pool that `connect` makes. Default 10.
+    pub fn pool_size(mut self, connections: u32) -> Self {
+        self.pool_size = Some(connections);
+        self
+    }
+
+    /// For a pooler in transaction mode (PgBouncer, Supavisor) between client and database. **Without it results are
+    /// silently wrong there**: the driver sends a statement in two round trips, and the pooler may change servers in
+    /// between. Costs two more round trips a statement.
+    pub fn pooler(mut self, behind_a_pooler: bool) -> Self {
+        self.transport = if behind_a_pooler { Transport::Pooler } else { Transport::Prepared };
+        self
+    }
+
+    /// A client on the caller's pool, which `close` leaves open.
+    ///
+    /// # Errors
+    /// `invalid_table_name`, `invalid_key_prefix`.
+    pub fn pool(self, pool: PgPool) -> Result<AgentKey, Error> {
+        self.build(pool, false)
+    }
+
+    /// A client with a pool of its own.
+    ///
+    /// # Errors
+    /// As `pool`, and `database` if the URL cannot be read or nothing answers there.
+    pub async fn connect(self, database_url: &str) -> Result<AgentKey, Error> {
+        let pool = PgPoolOptions::new()
+            .max_connections(self.pool_size.unwrap_or(POOL_SIZE))
+            .acquire_timeout(self.options.timeout)
+            // A ping before each use would double the round trips; none at all would fail the first calls after a
+            // restart of the database.
+            .test_before_acquire(false)
+            .before_acquire(|connection, state| {
+                Box::pin(async move {
+                    if state.idle_for > IDLE_BEFORE_PING {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect(database_url)
+            .await
+            .map_err(|e| Error::new(ErrorCode::Database, format!("cannot connect: {e}")).with_source(Arc::new(e)))?;
+        self.build(pool, true)
+    }
+
+    fn build(self, pool: PgPool, owns_pool: bool) -> Result<AgentKey, Error> {
+        let mut options = self.options;
+        if let Some(name) = &self.table_name {
+            options.table = TableName::new(name)?;
+        }
+        if let Some(prefix) = &self.key_prefix {
+            options.key_prefix = KeyPrefix::new(prefix)?;
+        }
+        options.seed = crate::key::random_seed()?;
+        Ok(AgentKey { driver: Arc::new(Driver::new(options, pool, owns_pool, self.transport)) })
+    }
+}

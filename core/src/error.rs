@@ -1,0 +1,189 @@
+//! The closed list of errors. Refusals (an exceeded budget, a revoked key) are values, not errors: see
+//! [`DenialReason`](crate::DenialReason) and [`ChargeRefusal`](crate::ChargeRefusal).
+
+use std::sync::Arc;
+
+/// What went wrong, as a stable string for programs: see [`ErrorCode::as_str`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// A scope that the client's `valid_scopes` does not list, or one that cannot be stored.
+    InvalidScopes,
+    /// A budget period that is not one of the accepted ones.
+    InvalidBudgetPeriod,
+    /// An expiry that is not digits followed by `m`, `h`, `d` or `mo`, or that is absurdly long.
+    InvalidDuration,
+    /// A budget that is negative or does not fit the table's column.
+    InvalidBudget,
+    /// An account id that the table's `account_id` column cannot hold.
+    InvalidAccountId,
+    /// An external subject that is empty or cannot be stored.
+    InvalidSubject,
+    /// A text argument that Postgres cannot store; the message names the field.
+    InvalidText,
+    /// A table name that is not `table` or `schema.table`.
+    InvalidTableName,
+    /// A key prefix that cannot stand in an HTTP header.
+    InvalidKeyPrefix,
+    /// The table lacks a column or an index that this call needs; `migrate` adds it.
+    MigrationRequired,
+    /// Too many calls are waiting; nothing was sent.
+    Overloaded,
+    /// The call's time limit passed. A charge may or may not have been recorded.
+    Timeout,
+    /// The client was closed.
+    Closed,
+    /// The database, or the way to it, failed.
+    Database,
+    /// The database answered something that the statement cannot have answered.
+    UnexpectedResponse,
+}
+
+impl ErrorCode {
+    /// Every code, for bindings that must map them all.
+    pub const ALL: &'static [ErrorCode] = &[
+        ErrorCode::InvalidScopes,
+        ErrorCode::InvalidBudgetPeriod,
+        ErrorCode::InvalidDuration,
+        ErrorCode::InvalidBudget,
+        ErrorCode::InvalidAccountId,
+        ErrorCode::InvalidSubject,
+        ErrorCode::InvalidText,
+        ErrorCode::InvalidTableName,
+        ErrorCode::InvalidKeyPrefix,
+        ErrorCode::MigrationRequired,
+        ErrorCode::Overloaded,
+        ErrorCode::Timeout,
+        ErrorCode::Closed,
+        ErrorCode::Database,
+        ErrorCode::UnexpectedResponse,
+    ];
+
+    /// The code's stable name, the same in every language.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ErrorCode::InvalidScopes => "invalid_scopes",
+            ErrorCode::InvalidBudgetPeriod => "invalid_budget_period",
+            ErrorCode::InvalidDuration => "invalid_duration",
+            ErrorCode::InvalidBudget => "invalid_budget",
+            ErrorCode::InvalidAccountId => "invalid_account_id",
+            ErrorCode::InvalidSubject => "invalid_subject",
+            ErrorCode::InvalidText => "invalid_text",
+            ErrorCode::InvalidTableName => "invalid_table_name",
+            ErrorCode::InvalidKeyPrefix => "invalid_key_prefix",
+            ErrorCode::MigrationRequired => "migration_required",
+            ErrorCode::Overloaded => "overloaded",
+            ErrorCode::Timeout => "timeout",
+            ErrorCode::Closed => "closed",
+            ErrorCode::Database => "database",
+            ErrorCode::UnexpectedResponse => "unexpected_response",
+        }
+    }
+
+    /// Whether the caller's input is at fault, rather than the database or the load.
+    pub const fn is_bad_input(self) -> bool {
+        matches!(
+            self,
+            ErrorCode::InvalidScopes
+                | ErrorCode::InvalidBudgetPeriod
+                | ErrorCode::InvalidDuration
+                | ErrorCode::InvalidBudget
+                | ErrorCode::InvalidAccountId
+                | ErrorCode::InvalidSubject
+                | ErrorCode::InvalidText
+                | ErrorCode::InvalidTableName
+                | ErrorCode::InvalidKeyPrefix
+        )
+    }
+}
+
+impl std::fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An error: a code for programs, a message for people, and the driver's error where there is one.
+/// Never holds a raw key.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    code: ErrorCode,
+    message: String,
+    #[source]
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error without a source.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Error { code, message: message.into(), source: None }
+    }
+
+    /// The same error, caused by `source`.
+    pub fn with_source(mut self, source: Arc<dyn std::error::Error + Send + Sync>) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// The code.
+    pub fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    /// The message.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(crate) fn unexpected(what: impl std::fmt::Display) -> Self {
+        Error::new(ErrorCode::UnexpectedResponse, format!("Unexpected response from the database: {what}"))
+    }
+
+    pub(crate) fn migration_required(what: impl std::fmt::Display) -> Self {
+        Error::new(ErrorCode::MigrationRequired, format!("migration required: {what}; call migrate()"))
+    }
+}
+
+/// Refuses text that Postgres cannot store, naming the field.
+pub(crate) fn storable(field: &str, text: &str) -> Result<(), Error> {
+    if text.contains('\0') {
+        return Err(Error::new(ErrorCode::InvalidText, format!("Invalid {field}: a NUL character cannot be stored")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_listed_once_and_named_once() {
+        let mut names: Vec<_> = ErrorCode::ALL.iter().map(|c| c.as_str()).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        // A new variant must be added to ALL: this match stops compiling until somebody has looked here.
+        for code in ErrorCode::ALL {
+            match code {
+                ErrorCode::InvalidScopes
+                | ErrorCode::InvalidBudgetPeriod
+                | ErrorCode::InvalidDuration
+                | ErrorCode::InvalidBudget
+                | ErrorCode::InvalidAccountId
+                | ErrorCode::InvalidSubject
+                | ErrorCode::InvalidText
+                | ErrorCode::InvalidTableName
+                | ErrorCode::InvalidKeyPrefix
+                | ErrorCode::MigrationRequired
+                | ErrorCode::Overloaded
+                | ErrorCode::Timeout
+                | ErrorCode::Closed
+                | ErrorCode::Database
+                | ErrorCode::UnexpectedResponse => {}
+            }
+        }
+        assert_eq!(count, 15);
+    }
+}

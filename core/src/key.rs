@@ -1,0 +1,161 @@
+//! Raw keys: minting, hashing, and a type that never shows its secret.
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, ErrorCode};
+
+/// Random bytes in a key: 48 hexadecimal characters after the prefix.
+const SECRET_BYTES: usize = 24;
+/// Characters of the secret that `key_prefix` keeps, so that people can tell keys apart.
+const SHOWN_CHARACTERS: usize = 8;
+const MAX_PREFIX_LENGTH: usize = 64;
+
+/// A raw key. It is shown only by [`RawKey::expose`], never by `Debug`, and is not serialisable.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RawKey(String);
+
+impl RawKey {
+    /// The secret itself: hand it to its owner, keep it nowhere.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What the table stores of it.
+    pub fn hash(&self) -> KeyHash {
+        KeyHash::of(&self.0)
+    }
+}
+
+impl std::fmt::Debug for RawKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RawKey(<redacted>)")
+    }
+}
+
+/// Lower-case hexadecimal SHA-256 of a whole raw key.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyHash(String);
+
+impl KeyHash {
+    /// Hashes a raw key of any length and content.
+    pub fn of(raw_key: &str) -> Self {
+        KeyHash(hex::encode(Sha256::digest(raw_key.as_bytes())))
+    }
+
+    /// The 64 characters.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn into_string(self) -> String {
+        self.0
+    }
+}
+
+impl std::fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyHash(..)")
+    }
+}
+
+/// A new key: the secret for its owner, and what the table keeps.
+#[derive(Debug, Clone)]
+pub struct MintedKey {
+    /// The secret.
+    pub raw: RawKey,
+    /// `key_prefix`: the prefix and the first eight characters after it.
+    pub shown_prefix: String,
+}
+
+/// What stands before the random part of every key, such as `ak_`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPrefix(String);
+
+impl KeyPrefix {
+    /// A prefix of at most 64 visible ASCII characters (it travels in an HTTP header); it may be empty.
+    pub fn new(prefix: &str) -> Result<Self, Error> {
+        if prefix.len() > MAX_PREFIX_LENGTH || !prefix.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Error::new(
+                ErrorCode::InvalidKeyPrefix,
+                format!("Invalid key prefix: at most {MAX_PREFIX_LENGTH} visible ASCII characters are allowed"),
+            ));
+        }
+        Ok(KeyPrefix(prefix.to_owned()))
+    }
+
+    /// Mints a key from the operating system's random source.
+    pub fn mint(&self) -> Result<MintedKey, Error> {
+        let secret = hex::encode(random::<SECRET_BYTES>()?);
+        let shown_prefix = format!("{}{}", self.0, &secret[..SHOWN_CHARACTERS]);
+        Ok(MintedKey { raw: RawKey(format!("{}{secret}", self.0)), shown_prefix })
+    }
+
+    /// What `key_prefix` holds for an external subject, which has no key.
+    pub(crate) fn for_subject(&self) -> String {
+        format!("{}subject", self.0)
+    }
+}
+
+impl Default for KeyPrefix {
+    fn default() -> Self {
+        KeyPrefix("ak_".to_owned())
+    }
+}
+
+/// A `key_hash` that is the hash of no key: 32 random bytes.
+pub(crate) fn unusable_hash() -> Result<KeyHash, Error> {
+    Ok(KeyHash(hex::encode(random::<32>()?)))
+}
+
+/// A number that spreads an engine's retries.
+#[cfg(feature = "sqlx")]
+pub(crate) fn random_seed() -> Result<u64, Error> {
+    random().map(u64::from_ne_bytes)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0u8; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| Error::new(ErrorCode::Database, format!("no random bytes to be had: {e}")))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minted_key_has_the_contracts_form() {
+        let minted = KeyPrefix::default().mint().unwrap();
+        let raw = minted.raw.expose();
+        assert_eq!(raw.len(), 3 + 48);
+        assert!(raw.starts_with("ak_"));
+        assert!(raw[3..].bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+        assert_eq!(minted.shown_prefix, raw[..11]);
+        assert_ne!(raw, KeyPrefix::default().mint().unwrap().raw.expose());
+    }
+
+    #[test]
+    fn the_hash_is_sha256_of_the_whole_key() {
+        // printf ak_abc | sha256sum
+        let expected = "c9bd4037eb69c4fa4fa07c6dcf551b02060637c76ec2d73846ca90eb26689246";
+        assert_eq!(KeyHash::of("ak_abc").as_str(), expected);
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let minted = KeyPrefix::default().mint().unwrap();
+        let shown = format!("{minted:?} {:?}", minted.raw.hash());
+        assert!(!shown.contains(&minted.raw.expose()[11..]));
+        assert!(!shown.contains(minted.raw.hash().as_str()));
+    }
+
+    #[test]
+    fn a_prefix_must_fit_a_header() {
+        assert!(KeyPrefix::new("").is_ok());
+        assert!(KeyPrefix::new("live_").is_ok());
+        for bad in ["a b", "a\n", "é", "a\0", &"x".repeat(65)] {
+            assert_eq!(KeyPrefix::new(bad).unwrap_err().code(), ErrorCode::InvalidKeyPrefix);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Scoped, budgeted, expiring API keys for AI agents, on your own Postgres.
+//!
+//! The [`Engine`] decides everything and does no I/O: it turns requests into SQL statements, coalescing concurrent
+//! ones, and rows into answers. [`AgentKey`] (feature `sqlx`, on by default) drives it over an sqlx pool.
+
+mod charge;
+mod duration;
+mod engine;
+mod error;
+mod key;
+mod literal;
+mod migrate;
+mod money;
+mod options;
+mod period;
+mod request;
+mod scope;
+mod shape;
+mod statement;
+mod table;
+mod verdict;
+
+#[cfg(feature = "sqlx")]
+mod client;
+
+#[cfg(feature = "sqlx")]
+pub use client::{AgentKey, Builder, Created};
+pub use duration::seconds_until_expiry;
+pub use engine::{Engine, Stats, Ticket};
+pub use error::{Error, ErrorCode};
+pub use key::{KeyHash, KeyPrefix, MintedKey, RawKey};
+pub use literal::parse_row;
+pub use money::{Cost, MAX_CENTS, MICROCENTS_PER_CENT};
+pub use options::{Align, Options};
+pub use period::{AcceptedPeriods, Period};
+pub use request::{
+    AccountFilter, Answer, ChargeRefusal, CreateKey, CreatedKey, Credential, NewRow, Outcome, Request, Usage,
+};
+pub use scope::{ADMIN, has_scope, invalid_scopes};
+pub use statement::{Fault, Statement, StatementId, StatementKind};
+pub use table::TableName;
+pub use verdict::{AccountId, Denial, DenialReason, Grant, KeyId, Limit, Verdict};

@@ -1,0 +1,25 @@
+//! The migrations, in order. Each is one statement that changes only what is missing.
+
+use std::sync::Arc;
+
+use crate::shape::render_migration;
+use crate::table::TableName;
+
+const MIGRATIONS: [&str; 5] = [
+    include_str!("../migrations/0001_keys.sql"),
+    include_str!("../migrations/0002_engine_columns.sql"),
+    include_str!("../migrations/0003_reservations.sql"),
+    include_str!("../migrations/0004_events.sql"),
+    include_str!("../migrations/0005_account_index.sql"),
+];
+
+/// The SQL of a step, or `None` after the last.
+pub(crate) fn step(number: usize, table: &TableName) -> Option<Arc<str>> {
+    MIGRATIONS.get(number).map(|template| render_migration(template, table))
+}
+
+/// What a migration meets when another process was faster, or holds a lock that it needs: it is tried again.
+pub(crate) fn may_be_retried(sqlstate: &str) -> bool {
+    const CREATED_MEANWHILE: [&str; 4] = ["42P07", "23505", "42701", "42710"];
+    CREATED_MEANWHILE.contains(&sqlstate) || crate::engine::aborted_by_concurrency(sqlstate)
+}

@@ -1,0 +1,340 @@
+//! What callers ask of the engine, and what it answers.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::duration::seconds_until_expiry;
+use crate::error::{Error, ErrorCode, storable};
+use crate::key::{KeyHash, MintedKey};
+use crate::money::Cost;
+use crate::options::Options;
+use crate::period::Period;
+use crate::scope::check_scopes;
+use crate::shape::{TableShape, invalid_account};
+use crate::verdict::{AccountId, KeyId, Verdict};
+
+/// What names a row: the hash of a raw key, or an external subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// The hash of a raw key.
+    Key(KeyHash),
+    /// The identity that `ensure_subject` was given.
+    Subject(String),
+}
+
+/// A new key. Only the account is usual; everything else may stay unset.
+///
+/// ```
+/// # use agentkey::{CreateKey, Period};
+/// let key = CreateKey::new("acct_1")
+///     .scopes(["read", "write"])
+///     .budget_cents(500)
+///     .budget_period(Period::Day)
+///     .expires_in("7d")
+///     .delegated_by("alice@example.com");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CreateKey {
+    /// Whose key it is.
+    pub account_id: Option<String>,
+    /// A user within the account.
+    pub user_id: Option<String>,
+    /// What the key may do; `None` is everything, an empty list nothing.
+    pub scopes: Option<Vec<String>>,
+    /// The budget in cents, of a period or for life. 0 refuses every call.
+    pub budget_cents: Option<i64>,
+    /// `hour`, `day`, `week`, `month` or `year`; `None` is one budget for life.
+    pub budget_period: Option<String>,
+    /// Time to live: `30m`, `12h`, `7d`, `1mo`. `None` or empty is for ever.
+    pub expires_in: Option<String>,
+    /// The human who authorises the key.
+    pub delegated_by: Option<String>,
+    /// A name for people; `default` if unset.
+    pub name: Option<String>,
+}
+
+macro_rules! text_setters {
+    ($($(#[$doc:meta])* $field:ident),*) => {
+        $($(#[$doc])*
+        pub fn $field(mut self, value: impl Into<String>) -> Self {
+            self.$field = Some(value.into());
+            self
+        })*
+    };
+}
+
+impl CreateKey {
+    /// A key of an account.
+    pub fn new(account_id: impl Into<AccountId>) -> Self {
+        CreateKey { account_id: Some(account_id.into().to_string()), ..CreateKey::default() }
+    }
+
+    text_setters!(
+        /// Sets the user within the account.
+        user_id,
+        /// Sets the budget's period: a [`Period`](crate::Period) or its name.
+        budget_period,
+        /// Sets the time to live.
+        expires_in,
+        /// Sets the human who authorises the key.
+        delegated_by,
+        /// Sets the name.
+        name
+    );
+
+    /// Sets what the key may do.
+    pub fn scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
+        self.scopes = Some(scopes.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Sets the budget, in cents.
+    pub fn budget_cents(mut self, cents: i64) -> Self {
+        self.budget_cents = Some(cents);
+        self
+    }
+
+    /// The checks that need no table. Answers the seconds until expiry.
+    fn check(&self, options: &Options) -> Result<Option<u64>, Error> {
+        if let Some(scopes) = &self.scopes {
+            check_scopes(scopes, options.valid_scopes.as_deref())?;
+        }
+        if let Some(period) = &self.budget_period {
+            Period::accept(period, options.accepted_periods)?;
+        }
+        let expires_in_seconds = seconds_until_expiry(self.expires_in.as_deref())?;
+        if let Some(cents) = self.budget_cents.filter(|cents| *cents < 0) {
+            return Err(invalid_budget(cents, "it must not be negative"));
+        }
+        let texts = [
+            ("account id", &self.account_id),
+            ("user id", &self.user_id),
+            ("delegated_by", &self.delegated_by),
+            ("name", &self.name),
+        ];
+        for (field, text) in texts {
+            storable(field, text.as_deref().unwrap_or_default())?;
+        }
+        Ok(expires_in_seconds)
+    }
+}
+
+fn invalid_budget(cents: i64, why: &str) -> Error {
+    Error::new(ErrorCode::InvalidBudget, format!("Invalid budget: {cents} cents; {why}"))
+}
+
+/// A row to insert: checked, but not yet against the table.
+#[derive(Debug, Clone)]
+pub struct NewRow {
+    spec: CreateKey,
+    expires_in_seconds: Option<u64>,
+    key_hash: KeyHash,
+    shown_prefix: String,
+    subject: Option<String>,
+}
+
+impl NewRow {
+    /// A row for a freshly minted key.
+    pub fn for_key(spec: CreateKey, minted: &MintedKey, options: &Options) -> Result<Self, Error> {
+        let expires_in_seconds = spec.check(options)?;
+        let key_hash = minted.raw.hash();
+        Ok(NewRow { spec, expires_in_seconds, key_hash, shown_prefix: minted.shown_prefix.clone(), subject: None })
+    }
+
+    /// The row of an external subject, whose account is the subject itself unless the spec names one.
+    pub fn for_subject(subject: &str, mut spec: CreateKey, options: &Options) -> Result<Self, Error> {
+        if subject.is_empty() || subject.contains('\0') {
+            return Err(Error::new(ErrorCode::InvalidSubject, "Invalid subject: it is empty or holds a NUL character"));
+        }
+        spec.account_id.get_or_insert_with(|| subject.to_owned());
+        let expires_in_seconds = spec.check(options)?;
+        Ok(NewRow {
+            spec,
+            expires_in_seconds,
+            key_hash: crate::key::unusable_hash()?,
+            shown_prefix: options.key_prefix.for_subject(),
+            subject: Some(subject.to_owned()),
+        })
+    }
+
+    pub(crate) fn is_subject(&self) -> bool {
+        self.subject.is_some()
+    }
+
+    /// The parameter of `insert_key.sql`, once the row is known to fit the table.
+    pub(crate) fn parameter(&self, shape: &TableShape, options: &Options) -> Result<String, Error> {
+        let spec = &self.spec;
+        let needed = [
+            ("user_id", spec.user_id.is_some()),
+            ("scopes", spec.scopes.is_some()),
+            ("budget_cents", spec.budget_cents.is_some()),
+            ("budget_used_cents", spec.budget_cents.is_some()),
+            ("budget_period", spec.budget_period.is_some()),
+            ("budget_reset_at", spec.budget_period.is_some()),
+            ("expires_at", self.expires_in_seconds.is_some()),
+            ("delegated_by", spec.delegated_by.is_some()),
+            ("external_subject", self.subject.is_some()),
+        ];
+        shape.require(&needed.into_iter().filter(|(_, used)| *used).map(|(column, _)| column).collect::<Vec<_>>())?;
+        if let Some(cents) = spec.budget_cents.filter(|cents| *cents > shape.max_cents()) {
+            return Err(invalid_budget(cents, &format!("the most that the table holds is {}", shape.max_cents())));
+        }
+        match &spec.account_id {
+            Some(account) if !shape.fits_account(account) => return Err(invalid_account(account, shape)),
+            None if shape.account_required() => {
+                return Err(Error::new(ErrorCode::InvalidAccountId, "Invalid account id: the table requires one"));
+            }
+            _ => {}
+        }
+        let parameter = serde_json::json!({
+            "key_hash": self.key_hash.as_str(),
+            "key_prefix": self.shown_prefix,
+            "account_id": spec.account_id,
+            "user_id": spec.user_id,
+            "scopes": spec.scopes.as_ref().map(|scopes| shape.scopes_parameter(scopes)),
+            "budget_cents": spec.budget_cents,
+            "budget_period": spec.budget_period,
+            "align": options.align.as_str(),
+            "expires_in_seconds": self.expires_in_seconds,
+            "delegated_by": spec.delegated_by,
+            "name": spec.name.as_deref().unwrap_or("default"),
+            "external_subject": self.subject,
+        });
+        Ok(parameter.to_string())
+    }
+
+    pub(crate) fn created(&self, id: KeyId, expires_at: Option<DateTime<Utc>>) -> CreatedKey {
+        CreatedKey {
+            id,
+            scopes: self.spec.scopes.clone(),
+            budget_cents: self.spec.budget_cents,
+            budget_period: self.spec.budget_period.clone(),
+            expires_at,
+        }
+    }
+}
+
+/// A created key, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct CreatedKey {
+    /// The key's row.
+    pub id: KeyId,
+    /// What it may do; `None` is everything.
+    pub scopes: Option<Vec<String>>,
+    /// Its budget in cents; `None` is no budget.
+    pub budget_cents: Option<i64>,
+    /// Its budget's period; `None` is one budget for life.
+    pub budget_period: Option<String>,
+    /// When it expires, by the database's clock; `None` is never.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// Whose key a revocation may touch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccountFilter {
+    /// Anybody's.
+    Any,
+    /// That of one account. An account that is `None` owns no key, also none whose `account_id` is NULL.
+    Only(Option<String>),
+}
+
+/// A request to the engine.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Request {
+    /// Looks a key up.
+    Validate(Credential),
+    /// Records spend.
+    Charge(Credential, Cost),
+    /// Inserts a key or subject.
+    Insert(Box<NewRow>),
+    /// Revokes a key.
+    Revoke {
+        /// The key's id, as text.
+        id: String,
+        /// Whose key it may be.
+        account: AccountFilter,
+    },
+    /// Creates the table, or adds what it lacks.
+    Migrate,
+}
+
+/// What became of a charge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Usage {
+    /// It is recorded.
+    Recorded {
+        /// What was used in this period, in cents, with this charge; a started cent counts.
+        budget_used_cents: i64,
+        /// What remains, in cents; `None` without a budget.
+        budget_remaining_cents: Option<i64>,
+    },
+    /// It cost nothing: there was nothing to record.
+    Free,
+    /// It is refused: nothing was recorded.
+    Refused(ChargeRefusal),
+}
+
+impl Usage {
+    /// Whether the call may go on.
+    pub fn is_success(&self) -> bool {
+        !matches!(self, Usage::Refused(_))
+    }
+}
+
+/// Why a charge is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ChargeRefusal {
+    /// The cost is not a number, or infinite.
+    InvalidCost,
+    /// There is no such key, or it was revoked.
+    InvalidKey,
+    /// It does not fit the budget, or is more than the table can hold.
+    BudgetExceeded,
+}
+
+impl ChargeRefusal {
+    /// Every refusal.
+    pub const ALL: &'static [ChargeRefusal] =
+        &[ChargeRefusal::InvalidCost, ChargeRefusal::InvalidKey, ChargeRefusal::BudgetExceeded];
+
+    /// The refusal's stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ChargeRefusal::InvalidCost => "invalid_cost",
+            ChargeRefusal::InvalidKey => "invalid_key",
+            ChargeRefusal::BudgetExceeded => "budget_exceeded",
+        }
+    }
+}
+
+impl std::fmt::Display for ChargeRefusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What the engine answers, one kind for each kind of request.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// To `Validate`.
+    Validated(Verdict),
+    /// To `Charge`.
+    Charged(Usage),
+    /// To `Insert`; `None` if the subject has its row already.
+    Inserted(Option<CreatedKey>),
+    /// To `Revoke`: whether a live key was revoked.
+    Revoked(bool),
+    /// To `Migrate`.
+    Migrated,
+}
+
+/// An outcome, or what prevented one.
+pub type Answer = Result<Outcome, Error>;

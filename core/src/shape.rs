@@ -1,0 +1,294 @@
+//! The shape of the user's table, as the catalogue describes it, and the statements built for that shape.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorCode};
+use crate::literal::parse_row;
+use crate::money::MAX_CENTS;
+use crate::table::{TableName, quote_literal};
+
+/// Columns that statements read, and the type that a missing one is read as NULL of.
+const OPTIONAL_COLUMNS: &[(&str, &str)] = &[
+    ("name", "text"),
+    ("last_used_at", "timestamptz"),
+    ("user_id", "text"),
+    ("scopes", "text"),
+    ("budget_cents", "bigint"),
+    ("budget_used_cents", "bigint"),
+    ("budget_period", "text"),
+    ("budget_reset_at", "timestamptz"),
+    ("expires_at", "timestamptz"),
+    ("delegated_by", "text"),
+    ("external_subject", "text"),
+    ("budget_reserved_cents", "bigint"),
+    ("budget_used_microcents", "integer"),
+    ("budget_anchor_at", "timestamptz"),
+    ("disabled_at", "timestamptz"),
+];
+
+/// How values of a column are written and compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ColumnKind {
+    SmallInteger,
+    Integer,
+    BigInteger,
+    Uuid,
+    Other,
+}
+
+#[derive(Debug, Clone)]
+struct Column {
+    sql_type: String,
+    kind: ColumnKind,
+    not_null: bool,
+}
+
+/// A table's columns.
+#[derive(Debug, Clone)]
+pub(crate) struct TableShape {
+    columns: BTreeMap<String, Column>,
+}
+
+impl TableShape {
+    /// Reads the answer of `catalogue.sql`.
+    pub(crate) fn read(table: &TableName, rows: &[String]) -> Result<Self, Error> {
+        let mut columns = BTreeMap::new();
+        for row in rows {
+            let fields = parse_row(row).filter(|f| f.len() == 4);
+            let Some([Some(name), Some(sql_type), Some(base_type), Some(not_null)]) = fields.as_deref() else {
+                return Err(Error::unexpected("a column's description"));
+            };
+            let kind = match base_type.as_ref() {
+                "smallint" => ColumnKind::SmallInteger,
+                "integer" => ColumnKind::Integer,
+                "bigint" => ColumnKind::BigInteger,
+                "uuid" => ColumnKind::Uuid,
+                _ => ColumnKind::Other,
+            };
+            columns.insert(name.to_string(), Column { sql_type: sql_type.to_string(), kind, not_null: not_null == "t" });
+        }
+        if columns.is_empty() {
+            return Err(Error::migration_required(format_args!("there is no table {}", table.quoted())));
+        }
+        let shape = TableShape { columns };
+        shape.require(&["id", "account_id", "key_hash", "key_prefix", "revoked_at"])?;
+        Ok(shape)
+    }
+
+    pub(crate) fn has(&self, column: &str) -> bool {
+        self.columns.contains_key(column)
+    }
+
+    /// A clear error naming those of `needed` that the table lacks.
+    pub(crate) fn require(&self, needed: &[&str]) -> Result<(), Error> {
+        let missing: Vec<&str> = needed.iter().copied().filter(|c| !self.has(c)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Error::migration_required(format_args!("the table lacks {}", missing.join(", "))))
+    }
+
+    fn kind(&self, column: &str) -> ColumnKind {
+        self.columns.get(column).map_or(ColumnKind::Other, |c| c.kind)
+    }
+
+    /// Whether ids are shown as numbers.
+    pub(crate) fn id_is_integer(&self) -> bool {
+        matches!(self.kind("id"), ColumnKind::SmallInteger | ColumnKind::Integer | ColumnKind::BigInteger)
+    }
+
+    /// Whether account ids are shown as numbers. BIGINT ones are text, as node-postgres gives them.
+    pub(crate) fn account_is_integer(&self) -> bool {
+        matches!(self.kind("account_id"), ColumnKind::SmallInteger | ColumnKind::Integer)
+    }
+
+    pub(crate) fn account_required(&self) -> bool {
+        self.columns.get("account_id").is_some_and(|c| c.not_null)
+    }
+
+    /// Whether the `id` column can hold `text`: if not, no key has that id.
+    pub(crate) fn fits_id(&self, text: &str) -> bool {
+        fits(self.kind("id"), text)
+    }
+
+    /// Whether the `account_id` column can hold `text`.
+    pub(crate) fn fits_account(&self, text: &str) -> bool {
+        fits(self.kind("account_id"), text)
+    }
+
+    /// Scopes as the column takes them: an array literal, unless it is JSON.
+    pub(crate) fn scopes_parameter(&self, scopes: &[String]) -> String {
+        if self.columns.get("scopes").is_some_and(|c| c.sql_type.starts_with("json")) {
+            return serde_json::Value::from(scopes).to_string();
+        }
+        crate::literal::text_array(scopes)
+    }
+
+    /// The most cents that the budget columns can hold. It limits keys without a budget, too.
+    pub(crate) fn max_cents(&self) -> i64 {
+        ["budget_cents", "budget_used_cents"].iter().map(|c| self.column_max(c)).min().unwrap_or(MAX_CENTS)
+    }
+
+    fn column_max(&self, column: &str) -> i64 {
+        match self.kind(column) {
+            ColumnKind::SmallInteger => i64::from(i16::MAX),
+            ColumnKind::Integer => i64::from(i32::MAX),
+            _ => MAX_CENTS,
+        }
+    }
+}
+
+fn fits(kind: ColumnKind, text: &str) -> bool {
+    // Postgres reads more forms (blanks, +1, braces); only the form that it writes names an id.
+    let canonical = |ok: bool, printed: Option<String>| ok && printed.as_deref() == Some(text);
+    match kind {
+        ColumnKind::SmallInteger => canonical(true, text.parse::<i16>().ok().map(|n| n.to_string())),
+        ColumnKind::Integer => canonical(true, text.parse::<i32>().ok().map(|n| n.to_string())),
+        ColumnKind::BigInteger => canonical(true, text.parse::<i64>().ok().map(|n| n.to_string())),
+        ColumnKind::Uuid => {
+            text.len() == 36
+                && text.bytes().enumerate().all(|(i, b)| match i {
+                    8 | 13 | 18 | 23 => b == b'-',
+                    _ => b.is_ascii_hexdigit(),
+                })
+        }
+        ColumnKind::Other => !text.contains('\0'),
+    }
+}
+
+/// A statement's text for one table.
+///
+/// The files in `sql/` are plain SQL with these marks, which only ever become identifiers, types and other SQL, never
+/// values: `{table}`; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
+/// `{account_type}`, `{scopes_type}`; `{max_cents}`; `{next_reset}` and `{due}`, the period rule; `{lookup}`, the column
+/// that a batch is keyed by. A line that ends in `--? column` stands only where the table has that column.
+pub(crate) fn render(template: &str, table: &TableName, shape: &TableShape, lookup: &str) -> Arc<str> {
+    let next_reset = include_str!("sql/next_reset.sql");
+    let template = template
+        .replace("{next_reset}", next_reset)
+        .replace("{first_reset}", &next_reset.replace("{k.budget_", "k.budget_").replace('}', ""))
+        .replace("{due}", include_str!("sql/due.sql"));
+    let mut sql = String::with_capacity(template.len());
+    for line in template.lines() {
+        match line.split_once("--?") {
+            Some((text, column)) if shape.has(column.trim()) => sql.push_str(text.trim_end()),
+            Some(_) => continue,
+            None => match line.split_once("--") {
+                Some((text, _)) => sql.push_str(text.trim_end()),
+                None => sql.push_str(line),
+            },
+        }
+        sql.push('\n');
+    }
+    for (column, sql_type) in OPTIONAL_COLUMNS {
+        let mark = format!("{{k.{column}}}");
+        if sql.contains(&mark) {
+            let value = if shape.has(column) { format!("k.{column}") } else { format!("NULL::{sql_type}") };
+            sql = sql.replace(&mark, &value);
+        }
+    }
+    let type_of = |column: &str| shape.columns.get(column).map_or("text", |c| c.sql_type.as_str());
+    sql = sql.replace("{id_type}", type_of("id"));
+    sql = sql.replace("{account_type}", type_of("account_id"));
+    sql = sql.replace("{scopes_type}", type_of("scopes"));
+    sql = sql.replace("{max_cents}", &shape.max_cents().to_string());
+    sql = sql.replace("{lookup}", lookup);
+    // Last: a table may be named like one of the marks.
+    Arc::from(sql.replace("{table}", &table.quoted()).trim())
+}
+
+/// A migration's text for one table.
+pub(crate) fn render_migration(template: &str, table: &TableName) -> Arc<str> {
+    let quoted = table.quoted();
+    // The name stands inside a dollar-quoted block: no name may end that block.
+    let mut tag = "$agentkey$".to_owned();
+    while quoted.contains(&tag) {
+        tag.insert(tag.len() - 1, '_');
+    }
+    let mut sql = String::with_capacity(template.len() * 2);
+    let (reservations, events) = (table.companion("reservations"), table.companion("events"));
+    let values = [
+        ("$agentkey$", tag),
+        ("{table_literal}", quote_literal(&quoted)),
+        ("{table}", quoted),
+        ("{reservations_literal}", quote_literal(&reservations)),
+        ("{reservations}", crate::table::quote(&reservations)),
+        ("{events_literal}", quote_literal(&events)),
+        ("{events}", crate::table::quote(&events)),
+        ("{index_stem_literal}", quote_literal(&table.stem(40))),
+    ];
+    // One pass, so that no replacement is replaced again.
+    let mut rest = template;
+    while let Some((at, mark, value)) =
+        values.iter().filter_map(|(mark, value)| rest.find(mark).map(|at| (at, mark, value))).min_by_key(|(at, ..)| *at)
+    {
+        sql.push_str(&rest[..at]);
+        sql.push_str(value);
+        rest = &rest[at + mark.len()..];
+    }
+    sql.push_str(rest);
+    Arc::from(sql)
+}
+
+/// The error for an account id that the column cannot hold.
+pub(crate) fn invalid_account(text: &str, shape: &TableShape) -> Error {
+    let sql_type = shape.columns.get("account_id").map_or("text", |c| c.sql_type.as_str());
+    Error::new(
+        ErrorCode::InvalidAccountId,
+        format!("Invalid account id: {} does not fit account_id, which is {sql_type}", crate::duration::shortened(text)),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(columns: &[(&str, &str)]) -> TableShape {
+        let base = [("id", "integer"), ("account_id", "text"), ("key_hash", "text"), ("key_prefix", "text"), ("revoked_at", "timestamptz")];
+        let rows: Vec<String> =
+            base.iter().chain(columns).map(|(name, t)| format!("({name},\"{t}\",\"{t}\",f)")).collect();
+        TableShape::read(&TableName::default(), &rows).unwrap()
+    }
+
+    #[test]
+    fn a_missing_column_reads_as_null_and_its_lines_go() {
+        let sql = render(
+            "-- A comment.\nSELECT {k.user_id}, {k.name}\n, k.scopes --? scopes\nFROM {table} k",
+            &TableName::new("{lookup}").unwrap_or_default(),
+            &shape(&[("user_id", "text")]),
+            "key_hash",
+        );
+        assert_eq!(&*sql, "SELECT k.user_id, NULL::text\nFROM \"sdk_api_keys\" k");
+    }
+
+    #[test]
+    fn a_table_without_the_contracts_own_columns_is_refused_by_name() {
+        let error = TableShape::read(&TableName::default(), &["(id,integer,integer,t)".to_owned()]).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::MigrationRequired);
+        assert!(error.message().contains("account_id, key_hash, key_prefix, revoked_at"), "{error}");
+        let error = TableShape::read(&TableName::default(), &[]).unwrap_err();
+        assert!(error.message().contains("there is no table \"sdk_api_keys\""), "{error}");
+    }
+
+    #[test]
+    fn ids_are_taken_only_as_postgres_writes_them() {
+        let integer = shape(&[]);
+        assert!(integer.fits_id("52") && integer.fits_id("-1"));
+        for bad in ["52abc", "", "5 ", "+5", "5.0", "2147483648", "0x5", "٥"] {
+            assert!(!integer.fits_id(bad), "{bad}");
+        }
+        assert!(fits(ColumnKind::Uuid, "0b9c2f0e-3d2b-4a53-9f0e-2f6a1c3d4e5f"));
+        for bad in ["", "0b9c2f0e3d2b4a539f0e2f6a1c3d4e5f", "{0b9c2f0e-3d2b-4a53-9f0e-2f6a1c3d4e5f}", "zb9c2f0e-3d2b-4a53-9f0e-2f6a1c3d4e5f"] {
+            assert!(!fits(ColumnKind::Uuid, bad), "{bad}");
+        }
+        assert!(fits(ColumnKind::Other, "anything") && !fits(ColumnKind::Other, "a\0"));
+    }
+
+    #[test]
+    fn no_name_ends_a_migrations_block() {
+        let table = TableName::new("\"a$agentkey$ {events}\"").unwrap();
+        let sql = render_migration("DO $agentkey$ {table} $agentkey$;", &table);
+        assert_eq!(&*sql, "DO $agentkey_$ \"a$agentkey$ {events}\" $agentkey_$;");
+    }
+}

@@ -1,0 +1,51 @@
+-- Charges a batch: one row a key. What a decision needs is read from rows that this statement has locked, in id order.
+-- $1: text[] of key hashes or external subjects, each once. $2: bigint[], each key's total in micro-cents.
+-- $3: text[] of bigint[], each key's costs in ascending order: where the total does not fit, the longest prefix that
+-- does is charged, and a refused cost never crowds out an accepted one.
+-- One row a key that is live: its place in $1, id, budget, used before, reserved, used after.
+WITH locked AS MATERIALIZED (
+    SELECT
+        k.id,
+        input.n,
+        input.total,
+        input.costs,
+        {k.budget_cents} AS budget_cents,
+        LEAST({k.budget_cents}, {max_cents})::bigint * 1000000 AS cap,
+        coalesce({k.budget_reserved_cents}, 0)::bigint * 1000000 AS reserved,
+        CASE WHEN {due} THEN 0
+            ELSE LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint * 1000000 + coalesce({k.budget_used_microcents}, 0)
+        END AS before,
+        CASE WHEN {due} THEN coalesce({k.budget_anchor_at}, {k.budget_reset_at}) ELSE {k.budget_anchor_at} END AS anchor_at,
+        CASE WHEN {due} THEN {next_reset} ELSE {k.budget_reset_at} END AS reset_at
+    FROM unnest($1::text::text[], $2::text::bigint[], $3::text::text[]) WITH ORDINALITY AS input(lookup, total, costs, n)
+    JOIN {table} k ON k.{lookup} = input.lookup
+    WHERE k.revoked_at IS NULL
+    ORDER BY k.id
+    FOR NO KEY UPDATE OF k
+),
+decided AS MATERIALIZED (
+    SELECT
+        l.*,
+        l.before + CASE
+            WHEN l.total <= l.cap - l.reserved - l.before THEN l.total
+            ELSE coalesce((
+                SELECT max(prefix.total)::bigint
+                FROM (SELECT sum(cost) OVER (ORDER BY cost ROWS UNBOUNDED PRECEDING) AS total FROM unnest(l.costs::bigint[]) cost) prefix
+                WHERE prefix.total <= l.cap - l.reserved - l.before
+            ), 0)
+        END AS after
+    FROM locked l
+),
+charged AS (
+    UPDATE {table} k
+    SET
+        budget_used_microcents = d.after % 1000000, --? budget_used_microcents
+        budget_anchor_at = d.anchor_at, --? budget_anchor_at
+        budget_reset_at = d.reset_at, --? budget_reset_at
+        budget_used_cents = d.after / 1000000
+    FROM decided d
+    WHERE k.id = d.id
+      AND d.after > d.before
+)
+SELECT ROW(d.n, d.id, d.budget_cents, d.before, d.reserved, d.after)::text AS agentkey
+FROM decided d

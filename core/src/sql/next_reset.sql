@@ -1,0 +1,26 @@
+-- When k's budget period ends: the earliest anchor + n periods that is yet to come. A row without an anchor (the
+-- original package writes none) counts from its last reset. In UTC throughout, whatever the session's time zone.
+(
+    SELECT (
+        p.anchor + CASE
+            WHEN p.months IS NULL
+            THEN (floor(extract(epoch FROM p.now - p.anchor) / p.seconds) + 1)::float8 * p.seconds * interval '1 second'
+            WHEN p.anchor + make_interval(months => p.elapsed) > p.now
+            THEN make_interval(months => p.elapsed)
+            ELSE make_interval(months => p.elapsed + p.months)
+        END
+    ) AT TIME ZONE 'UTC'
+    FROM (
+        SELECT
+            u.*,
+            ((extract(year FROM u.now) - extract(year FROM u.anchor)) * 12
+                + extract(month FROM u.now) - extract(month FROM u.anchor))::int / u.months * u.months AS elapsed
+        FROM (
+            SELECT
+                coalesce({k.budget_anchor_at}, {k.budget_reset_at}) AT TIME ZONE 'UTC' AS anchor,
+                statement_timestamp() AT TIME ZONE 'UTC' AS now,
+                CASE {k.budget_period} WHEN 'month' THEN 1 WHEN 'year' THEN 12 END AS months,
+                CASE {k.budget_period} WHEN 'hour' THEN 3600 WHEN 'day' THEN 86400 WHEN 'week' THEN 604800 END AS seconds
+        ) u
+    ) p
+)

@@ -1,0 +1,382 @@
+//! What a look-up says of a key: a grant, or a denial with its reason.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::literal::parse_row;
+use crate::money::{MICROCENTS_PER_CENT, cents_rounded_up, remaining_cents};
+use crate::scope::{has_scope, parse_stored};
+use crate::shape::TableShape;
+
+/// The id of a key: a number where the column is of an integer type, text otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(untagged)]
+pub enum KeyId {
+    /// SERIAL, BIGSERIAL, and the like.
+    Integer(i64),
+    /// UUID, TEXT, and the like.
+    Text(String),
+}
+
+/// The id of an account: a number where the column is INTEGER, text otherwise (also for BIGINT, as in the original).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(untagged)]
+pub enum AccountId {
+    /// An INTEGER.
+    Integer(i64),
+    /// Anything else.
+    Text(String),
+}
+
+macro_rules! id_conversions {
+    ($id:ident) => {
+        impl std::fmt::Display for $id {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                match self {
+                    $id::Integer(n) => n.fmt(f),
+                    $id::Text(text) => text.fmt(f),
+                }
+            }
+        }
+
+        impl From<i64> for $id {
+            fn from(n: i64) -> Self {
+                $id::Integer(n)
+            }
+        }
+
+        impl From<i32> for $id {
+            fn from(n: i32) -> Self {
+                $id::Integer(i64::from(n))
+            }
+        }
+
+        impl From<&str> for $id {
+            fn from(text: &str) -> Self {
+                $id::Text(text.to_owned())
+            }
+        }
+
+        impl From<String> for $id {
+            fn from(text: String) -> Self {
+                $id::Text(text)
+            }
+        }
+
+        impl $id {
+            fn read(text: &str, integer: bool) -> Result<Self, Error> {
+                if integer {
+                    text.parse().map($id::Integer).map_err(|_| Error::unexpected("an id"))
+                } else {
+                    Ok($id::Text(text.to_owned()))
+                }
+            }
+        }
+    };
+}
+
+id_conversions!(KeyId);
+id_conversions!(AccountId);
+
+pub(crate) fn read_key_id(text: &str, shape: &TableShape) -> Result<KeyId, Error> {
+    KeyId::read(text, shape.id_is_integer())
+}
+
+/// A live key: what it may do and spend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Grant {
+    /// The key's row.
+    pub id: KeyId,
+    /// Whose key it is.
+    pub account_id: Option<AccountId>,
+    /// A user within the account.
+    pub user_id: Option<String>,
+    /// What it may do; `None` is everything.
+    pub scopes: Option<Vec<String>>,
+    /// The budget of a period, in cents; `None` is no budget.
+    pub budget_cents: Option<i64>,
+    /// What was used of it in this period, in cents; a started cent counts.
+    pub budget_used_cents: i64,
+    /// What open reservations hold of it, in cents.
+    pub budget_reserved_cents: i64,
+    /// What remains, in cents, never below 0; `None` without a budget.
+    pub budget_remaining_cents: Option<i64>,
+    /// `hour`, `day`, `week`, `month`, `year`, or `None` for one budget for life.
+    pub budget_period: Option<String>,
+    /// When the period ends, by the database's clock.
+    pub budget_reset_at: Option<DateTime<Utc>>,
+    /// When the key expires; `None` is never.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// The human who authorised the key.
+    pub delegated_by: Option<String>,
+    /// The key's name.
+    pub name: String,
+}
+
+impl Grant {
+    /// Whether the key may do `scope`.
+    pub fn has_scope(&self, scope: &str) -> bool {
+        has_scope(self.scopes.as_deref(), scope)
+    }
+}
+
+/// Why a key is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DenialReason {
+    /// There is no such key.
+    Invalid,
+    /// It was revoked.
+    Revoked,
+    /// It is switched off for now.
+    Disabled,
+    /// Its time is over.
+    Expired,
+    /// Its budget is used up.
+    BudgetExceeded,
+}
+
+impl DenialReason {
+    /// Every reason, in the order in which they are checked.
+    pub const ALL: &'static [DenialReason] = &[
+        DenialReason::Invalid,
+        DenialReason::Revoked,
+        DenialReason::Disabled,
+        DenialReason::Expired,
+        DenialReason::BudgetExceeded,
+    ];
+
+    /// The reason's stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DenialReason::Invalid => "invalid",
+            DenialReason::Revoked => "revoked",
+            DenialReason::Disabled => "disabled",
+            DenialReason::Expired => "expired",
+            DenialReason::BudgetExceeded => "budget_exceeded",
+        }
+    }
+}
+
+impl std::fmt::Display for DenialReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A refused key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Denial {
+    /// Why.
+    pub reason: DenialReason,
+    /// The budget that is used up, where that is the reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
+    /// The key, where there is one.
+    #[serde(skip)]
+    pub key: Option<Box<Grant>>,
+}
+
+impl Denial {
+    pub(crate) fn invalid() -> Self {
+        Denial { reason: DenialReason::Invalid, limit: None, key: None }
+    }
+}
+
+/// A budget that stands in the way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Limit {
+    /// The key whose budget it is.
+    pub key_id: KeyId,
+    /// The budget, in cents.
+    pub budget_cents: i64,
+    /// What was used of it, in cents.
+    pub used_cents: i64,
+    /// What open reservations hold of it, in cents.
+    pub reserved_cents: i64,
+    /// When it starts afresh, if it does.
+    pub resets_at: Option<DateTime<Utc>>,
+}
+
+/// What a look-up answers.
+pub type Verdict = Result<Grant, Denial>;
+
+/// A row of `validate.sql`, read.
+pub(crate) struct Lookup<'r> {
+    /// The place in the batch, from 0.
+    pub(crate) place: usize,
+    /// The id as the database wrote it.
+    pub(crate) id: std::borrow::Cow<'r, str>,
+    /// Whether `last_used_at` is due.
+    pub(crate) stale: bool,
+    pub(crate) verdict: Verdict,
+}
+
+impl<'r> Lookup<'r> {
+    pub(crate) fn read(row: &'r str, shape: &TableShape) -> Result<Self, Error> {
+        let fields = parse_row(row).ok_or_else(|| Error::unexpected("a key's row"))?;
+        let Ok(fields): Result<[_; 18], _> = fields.try_into() else {
+            return Err(Error::unexpected("a key's row of other columns"));
+        };
+        let [
+            place, id, account_id, name, user_id, scopes, delegated_by, period, budget, used, used_micro, reserved,
+            reset_at, expires_at, revoked, disabled, expired, stale,
+        ] = fields;
+        let flag = |field: &Option<std::borrow::Cow<'_, str>>| field.as_deref() == Some("t");
+        let owned = |field: Option<std::borrow::Cow<'_, str>>| field.map(std::borrow::Cow::into_owned);
+        let id = id.ok_or_else(|| Error::unexpected("a key without an id"))?;
+        let used = integer(&used)?
+            .unwrap_or(0)
+            .saturating_mul(MICROCENTS_PER_CENT)
+            .saturating_add(integer(&used_micro)?.unwrap_or(0));
+        let reserved = integer(&reserved)?.unwrap_or(0).saturating_mul(MICROCENTS_PER_CENT);
+        let budget_cents = integer(&budget)?;
+        let cap = budget_cents.map(|cents| cents.saturating_mul(MICROCENTS_PER_CENT));
+        let grant = Grant {
+            id: read_key_id(&id, shape)?,
+            account_id: account_id.map(|a| AccountId::read(&a, shape.account_is_integer())).transpose()?,
+            user_id: owned(user_id),
+            scopes: scopes.as_deref().map(parse_stored),
+            budget_cents,
+            budget_used_cents: cents_rounded_up(used),
+            budget_reserved_cents: cents_rounded_up(reserved),
+            budget_remaining_cents: cap.map(|cap| remaining_cents(cap, used.saturating_add(reserved))),
+            budget_period: owned(period),
+            budget_reset_at: timestamp(reset_at.as_deref())?,
+            expires_at: timestamp(expires_at.as_deref())?,
+            delegated_by: owned(delegated_by),
+            name: owned(name).unwrap_or_else(|| "default".to_owned()),
+        };
+        let reason = if flag(&revoked) {
+            Some(DenialReason::Revoked)
+        } else if flag(&disabled) {
+            Some(DenialReason::Disabled)
+        } else if flag(&expired) {
+            Some(DenialReason::Expired)
+        } else if cap.is_some_and(|cap| used >= cap) {
+            Some(DenialReason::BudgetExceeded)
+        } else {
+            None
+        };
+        let verdict = match reason {
+            None => Ok(grant),
+            Some(reason) => Err(deny(reason, grant)),
+        };
+        Ok(Lookup { place: place_in_batch(place.as_deref())?, id, stale: flag(&stale), verdict })
+    }
+}
+
+fn deny(reason: DenialReason, grant: Grant) -> Denial {
+    let limit = grant.budget_cents.filter(|_| reason == DenialReason::BudgetExceeded).map(|budget_cents| Limit {
+        key_id: grant.id.clone(),
+        budget_cents,
+        used_cents: grant.budget_used_cents,
+        reserved_cents: grant.budget_reserved_cents,
+        resets_at: grant.budget_reset_at,
+    });
+    Denial { reason, limit, key: Some(Box::new(grant)) }
+}
+
+/// Ordinals count from 1.
+pub(crate) fn place_in_batch(field: Option<&str>) -> Result<usize, Error> {
+    field
+        .and_then(|text| text.parse::<usize>().ok()?.checked_sub(1))
+        .ok_or_else(|| Error::unexpected("a row without its place in the batch"))
+}
+
+pub(crate) fn integer(field: &Option<std::borrow::Cow<'_, str>>) -> Result<Option<i64>, Error> {
+    field.as_deref().map(|text| text.parse().map_err(|_| Error::unexpected("a number"))).transpose()
+}
+
+/// Reads seconds since 1970 with a decimal fraction, as `extract(epoch ...)` gives them. What lies beyond every
+/// calendar (infinity) reads as no time at all.
+pub(crate) fn timestamp(field: Option<&str>) -> Result<Option<DateTime<Utc>>, Error> {
+    let Some(text) = field else { return Ok(None) };
+    if text.ends_with("Infinity") {
+        return Ok(None);
+    }
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let micros = || {
+        let padded = format!("{fraction:0<6}");
+        let fraction: i64 = padded.get(..6)?.parse().ok()?;
+        let whole = seconds.parse::<i64>().ok()?.checked_mul(1_000_000)?;
+        whole.checked_add(if seconds.starts_with('-') { -fraction } else { fraction })
+    };
+    let micros = micros().ok_or_else(|| Error::unexpected("a timestamp"))?;
+    Ok(DateTime::from_timestamp_micros(micros))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::TableName;
+
+    fn shape() -> TableShape {
+        let rows: Vec<String> =
+            ["id", "account_id", "key_hash", "key_prefix", "revoked_at"].iter().map(|c| format!("({c},bigint,bigint,f)")).collect();
+        TableShape::read(&TableName::default(), &rows).unwrap()
+    }
+
+    fn verdict(row: &str) -> Verdict {
+        Lookup::read(row, &shape()).unwrap().verdict
+    }
+
+    #[test]
+    fn a_bare_row_is_an_unlimited_grant() {
+        let grant = verdict("(1,7,,,,,,,,,,,,,f,f,f,t)").unwrap();
+        assert_eq!(grant.id, KeyId::Integer(7));
+        assert_eq!((grant.account_id, grant.scopes, grant.budget_remaining_cents), (None, None, None));
+        assert_eq!(grant.name, "default");
+    }
+
+    #[test]
+    fn reasons_are_checked_in_order() {
+        let row = |revoked, disabled, expired, used| format!("(1,7,42,,,,,,100,{used},0,0,,,{revoked},{disabled},{expired},f)");
+        let reason = |row: String| verdict(&row).map(|_| ()).map_err(|d| d.reason);
+        assert_eq!(reason(row("t", "t", "t", 100)), Err(DenialReason::Revoked));
+        assert_eq!(reason(row("f", "t", "t", 100)), Err(DenialReason::Disabled));
+        assert_eq!(reason(row("f", "f", "t", 100)), Err(DenialReason::Expired));
+        assert_eq!(reason(row("f", "f", "f", 100)), Err(DenialReason::BudgetExceeded));
+        assert_eq!(reason(row("f", "f", "f", 99)), Ok(()));
+    }
+
+    #[test]
+    fn an_exceeded_budget_says_which_and_until_when() {
+        let denial = verdict("(1,7,42,,,,,day,100,150,0,3,1764000000.5,,f,f,f,f)").unwrap_err();
+        let limit = denial.limit.unwrap();
+        assert_eq!((limit.budget_cents, limit.used_cents, limit.reserved_cents), (100, 150, 3));
+        assert_eq!(limit.resets_at.unwrap().to_rfc3339(), "2025-11-24T16:00:00.500+00:00");
+        assert_eq!(denial.key.unwrap().budget_remaining_cents, Some(0));
+    }
+
+    #[test]
+    fn bigint_accounts_are_text_and_a_cap_of_nothing_is_exceeded() {
+        let denial = verdict("(1,7,42,,,,,,0,0,0,0,,,f,f,f,f)").unwrap_err();
+        assert_eq!(denial.key.unwrap().account_id, Some(AccountId::Text("42".to_owned())));
+    }
+
+    #[test]
+    fn timestamps_read_to_the_microsecond() {
+        let read = |text: &str| timestamp(Some(text)).unwrap().map(|t| t.timestamp_micros());
+        assert_eq!(read("1764000000.123456"), Some(1_764_000_000_123_456));
+        assert_eq!(read("0"), Some(0));
+        assert_eq!(read("-1.5"), Some(-1_500_000));
+        assert_eq!(read("-0.5"), Some(-500_000));
+        assert_eq!(read("Infinity"), None);
+        assert!(timestamp(Some("yesterday")).is_err());
+    }
+
+    #[test]
+    fn nonsense_is_an_error_and_no_panic() {
+        for bad in ["", "(1)", "x", "(1,,,,,,,,,,,,,,,,,)", "(0,7,,,,,,,,,,,,,f,f,f,t)", "(1,x,,,,,,,,,,,,,f,f,f,t)", "(1,7,,,,,,,1e3,,,,,,f,f,f,t)"] {
+            assert!(Lookup::read(bad, &shape()).is_err(), "{bad}");
+        }
+    }
+}
