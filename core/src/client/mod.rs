@@ -9,15 +9,17 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgPool;
 
-use crate::engine::Stats;
+use crate::engine::{Stats, Ticket};
 use crate::error::Error;
 use crate::key::{KeyHash, RawKey};
 use crate::money::Cost;
+use crate::options::Options;
 use crate::request::{AccountFilter, CreateKey, Credential, NewRow, Outcome, Request, Usage};
 use crate::scope;
 use crate::verdict::{AccountId, KeyId, Verdict};
 pub use builder::Builder;
 use driver::Driver;
+pub use driver::Sink;
 
 /// Keys on a Postgres table. Cheap to clone; clones share the pool and coalesce their calls.
 ///
@@ -90,7 +92,7 @@ impl AgentKey {
     /// `invalid_scopes`, `invalid_budget_period`, `invalid_duration`, `invalid_budget`, `invalid_account_id`,
     /// `invalid_text`: nothing was written. `migration_required` if the table lacks a column that the key needs.
     pub async fn create(&self, spec: CreateKey) -> Result<Created, Error> {
-        let options = self.driver.options();
+        let options = self.options();
         let minted = options.key_prefix.mint()?;
         let row = NewRow::for_key(spec, &minted, options)?;
         match self.call(Request::Insert(Box::new(row))).await? {
@@ -178,6 +180,24 @@ impl AgentKey {
     /// `connect` made it. Calls of all clones are affected.
     pub async fn close(&self) {
         self.driver.close().await;
+    }
+
+    /// Submits a request whose answer goes to a sink with `token`. For bindings; must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// `overloaded`, `closed`: the sink hears nothing.
+    pub fn submit(&self, request: Request, sink: Arc<dyn Sink>, token: u64) -> Result<Ticket, Error> {
+        Driver::submit(&self.driver, request, sink, token)
+    }
+
+    /// Forgets a submitted request. If it is not sent yet it never will be, and its sink hears no more of it.
+    pub fn cancel(&self, ticket: Ticket) {
+        self.driver.cancel(ticket);
+    }
+
+    /// The options it was built with.
+    pub fn options(&self) -> &Options {
+        self.driver.options()
     }
 
     async fn verdict(&self, credential: Credential) -> Result<Verdict, Error> {

@@ -1,7 +1,12 @@
 //! What tests on a real Postgres share: a database of their own, and keys tables as they are found in the wild.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
-use agentkey::{AgentKey, Builder};
+pub mod process;
+pub mod server;
+
+use std::time::{Duration, Instant};
+
+use agentkey::{AgentKey, Builder, KeyHash};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
@@ -13,20 +18,25 @@ pub fn server_url() -> String {
 
 /// A database of one test, dropped at the end.
 pub struct TestDatabase {
-    name: String,
+    server: String,
+    pub name: String,
     pub url: String,
     pub pool: PgPool,
 }
 
 impl TestDatabase {
     pub async fn create() -> Self {
+        Self::create_on(&server_url()).await
+    }
+
+    pub async fn create_on(server_url: &str) -> Self {
         let name = format!("agentkey_test_{:016x}", random());
-        let mut server = PgConnection::connect(&server_url()).await.expect("a server at DATABASE_URL");
+        let mut server = PgConnection::connect(server_url).await.expect("a server at DATABASE_URL");
         server.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
         server.close().await.unwrap();
-        let url = url_of(&name);
+        let url = url_on(server_url, &name);
         let pool = PgPoolOptions::new().max_connections(10).connect(&url).await.unwrap();
-        TestDatabase { name, url, pool }
+        TestDatabase { server: server_url.to_owned(), name, url, pool }
     }
 
     /// A client with default options on a migrated table.
@@ -38,6 +48,20 @@ impl TestDatabase {
         let ak = builder.pool(self.pool.clone()).unwrap();
         ak.migrate().await.unwrap();
         ak
+    }
+
+    /// Clients with a pool each: like processes, they share nothing but the database.
+    pub async fn fleet(&self, clients: usize, builder: impl Fn() -> Builder) -> Vec<AgentKey> {
+        let mut fleet = Vec::new();
+        for _ in 0..clients {
+            fleet.push(builder().pool_size(4).connect(&self.url).await.unwrap());
+        }
+        fleet
+    }
+
+    /// A session of its own, for what must not go back to a pool: locks, settings.
+    pub async fn session(&self) -> PgConnection {
+        PgConnection::connect(&self.url).await.unwrap()
     }
 
     /// Runs SQL of any number of statements.
@@ -64,7 +88,7 @@ impl TestDatabase {
 
     pub async fn drop(self) {
         self.pool.close().await;
-        let mut server = PgConnection::connect(&server_url()).await.unwrap();
+        let mut server = PgConnection::connect(&self.server).await.unwrap();
         server.execute(AssertSqlSafe(format!("DROP DATABASE {} WITH (FORCE)", self.name))).await.unwrap();
     }
 }
@@ -81,11 +105,46 @@ pub fn original_table(id: &str, account: &str) -> String {
     )
 }
 
+/// A charge as the original package issues it: whether it was recorded.
+pub async fn plain_charge(pool: &PgPool, key: &str, cost: i64) -> bool {
+    let charge = sqlx::query(
+        "UPDATE sdk_api_keys SET budget_used_cents = budget_used_cents + $2
+         WHERE key_hash = $1 AND revoked_at IS NULL AND (budget_cents IS NULL OR budget_used_cents + $2 <= budget_cents)
+         RETURNING budget_used_cents",
+    );
+    let row = charge.bind(KeyHash::of(key).as_str()).bind(cost).fetch_optional(pool).await.unwrap();
+    row.is_some()
+}
+
 pub fn url_of(database: &str) -> String {
-    let options: PgConnectOptions = server_url().parse().unwrap();
-    let password = server_url().split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(user, _)| user.to_owned());
-    let user = password.unwrap_or_else(|| options.get_username().to_owned());
+    url_on(&server_url(), database)
+}
+
+pub fn url_on(server_url: &str, database: &str) -> String {
+    let options: PgConnectOptions = server_url.parse().unwrap();
+    let user = server_url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(user, _)| user.to_owned());
+    let user = user.unwrap_or_else(|| options.get_username().to_owned());
     format!("postgresql://{user}@{}:{}/{database}", options.get_host(), options.get_port())
+}
+
+/// Waits for a condition of the world, up to a bound that no healthy machine reaches.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !condition().await {
+        assert!(Instant::now() < end, "still not the case: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Numbers that look random and can be had again from the seed.
+pub struct Dice(pub u64);
+
+impl Dice {
+    /// Below `sides`.
+    pub fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+        (self.0 >> 33) as usize % sides
+    }
 }
 
 pub fn random() -> u64 {
