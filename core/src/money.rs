@@ -76,6 +76,7 @@ pub(crate) fn remaining_cents(cap: i64, used: i64) -> i64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_arithmetic, reason = "tests compare with the floats that callers send")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -161,11 +161,12 @@ fn fits(kind: ColumnKind, text: &str) -> bool {
 ///
 /// The files in `sql/` are plain SQL with these marks, which only ever become identifiers, types and other SQL, never
 /// values: `{table}`; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
-/// `{account_type}`, `{scopes_type}`; `{max_cents}`; `{next_reset}` and `{due}`, the period rule; `{lookup}`, the column
-/// that a batch is keyed by. A line that ends in `--? column` stands only where the table has that column.
+/// `{account_type}`, `{scopes_type}`; `{max_cents}`; `{next_reset}`, `{first_reset}` and `{due}`, the period rule;
+/// `{key_columns}`, what a look-up answers; `{lookup}`, the column that a batch is keyed by. A line that ends in `--? column` stands only where the table has that column.
 pub(crate) fn render(template: &str, table: &TableName, shape: &TableShape, lookup: &str) -> Arc<str> {
     let next_reset = include_str!("sql/next_reset.sql");
     let template = template
+        .replace("{key_columns}", include_str!("sql/key_columns.sql"))
         .replace("{next_reset}", next_reset)
         .replace("{first_reset}", &next_reset.replace("{k.budget_", "k.budget_").replace('}', ""))
         .replace("{due}", include_str!("sql/due.sql"));
@@ -181,6 +182,8 @@ pub(crate) fn render(template: &str, table: &TableName, shape: &TableShape, look
         }
         sql.push('\n');
     }
+    let sql_lines: Vec<&str> = sql.lines().filter(|line| !line.trim().is_empty()).collect();
+    let mut sql = sql_lines.join("\n");
     for (column, sql_type) in OPTIONAL_COLUMNS {
         let mark = format!("{{k.{column}}}");
         if sql.contains(&mark) {

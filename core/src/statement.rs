@@ -12,9 +12,11 @@ pub struct StatementId(pub u64);
 pub enum StatementKind {
     /// The columns of the keys table.
     Catalogue,
+    /// A look-up of one key in the common case; no row means that `Validate` decides.
+    ValidateOne,
     /// A batch of look-ups.
     Validate,
-    /// One guarded charge.
+    /// A charge in the common case; no row means that `ChargeBatch` decides.
     ChargeOne,
     /// A batch of charges.
     ChargeBatch,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use agentkey::{AgentKey, CreateKey, ErrorCode};
 use sqlx::postgres::{PgPool, PgPoolOptions};
-use sqlx::{Connection, Executor};
+use sqlx::Executor;
 use support::{Dice, TestDatabase, eventually, plain_charge, process, random};
 use tokio::task::JoinSet;
 
@@ -68,21 +68,13 @@ async fn mixed_rounds(count: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn separate_processes_never_pass_the_caps() {
-    const PROCESSES: i64 = 4;
+    const PROCESSES: usize = 4;
     let db = TestDatabase::create().await;
     let ak = db.client().await;
     let keys = keys(&ak, 5, 4_000).await;
     let watch = Watch::start(&db);
-    // The workers wait for this lock, so that all start at once.
-    let mut gate = db.session().await;
-    gate.execute("SELECT pg_advisory_lock(1)").await.unwrap();
     let input = format!("{} {}", db.url, keys.join(" "));
-    let workers: Vec<_> = (0..PROCESSES).map(|_| process::start("worker", &input)).collect();
-    eventually("every worker waits", async || {
-        db.number("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").await == PROCESSES
-    })
-    .await;
-    gate.close().await.unwrap();
+    let workers = process::start(&db, PROCESSES, "worker", &input).await;
     let mut charges = charge_plainly(db.pool.clone(), Arc::clone(&keys), Dice(random())).await;
     for worker in workers {
         let answer = process::finish(worker).await;
@@ -91,7 +83,7 @@ async fn separate_processes_never_pass_the_caps() {
             Charge { key: fields[0] as usize, cost: fields[1], recorded: fields[2] == 1 }
         }));
     }
-    assert_eq!(charges.len(), PROCESSES as usize * 2_000 + PLAIN_CHARGES);
+    assert_eq!(charges.len(), PROCESSES * 2_000 + PLAIN_CHARGES);
     check(&db, &keys, &charges, 0).await;
     watch.end().await;
     db.drop().await;
@@ -102,9 +94,10 @@ async fn separate_processes_never_pass_the_caps() {
 async fn worker() {
     let Some(input) = process::input() else { return };
     let mut words = input.split_whitespace().map(str::to_owned);
-    let ak = AgentKey::connect(&words.next().unwrap()).await.unwrap();
+    let url = words.next().unwrap();
+    let ak = AgentKey::connect(&url).await.unwrap();
     let keys = Arc::new(words.collect());
-    sqlx::query("SELECT pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1)").execute(ak.pool()).await.unwrap();
+    process::started(&url).await;
     let charges = charge_by(std::slice::from_ref(&ak), &keys, 2_000, random()).await;
     assert_eq!(ak.stats().retries, 0);
     ak.close().await;
@@ -171,9 +164,7 @@ async fn callers_behind_many_that_went_away_are_answered() {
     for _ in 0..2 {
         under_way.spawn(call(1));
     }
-    eventually("two statements wait for the lock", async || {
-        db.number("SELECT count(*) FROM pg_locks WHERE NOT granted").await >= 2
-    })
+    eventually("two statements wait for the lock", async || db.waiting_sessions().await == 2)
     .await;
     // More than the batches that the two statements make room for.
     let mut gone = JoinSet::new();
@@ -218,9 +209,7 @@ fn a_runtime_that_stops_leaves_nobody_hanging_on_another() {
         doomed.spawn(call(1));
     }
     let waiting = lasting.block_on(async {
-        eventually("two statements wait for the lock", async || {
-            db.number("SELECT count(*) FROM pg_locks WHERE NOT granted").await >= 2
-        })
+        eventually("two statements wait for the lock", async || db.waiting_sessions().await == 2)
         .await;
         let waiting: Vec<_> = (0..50).map(|_| tokio::spawn(call(100))).collect();
         eventually("all have called", async || ak.stats().pending == 100).await;
@@ -262,11 +251,11 @@ async fn charge_by(clients: &[AgentKey], keys: &Arc<Vec<String>>, count: usize, 
         let (client, keys) = (clients[n % clients.len()].clone(), Arc::clone(keys));
         let (key, cost) = (dice.roll(keys.len()), 1 + dice.roll(13) as i64);
         tasks.spawn(async move {
-            let usage = client.track_usage(&keys[key], cost).await.unwrap();
-            Charge { key, cost, recorded: usage.is_success() }
+            let usage = client.track_usage(&keys[key], cost).await?;
+            Ok::<_, agentkey::Error>(Charge { key, cost, recorded: usage.is_success() })
         });
     }
-    tasks.join_all().await
+    tasks.join_all().await.into_iter().map(Result::unwrap).collect()
 }
 
 async fn charge_plainly(pool: PgPool, keys: Arc<Vec<String>>, mut dice: Dice) -> Vec<Charge> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Connection;
-use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use super::driver::Driver;
 use super::{AgentKey, Transport};
@@ -105,7 +105,26 @@ impl Builder {
     /// # Errors
     /// As `pool`, and `database` if the URL cannot be read or nothing answers there.
     pub async fn connect(self, database_url: &str) -> Result<AgentKey, Error> {
-        let pool = PgPoolOptions::new()
+        let pool = self
+            .pool_options()
+            .connect(database_url)
+            .await
+            .map_err(|e| Error::new(ErrorCode::Database, format!("cannot connect: {e}")).with_source(Arc::new(e)))?;
+        self.build(pool, true)
+    }
+
+    /// A client with a pool of its own, which connects when the first call needs it. For bindings; must be called
+    /// within a tokio runtime.
+    ///
+    /// # Errors
+    /// As `pool`.
+    pub fn connect_lazy(self, database: PgConnectOptions) -> Result<AgentKey, Error> {
+        let pool = self.pool_options().connect_lazy_with(database);
+        self.build(pool, true)
+    }
+
+    fn pool_options(&self) -> PgPoolOptions {
+        PgPoolOptions::new()
             .max_connections(self.pool_size.unwrap_or(POOL_SIZE))
             .acquire_timeout(self.options.timeout)
             // A ping before each use would double the round trips; none at all would fail the first calls after a
@@ -119,10 +138,6 @@ impl Builder {
                     Ok(true)
                 })
             })
-            .connect(database_url)
-            .await
-            .map_err(|e| Error::new(ErrorCode::Database, format!("cannot connect: {e}")).with_source(Arc::new(e)))?;
-        self.build(pool, true)
     }
 
     fn build(self, pool: PgPool, owns_pool: bool) -> Result<AgentKey, Error> {

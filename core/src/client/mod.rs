@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::key::{KeyHash, RawKey};
 use crate::money::Cost;
 use crate::options::Options;
-use crate::request::{AccountFilter, CreateKey, Credential, NewRow, Outcome, Request, Usage};
+use crate::request::{AccountFilter, CreateKey, CreatedKey, Credential, NewRow, Outcome, Request, Usage};
 use crate::scope;
 use crate::verdict::{AccountId, KeyId, Verdict};
 pub use builder::Builder;
@@ -61,6 +61,19 @@ pub struct Created {
     pub budget_period: Option<String>,
     /// When it expires, by the database's clock; `None` is never.
     pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl Created {
+    /// The same without the secret.
+    pub fn row(&self) -> CreatedKey {
+        CreatedKey {
+            id: self.id.clone(),
+            scopes: self.scopes.clone(),
+            budget_cents: self.budget_cents,
+            budget_period: self.budget_period.clone(),
+            expires_at: self.expires_at,
+        }
+    }
 }
 
 impl AgentKey {

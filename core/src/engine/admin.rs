@@ -39,15 +39,14 @@ impl Engine {
                 _ if self.admin.waiting.iter().any(|p| matches!(p.work, Admin::Migrate { .. })) => None,
                 _ => return None,
             };
-            let mut requests = match &statements {
-                Some(_) => self.admin.take(1),
-                None => {
-                    let at = self.admin.waiting.iter().position(|p| matches!(p.work, Admin::Migrate { .. }))?;
-                    self.admin.waiting.remove(at).into_iter().collect()
-                }
+            let at = match &statements {
+                Some(_) => 0,
+                None => self.admin.waiting.iter().position(|p| matches!(p.work, Admin::Migrate { .. }))?,
             };
-            self.drop_cancelled(&mut requests);
-            let Some(request) = requests.pop() else { continue };
+            let request = self.admin.waiting.remove(at)?;
+            if self.is_cancelled(&request) {
+                continue;
+            }
             match self.plan(&request.work, statements.as_deref()) {
                 Ok(Plan::Send(kind, sql, params)) => {
                     self.admin.in_flight += 1;
@@ -55,8 +54,8 @@ impl Engine {
                 }
                 Ok(Plan::Answer(outcome)) => self.answer_admin(&request, Ok(outcome)),
                 Err(error) if error.code() == ErrorCode::MigrationRequired => {
-                    if let Some(again) = self.after_missing_column(vec![request], error) {
-                        self.admin.put_back(again);
+                    if let Some(again) = self.after_missing_column(vec![request], &error).pop() {
+                        self.admin.waiting.push_front(again);
                         return None;
                     }
                 }
@@ -110,7 +109,7 @@ impl Engine {
             Admin::Migrate { step } => {
                 self.forget_table();
                 let work = Admin::Migrate { step: step + 1 };
-                return self.admin.put_back(vec![Pending { work, attempts: 0, ..request }]);
+                return self.admin.waiting.push_front(Pending { work, attempts: 0, ..request });
             }
             Admin::Revoke { .. } => Ok(Outcome::Revoked(!rows.is_empty())),
             Admin::Insert(row) => inserted(row, statements, rows),
@@ -127,7 +126,7 @@ impl Engine {
                 if migrate::may_be_retried(sqlstate) && request.attempts < MAX_MIGRATION_ATTEMPTS {
                     self.stats.retries += 1;
                     self.admin.blocked_until = now + self.retry_delay(request.attempts.min(8));
-                    self.admin.put_back(vec![request]);
+                    self.admin.waiting.push_front(request);
                 } else {
                     self.answer_admin(&request, Err(database_error(fault)));
                 }
@@ -137,9 +136,13 @@ impl Engine {
                 self.answer_admin(&request, Err(error));
             }
             _ => {
-                if let Some((requests, until)) = self.after_fault(now, vec![request], fault) {
-                    self.admin.put_back(requests);
-                    self.admin.blocked_until = until;
+                request.attempts += 1;
+                match self.retry_at(now, request.attempts, fault) {
+                    Some(at) => {
+                        self.admin.waiting.push_front(request);
+                        self.admin.blocked_until = at;
+                    }
+                    None => self.answer_fault(vec![request], fault),
                 }
             }
         }

@@ -1,69 +1,31 @@
 //! The two batched lanes: look-ups and charges.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lane::Pending;
+use super::lane::{Batch, KeyLane, Pending};
 use super::{Column, Engine, Statements, Work};
 use crate::charge::ChargedKey;
 use crate::error::Error;
 use crate::literal::{integer_array, text_array};
 use crate::request::{ChargeRefusal, Outcome, Usage};
 use crate::shape::TableShape;
-use crate::statement::{Statement, StatementKind};
+use crate::statement::{Fault, Statement, StatementKind};
 use crate::verdict::{Denial, Lookup};
+
+/// A look-up that waits.
+#[derive(Debug, Default)]
+pub(super) struct LookUp {
+    /// The plain statement for one key did not answer it.
+    pub(super) needs_batch: bool,
+}
 
 /// A charge that waits.
 #[derive(Debug)]
 pub(super) struct Charge {
-    pub(super) lookup: String,
     pub(super) microcents: i64,
     /// The plain statement for one key did not settle it.
     pub(super) needs_batch: bool,
-}
-
-/// A batch: the texts that are looked up, each once, and the requests for each.
-#[derive(Debug)]
-pub(super) struct Lookups<R> {
-    texts: Vec<String>,
-    requests: Vec<R>,
-}
-
-impl<T> Lookups<Vec<Pending<T>>> {
-    fn group(requests: Vec<Pending<T>>, lookup: impl Fn(&T) -> &str) -> Self {
-        let mut places: HashMap<String, usize> = HashMap::with_capacity(requests.len());
-        let mut groups: Vec<Vec<Pending<T>>> = Vec::new();
-        for request in requests {
-            let text = lookup(&request.work);
-            let place = match places.get(text) {
-                Some(place) => *place,
-                None => {
-                    groups.push(Vec::new());
-                    places.insert(text.to_owned(), groups.len() - 1);
-                    groups.len() - 1
-                }
-            };
-            groups[place].push(request);
-        }
-        let mut texts = vec![String::new(); groups.len()];
-        for (text, place) in places {
-            texts[place] = text;
-        }
-        Lookups { texts, requests: groups }
-    }
-
-    pub(super) fn into_requests(self) -> Vec<Pending<T>> {
-        self.requests.into_iter().flatten().collect()
-    }
-
-    pub(super) fn requests(&self) -> impl Iterator<Item = &Pending<T>> {
-        self.requests.iter().flatten()
-    }
-
-    pub(super) fn requests_mut(&mut self) -> impl Iterator<Item = &mut Pending<T>> {
-        self.requests.iter_mut().flatten()
-    }
 }
 
 impl Engine {
@@ -73,26 +35,17 @@ impl Engine {
         now: Duration,
         statements: &Arc<Statements>,
     ) -> Option<Statement> {
-        let lane = &mut self.validate[column as usize];
-        if !lane.is_ready(now, self.options.max_in_flight) {
-            return None;
-        }
-        let mut requests = lane.take(self.options.max_batch);
-        self.drop_cancelled(&mut requests);
-        if let Err(error) = statements.shape.require(&[column.name()]) {
-            if let Some(requests) = self.after_missing_column(requests, error) {
-                self.validate[column as usize].put_back(requests);
+        let needed = [column.name()];
+        let batch = self.take_batch(|engine| &mut engine.validate[column as usize], now, statements, &needed)?;
+        let (kind, sql, lookup) = match batch.requests.as_slice() {
+            [group] if group.iter().all(|request| !request.work.needs_batch) => {
+                (StatementKind::ValidateOne, &statements.batch(column).validate_one, batch.keys[0].to_string())
             }
-            return None;
-        }
-        if requests.is_empty() {
-            return None;
-        }
-        let batch = Lookups::group(requests, String::as_str);
-        let params = vec![Some(text_array(&batch.texts)), Some(self.options.touch_interval_seconds.to_string())];
+            _ => (StatementKind::Validate, &statements.batch(column).validate, text_array(&batch.keys)),
+        };
+        let params = vec![Some(lookup), Some(self.options.touch_interval_seconds.to_string())];
         self.validate[column as usize].in_flight += 1;
-        let sql = Arc::clone(&statements.batch(column).validate);
-        Some(self.send(StatementKind::Validate, sql, params, Work::Validate(column, batch, Arc::clone(statements))))
+        Some(self.send(kind, Arc::clone(sql), params, Work::Validate(column, kind, batch, Arc::clone(statements))))
     }
 
     pub(super) fn poll_charge(
@@ -101,24 +54,12 @@ impl Engine {
         now: Duration,
         statements: &Arc<Statements>,
     ) -> Option<Statement> {
-        let lane = &mut self.charge[column as usize];
-        if !lane.is_ready(now, self.options.max_in_flight) {
-            return None;
-        }
-        let mut requests = lane.take(self.options.max_batch);
-        self.drop_cancelled(&mut requests);
-        if let Err(error) = statements.shape.require(&[column.name(), "budget_used_cents"]) {
-            if let Some(requests) = self.after_missing_column(requests, error) {
-                self.charge[column as usize].put_back(requests);
-            }
-            return None;
-        }
-        let mut batch = Lookups::group(requests, |charge: &Charge| &charge.lookup);
+        let needed = [column.name(), "budget_used_cents"];
+        let mut batch = self.take_batch(|engine| &mut engine.charge[column as usize], now, statements, &needed)?;
         let (kind, sql, params) = match batch.requests.as_mut_slice() {
-            [] => return None,
             // One charge alone: the general statement costs half as much again to plan.
             [group] if group.len() == 1 && !group[0].work.needs_batch => {
-                let params = vec![Some(batch.texts[0].clone()), Some(group[0].work.microcents.to_string())];
+                let params = vec![Some(batch.keys[0].to_string()), Some(group[0].work.microcents.to_string())];
                 (StatementKind::ChargeOne, &statements.batch(column).charge_one, params)
             }
             groups => {
@@ -130,22 +71,79 @@ impl Engine {
                     totals.push(amounts().fold(0, i64::saturating_add));
                     costs.push(integer_array(amounts()));
                 }
-                let params = vec![Some(text_array(&batch.texts)), Some(integer_array(totals)), Some(text_array(costs))];
+                let params = vec![Some(text_array(&batch.keys)), Some(integer_array(totals)), Some(text_array(costs))];
                 (StatementKind::ChargeBatch, &statements.batch(column).charge_batch, params)
             }
         };
         self.charge[column as usize].in_flight += 1;
-        Some(self.send(kind, Arc::clone(sql), params, Work::Charge(column, batch)))
+        Some(self.send(kind, Arc::clone(sql), params, Work::Charge(column, kind, batch)))
+    }
+
+    /// Takes a batch whose statement the table allows.
+    fn take_batch<T>(
+        &mut self,
+        lane: impl Fn(&mut Engine) -> &mut KeyLane<T>,
+        now: Duration,
+        statements: &Statements,
+        needed: &[&str],
+    ) -> Option<Batch<T>> {
+        let (max_in_flight, max_batch) = (self.options.max_in_flight, self.options.max_batch);
+        while lane(self).is_ready(now, max_in_flight) {
+            let mut batch = lane(self).take(max_batch);
+            self.drop_cancelled(&mut batch, |engine, name| lane(engine).release(name));
+            if batch.keys.is_empty() {
+                continue;
+            }
+            let Err(error) = statements.shape.require(needed) else { return Some(batch) };
+            // A migration may have run since the catalogue was asked: each request causes one more look.
+            let mut again = false;
+            for (name, group) in batch.keys.iter().zip(batch.requests) {
+                let group = self.after_missing_column(group, &error);
+                again |= !group.is_empty();
+                lane(self).put_back(name, group);
+                lane(self).release(name);
+            }
+            if again {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Puts a batch whose statement failed back into its lane, or answers it.
+    pub(super) fn batch_fault<T>(
+        &mut self,
+        lane: impl Fn(&mut Engine) -> &mut KeyLane<T>,
+        now: Duration,
+        batch: Batch<T>,
+        fault: &Fault,
+    ) {
+        let attempts = batch.requests.iter().flatten().map(|request| request.attempts).max().unwrap_or(0) + 1;
+        let retry = self.retry_at(now, attempts, fault);
+        for (name, mut group) in batch.keys.iter().zip(batch.requests) {
+            group.retain(|request| request.ticket.is_some());
+            match retry {
+                Some(_) => group.iter_mut().for_each(|request| request.attempts = attempts),
+                None => self.answer_fault(std::mem::take(&mut group), fault),
+            }
+            lane(self).put_back(name, group);
+            lane(self).release(name);
+        }
+        if let Some(at) = retry {
+            lane(self).blocked_until = at;
+        }
     }
 
     pub(super) fn receive_lookups(
         &mut self,
         now: Duration,
-        batch: Lookups<Vec<Pending<String>>>,
+        column: Column,
+        kind: StatementKind,
+        batch: Batch<LookUp>,
         rows: &[String],
         shape: &TableShape,
     ) {
-        let mut groups: Vec<Option<Vec<Pending<String>>>> = batch.requests.into_iter().map(Some).collect();
+        let mut groups: Vec<Option<Vec<Pending<LookUp>>>> = batch.requests.into_iter().map(Some).collect();
         let mut fault = None;
         for row in rows {
             let read = Lookup::read(row, shape).and_then(|lookup| {
@@ -169,22 +167,24 @@ impl Engine {
             }
         }
         // No row means no such key, unless some row could not be read: then nobody is told anything.
-        for request in groups.into_iter().flatten().flatten() {
-            if let Some(ticket) = request.ticket {
-                let answer = match &fault {
-                    None => Ok(Outcome::Validated(Err(Denial::invalid()))),
-                    Some(error) => Err(error.clone()),
-                };
-                self.answer(ticket, answer);
+        for (name, group) in batch.keys.iter().zip(groups) {
+            let mut undecided = Vec::new();
+            for mut request in group.into_iter().flatten() {
+                let Some(ticket) = request.ticket else { continue };
+                match &fault {
+                    Some(error) => self.answer(ticket, Err(error.clone())),
+                    None if kind == StatementKind::ValidateOne => {
+                        request.work.needs_batch = true;
+                        undecided.push(request);
+                    }
+                    None => self.answer(ticket, Ok(Outcome::Validated(Err(Denial::invalid())))),
+                }
             }
+            self.validate[column as usize].put_back(name, undecided);
         }
     }
 
-    pub(super) fn receive_charges(&mut self, column: Column, batch: Lookups<Vec<Pending<Charge>>>, rows: &[String]) {
-        let single = match batch.requests.as_slice() {
-            [group] => group.len() == 1 && !group[0].work.needs_batch,
-            _ => false,
-        };
+    pub(super) fn receive_charges(&mut self, column: Column, kind: StatementKind, batch: Batch<Charge>, rows: &[String]) {
         let mut groups: Vec<Option<Vec<Pending<Charge>>>> = batch.requests.into_iter().map(Some).collect();
         let mut fault = None;
         for row in rows {
@@ -210,39 +210,63 @@ impl Engine {
                 Err(error) => fault = Some(error),
             }
         }
-        let mut undecided = Vec::new();
-        for mut request in groups.into_iter().flatten().flatten() {
-            let Some(ticket) = request.ticket else { continue };
-            match &fault {
-                Some(error) => self.answer(ticket, Err(error.clone())),
-                None if single => {
-                    request.work.needs_batch = true;
-                    undecided.push(request);
+        for (name, group) in batch.keys.iter().zip(groups) {
+            let mut undecided = Vec::new();
+            for mut request in group.into_iter().flatten() {
+                let Some(ticket) = request.ticket else { continue };
+                match &fault {
+                    Some(error) => self.answer(ticket, Err(error.clone())),
+                    None if kind == StatementKind::ChargeOne => {
+                        request.work.needs_batch = true;
+                        undecided.push(request);
+                    }
+                    None => self.answer_usage(ticket, Usage::Refused(ChargeRefusal::InvalidKey)),
                 }
-                None => self.answer_usage(ticket, Usage::Refused(ChargeRefusal::InvalidKey)),
             }
+            let lane = &mut self.charge[column as usize];
+            lane.put_back(name, undecided);
+            lane.release(name);
         }
-        self.charge[column as usize].put_back(undecided);
     }
 
-    /// The table lacked a column when the catalogue was asked. A migration may have run since: requests that have not
-    /// yet caused a second look come back, others are answered.
-    pub(super) fn after_missing_column<T>(
-        &mut self,
-        requests: Vec<Pending<T>>,
-        error: Error,
-    ) -> Option<Vec<Pending<T>>> {
+    /// The table lacked a column when the catalogue was asked. Requests that have not yet caused a second look come
+    /// back, others are answered.
+    pub(super) fn after_missing_column<T>(&mut self, requests: Vec<Pending<T>>, error: &Error) -> Vec<Pending<T>> {
         let (mut again, answered): (Vec<_>, Vec<_>) = requests.into_iter().partition(|request| request.attempts == 0);
         for ticket in answered.into_iter().filter_map(|request| request.ticket) {
             self.answer(ticket, Err(error.clone()));
         }
-        if again.is_empty() {
-            return None;
+        if !again.is_empty() {
+            again.iter_mut().for_each(|request| request.attempts = 1);
+            self.forget_table();
         }
-        for request in &mut again {
-            request.attempts = 1;
+        again
+    }
+
+    /// Drops requests whose callers are gone, and keys that then have none.
+    fn drop_cancelled<T>(&mut self, batch: &mut Batch<T>, release: impl Fn(&mut Engine, &Arc<str>)) {
+        if self.cancelled.is_empty() {
+            return;
         }
-        self.forget_table();
-        Some(again)
+        for group in &mut batch.requests {
+            group.retain(|request| !self.is_cancelled(request));
+        }
+        let mut place = 0;
+        while place < batch.keys.len() {
+            if batch.requests[place].is_empty() {
+                batch.requests.remove(place);
+                let name = batch.keys.remove(place);
+                release(self, &name);
+            } else {
+                place += 1;
+            }
+        }
+    }
+
+    /// Whether the caller of a request that was not sent is gone. It is forgotten then.
+    pub(super) fn is_cancelled<T>(&mut self, request: &Pending<T>) -> bool {
+        let gone = request.ticket.is_some_and(|ticket| self.cancelled.remove(&ticket));
+        self.pending -= usize::from(gone);
+        gone
     }
 }

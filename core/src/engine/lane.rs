@@ -1,6 +1,7 @@
-//! A lane: requests of one kind that wait to share a statement.
+//! Lanes: requests of one kind that wait to share a statement.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Ticket;
@@ -15,45 +16,194 @@ pub(crate) struct Pending<T> {
     pub(crate) work: T,
 }
 
-/// Requests that wait, and how many statements are under way.
+impl<T> Pending<T> {
+    pub(crate) fn is_expired(&self, now: Duration) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+}
+
+/// The requests of a statement: the keys, each once, and for each its requests.
 #[derive(Debug)]
-pub(crate) struct Lane<T> {
-    pub(crate) waiting: VecDeque<Pending<T>>,
+pub(crate) struct Batch<T> {
+    pub(crate) keys: Vec<Arc<str>>,
+    pub(crate) requests: Vec<Vec<Pending<T>>>,
+}
+
+impl<T> Batch<T> {
+    pub(crate) fn open_requests(&self) -> impl Iterator<Item = &Pending<T>> {
+        self.requests.iter().flatten().filter(|request| request.ticket.is_some())
+    }
+}
+
+/// Requests that wait, by key, and how many statements are under way.
+#[derive(Debug)]
+pub(crate) struct KeyLane<T> {
+    keys: HashMap<Arc<str>, Key<T>>,
+    /// Keys that have waiting requests and may be sent, the longest waiting first.
+    ready: VecDeque<Arc<str>>,
+    /// Whether a key may be in one statement at a time only: statements that write one row would wait for one another.
+    exclusive: bool,
     pub(crate) in_flight: usize,
     /// After a statement that was aborted: nothing is sent before this time.
     pub(crate) blocked_until: Duration,
 }
 
-impl<T> Default for Lane<T> {
-    fn default() -> Self {
-        Lane { waiting: VecDeque::new(), in_flight: 0, blocked_until: Duration::ZERO }
+#[derive(Debug)]
+struct Key<T> {
+    waiting: Vec<Pending<T>>,
+    in_flight: bool,
+}
+
+impl<T> KeyLane<T> {
+    pub(crate) fn new(exclusive: bool) -> Self {
+        KeyLane { keys: HashMap::new(), ready: VecDeque::new(), exclusive, in_flight: 0, blocked_until: Duration::ZERO }
+    }
+
+    pub(crate) fn push(&mut self, key: String, request: Pending<T>) {
+        if let Some(known) = self.keys.get_mut(key.as_str()) {
+            known.waiting.push(request);
+            if known.waiting.len() > 1 || known.in_flight {
+                return;
+            }
+            self.ready.push_back(Arc::from(key));
+        } else {
+            let key: Arc<str> = Arc::from(key);
+            self.ready.push_back(Arc::clone(&key));
+            self.keys.insert(key, Key { waiting: vec![request], in_flight: false });
+        }
+    }
+
+    /// Whether a statement may be sent.
+    pub(crate) fn is_ready(&self, now: Duration, max_in_flight: usize) -> bool {
+        !self.ready.is_empty() && self.in_flight < max_in_flight && self.blocked_until <= now
+    }
+
+    /// Takes requests for a statement: at most `max`, of the keys that wait longest.
+    pub(crate) fn take(&mut self, max: usize) -> Batch<T> {
+        let mut batch = Batch { keys: Vec::new(), requests: Vec::new() };
+        let mut room = max;
+        while room > 0
+            && let Some(name) = self.ready.pop_front()
+        {
+            let Some(key) = self.keys.get_mut(&name) else { continue };
+            let count = key.waiting.len().min(room);
+            if count == 0 {
+                self.keys.remove(&name);
+                continue;
+            }
+            room -= count;
+            let rest = key.waiting.split_off(count);
+            batch.requests.push(std::mem::replace(&mut key.waiting, rest));
+            key.in_flight = self.exclusive;
+            if !key.waiting.is_empty() && !self.exclusive {
+                self.ready.push_back(Arc::clone(&name));
+            } else if key.waiting.is_empty() && !self.exclusive {
+                self.keys.remove(&name);
+            }
+            batch.keys.push(name);
+        }
+        batch
+    }
+
+    /// Lets a key be sent again, after `put_back` of what is to be repeated.
+    pub(crate) fn release(&mut self, name: &Arc<str>) {
+        if !self.exclusive {
+            return;
+        }
+        if let Some(key) = self.keys.get_mut(name) {
+            key.in_flight = false;
+            if key.waiting.is_empty() {
+                self.keys.remove(name);
+            } else {
+                self.ready.push_back(Arc::clone(name));
+            }
+        }
+    }
+
+    /// Puts requests back, before others of their key. A key that was taken must then be released.
+    pub(crate) fn put_back(&mut self, name: &Arc<str>, mut requests: Vec<Pending<T>>) {
+        if requests.is_empty() {
+            return;
+        }
+        let exclusive = self.exclusive;
+        let key = self.keys.entry(Arc::clone(name)).or_insert_with(|| Key { waiting: Vec::new(), in_flight: exclusive });
+        if key.waiting.is_empty() && !key.in_flight {
+            self.ready.push_back(Arc::clone(name));
+        }
+        requests.append(&mut key.waiting);
+        key.waiting = requests;
+    }
+
+    /// Takes those whose time is over.
+    pub(crate) fn take_expired(&mut self, now: Duration) -> Vec<Ticket> {
+        let mut tickets = Vec::new();
+        for key in self.keys.values_mut() {
+            key.waiting.retain(|request| {
+                let expired = request.is_expired(now);
+                tickets.extend(request.ticket.filter(|_| expired));
+                !expired
+            });
+        }
+        self.drop_idle_keys();
+        tickets
+    }
+
+    /// Takes everything that waits.
+    pub(crate) fn take_all(&mut self) -> Vec<Ticket> {
+        let waiting = self.keys.values_mut().flat_map(|key| key.waiting.drain(..));
+        let tickets = waiting.filter_map(|request| request.ticket).collect();
+        self.drop_idle_keys();
+        tickets
+    }
+
+    fn drop_idle_keys(&mut self) {
+        self.keys.retain(|_, key| key.in_flight || !key.waiting.is_empty());
+        let keys = &self.keys;
+        self.ready.retain(|name| keys.contains_key(name));
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        // The first of each key is its oldest.
+        self.keys.values().filter_map(|key| key.waiting.first()?.deadline).min()
+    }
+
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        (!self.ready.is_empty() && self.blocked_until > Duration::ZERO).then_some(self.blocked_until)
     }
 }
 
-impl<T> Lane<T> {
-    /// Whether a statement may be sent.
+/// Requests that wait for a statement of their own.
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    pub(crate) waiting: VecDeque<Pending<T>>,
+    pub(crate) in_flight: usize,
+    pub(crate) blocked_until: Duration,
+}
+
+impl<T> Queue<T> {
+    pub(crate) fn new() -> Self {
+        Queue { waiting: VecDeque::new(), in_flight: 0, blocked_until: Duration::ZERO }
+    }
+
     pub(crate) fn is_ready(&self, now: Duration, max_in_flight: usize) -> bool {
         !self.waiting.is_empty() && self.in_flight < max_in_flight && self.blocked_until <= now
     }
 
-    /// Takes requests for a statement: at most `max`, the oldest first.
-    pub(crate) fn take(&mut self, max: usize) -> Vec<Pending<T>> {
-        let count = self.waiting.len().min(max);
-        self.waiting.drain(..count).collect()
+    pub(crate) fn take_expired(&mut self, now: Duration) -> Vec<Ticket> {
+        let mut tickets = Vec::new();
+        self.waiting.retain(|request| {
+            let expired = request.is_expired(now);
+            tickets.extend(request.ticket.filter(|_| expired));
+            !expired
+        });
+        tickets
     }
 
-    /// Puts requests back, before all others, in their order.
-    pub(crate) fn put_back(&mut self, requests: Vec<Pending<T>>) {
-        for request in requests.into_iter().rev() {
-            self.waiting.push_front(request);
-        }
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        self.waiting.iter().filter_map(|request| request.deadline).min()
     }
 
-    /// Takes those whose time is over.
-    pub(crate) fn take_expired(&mut self, now: Duration) -> Vec<Pending<T>> {
-        // Deadlines ascend but for what was put back, which is older still and in front.
-        let is_expired = |p: &Pending<T>| p.deadline.is_some_and(|deadline| deadline <= now);
-        let count = self.waiting.iter().take_while(|p| is_expired(p)).count();
-        self.waiting.drain(..count).collect()
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        (!self.waiting.is_empty() && self.blocked_until > Duration::ZERO).then_some(self.blocked_until)
     }
 }

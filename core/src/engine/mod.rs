@@ -10,11 +10,13 @@ mod batch;
 mod lane;
 mod touch;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorCode};
+use crate::literal::parse_row;
 use crate::money::Cost;
 use crate::options::Options;
 use crate::request::{Answer, ChargeRefusal, Credential, Outcome, Request, Usage};
@@ -22,8 +24,8 @@ use crate::shape::{TableShape, render};
 use crate::statement::{Fault, Statement, StatementId, StatementKind};
 use crate::verdict::Denial;
 use admin::Admin;
-use batch::{Charge, Lookups};
-use lane::{Lane, Pending};
+use batch::{Charge, LookUp};
+use lane::{Batch, KeyLane, Pending, Queue};
 use touch::Touches;
 
 /// Names a request between `submit` and its answer.
@@ -67,6 +69,7 @@ pub(crate) struct Statements {
 
 #[derive(Debug)]
 struct BatchStatements {
+    validate_one: Arc<str>,
     validate: Arc<str>,
     charge_one: Arc<str>,
     charge_batch: Arc<str>,
@@ -76,8 +79,8 @@ struct BatchStatements {
 #[derive(Debug)]
 enum Work {
     Catalogue,
-    Validate(Column, Lookups<Vec<Pending<String>>>, Arc<Statements>),
-    Charge(Column, Lookups<Vec<Pending<Charge>>>),
+    Validate(Column, StatementKind, Batch<LookUp>, Arc<Statements>),
+    Charge(Column, StatementKind, Batch<Charge>),
     Touch,
     Admin(Pending<Admin>, Option<Arc<Statements>>),
 }
@@ -105,9 +108,9 @@ impl Column {
 pub struct Engine {
     options: Options,
     table: Table,
-    validate: [Lane<String>; 2],
-    charge: [Lane<Charge>; 2],
-    admin: Lane<Admin>,
+    validate: [KeyLane<LookUp>; 2],
+    charge: [KeyLane<Charge>; 2],
+    admin: Queue<Admin>,
     touches: Touches,
     in_flight: BTreeMap<StatementId, Work>,
     answers: Vec<(Ticket, Answer)>,
@@ -139,9 +142,9 @@ impl Engine {
         Engine {
             options,
             table: Table::Unknown,
-            validate: Default::default(),
-            charge: Default::default(),
-            admin: Lane::default(),
+            validate: [KeyLane::new(false), KeyLane::new(false)],
+            charge: [KeyLane::new(true), KeyLane::new(true)],
+            admin: Queue::new(),
             touches: Touches::default(),
             in_flight: BTreeMap::new(),
             answers: Vec::new(),
@@ -177,7 +180,9 @@ impl Engine {
         let deadline = Some(now.saturating_add(self.options.timeout));
         match request {
             Request::Validate(credential) => match text_of(credential) {
-                Some((column, lookup)) => self.validate[column as usize].waiting.push_back(pending(ticket, deadline, lookup)),
+                Some((column, lookup)) => {
+                    self.validate[column as usize].push(lookup, pending(ticket, deadline, LookUp::default()));
+                }
                 None => self.answer(ticket, Ok(Outcome::Validated(Err(Denial::invalid())))),
             },
             Request::Charge(credential, cost) => match (cost, text_of(credential)) {
@@ -185,8 +190,8 @@ impl Engine {
                 (Cost::Free, _) => self.answer_usage(ticket, Usage::Free),
                 (Cost::Microcents(_), None) => self.answer_usage(ticket, Usage::Refused(ChargeRefusal::InvalidKey)),
                 (Cost::Microcents(microcents), Some((column, lookup))) => {
-                    let charge = Charge { lookup, microcents, needs_batch: false };
-                    self.charge[column as usize].waiting.push_back(pending(ticket, deadline, charge));
+                    let charge = Charge { microcents, needs_batch: false };
+                    self.charge[column as usize].push(lookup, pending(ticket, deadline, charge));
                 }
             },
             Request::Insert(row) => self.admin.waiting.push_back(pending(ticket, deadline, Admin::Insert(row))),
@@ -223,7 +228,7 @@ impl Engine {
                 return Some(statement);
             }
         }
-        self.poll_touch(&statements)
+        self.poll_touch(now, &statements)
     }
 
     /// Takes what became of a statement: its rows, each the text of its only column, or why there are none. An unknown
@@ -232,36 +237,27 @@ impl Engine {
         let Some(work) = self.in_flight.remove(&id) else { return };
         match work {
             Work::Catalogue => self.receive_catalogue(result),
-            Work::Validate(column, batch, statements) => {
+            Work::Validate(column, kind, batch, statements) => {
                 self.validate[column as usize].in_flight -= 1;
                 match result {
-                    Ok(rows) => self.receive_lookups(now, batch, rows, &statements.shape),
-                    Err(fault) => {
-                        if let Some((requests, until)) = self.after_fault(now, batch.into_requests(), &fault) {
-                            let lane = &mut self.validate[column as usize];
-                            lane.put_back(requests);
-                            lane.blocked_until = until;
-                        }
-                    }
+                    Ok(rows) => self.receive_lookups(now, column, kind, batch, rows, &statements.shape),
+                    Err(fault) => self.batch_fault(|e| &mut e.validate[column as usize], now, batch, &fault),
                 }
             }
-            Work::Charge(column, batch) => {
+            Work::Charge(column, kind, batch) => {
                 self.charge[column as usize].in_flight -= 1;
                 match result {
-                    Ok(rows) => self.receive_charges(column, batch, rows),
-                    Err(fault) => {
-                        if let Some((requests, until)) = self.after_fault(now, batch.into_requests(), &fault) {
-                            let lane = &mut self.charge[column as usize];
-                            lane.put_back(requests);
-                            lane.blocked_until = until;
-                        }
-                    }
+                    Ok(rows) => self.receive_charges(column, kind, batch, rows),
+                    Err(fault) => self.batch_fault(|e| &mut e.charge[column as usize], now, batch, &fault),
                 }
             }
-            Work::Touch => {
-                self.stats.failed_touches += u64::from(result.is_err());
-                self.touches.finish(result.is_err(), now);
-            }
+            Work::Touch => match result.map(|rows| rows.iter().map(|row| read_id(row)).collect::<Option<Vec<_>>>()) {
+                Ok(Some(left_out)) => self.touches.finish(now, left_out.iter().map(|id| &**id)),
+                Ok(None) | Err(_) => {
+                    self.stats.failed_touches += 1;
+                    self.touches.fail(now);
+                }
+            },
             Work::Admin(request, statements) => {
                 self.admin.in_flight -= 1;
                 self.receive_admin(now, request, statements.as_deref(), result);
@@ -271,17 +267,16 @@ impl Engine {
 
     /// Gives up what has waited too long. A statement whose callers are all gone no longer counts as under way.
     pub fn expire(&mut self, now: Duration) {
-        let mut tickets = Vec::new();
+        let mut tickets = self.admin.take_expired(now);
         for column in Column::ALL {
-            tickets.extend(self.validate[column as usize].take_expired(now).iter().filter_map(|p| p.ticket));
-            tickets.extend(self.charge[column as usize].take_expired(now).iter().filter_map(|p| p.ticket));
+            tickets.extend(self.validate[column as usize].take_expired(now));
+            tickets.extend(self.charge[column as usize].take_expired(now));
         }
-        tickets.extend(self.admin.take_expired(now).iter().filter_map(|p| p.ticket));
         let mut given_up = Vec::new();
         for (id, work) in &mut self.in_flight {
             let open = match work {
-                Work::Validate(_, batch, _) => expire_requests(batch.requests_mut(), now, &mut tickets),
-                Work::Charge(_, batch) => expire_requests(batch.requests_mut(), now, &mut tickets),
+                Work::Validate(_, _, batch, _) => expire_requests(batch.requests.iter_mut().flatten(), now, &mut tickets),
+                Work::Charge(_, _, batch) => expire_requests(batch.requests.iter_mut().flatten(), now, &mut tickets),
                 Work::Admin(request, _) => expire_requests(std::iter::once(request), now, &mut tickets),
                 // Without callers of their own: the driver's own time limit ends them.
                 Work::Catalogue | Work::Touch => continue,
@@ -293,7 +288,11 @@ impl Engine {
         for id in given_up {
             match self.in_flight.remove(&id) {
                 Some(Work::Validate(column, ..)) => self.validate[column as usize].in_flight -= 1,
-                Some(Work::Charge(column, _)) => self.charge[column as usize].in_flight -= 1,
+                Some(Work::Charge(column, _, batch)) => {
+                    let lane = &mut self.charge[column as usize];
+                    lane.in_flight -= 1;
+                    batch.keys.iter().for_each(|name| lane.release(name));
+                }
                 Some(Work::Admin(..)) => self.admin.in_flight -= 1,
                 Some(Work::Catalogue | Work::Touch) | None => {}
             }
@@ -306,20 +305,21 @@ impl Engine {
 
     /// When a pause after an aborted statement ends: `poll` may have something then.
     pub fn next_retry(&self) -> Option<Duration> {
-        let batched = self.validate.iter().map(pause_of).chain(self.charge.iter().map(pause_of));
-        batched.chain([pause_of(&self.admin)]).flatten().min()
+        let batched = self.validate.iter().map(KeyLane::pause).chain(self.charge.iter().map(KeyLane::pause));
+        batched.chain([self.admin.pause(), self.touches.next_retry()]).flatten().min()
     }
 
     /// When the time of the next caller is over: `expire` has something to do then.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let waiting = self.validate.iter().map(deadline_of).chain(self.charge.iter().map(deadline_of));
+        let validate = self.validate.iter().map(KeyLane::next_deadline);
+        let waiting = validate.chain(self.charge.iter().map(KeyLane::next_deadline)).chain([self.admin.next_deadline()]);
         let under_way = self.in_flight.values().map(|work| match work {
-            Work::Validate(_, batch, _) => batch.requests().filter_map(open_deadline).min(),
-            Work::Charge(_, batch) => batch.requests().filter_map(open_deadline).min(),
-            Work::Admin(request, _) => open_deadline(request),
+            Work::Validate(_, _, batch, _) => batch.open_requests().filter_map(|request| request.deadline).min(),
+            Work::Charge(_, _, batch) => batch.open_requests().filter_map(|request| request.deadline).min(),
+            Work::Admin(request, _) => request.ticket.and(request.deadline),
             Work::Catalogue | Work::Touch => None,
         });
-        waiting.chain([deadline_of(&self.admin)]).chain(under_way).flatten().min()
+        waiting.chain(under_way).flatten().min()
     }
 
     /// The answers that are ready. A request gets exactly one.
@@ -370,45 +370,37 @@ impl Engine {
     fn fail_all_waiting(&mut self, error: &Error) {
         let mut tickets = Vec::new();
         for column in Column::ALL {
-            tickets.extend(self.charge[column as usize].waiting.drain(..).filter_map(|p| p.ticket));
-            tickets.extend(self.validate[column as usize].waiting.drain(..).filter_map(|p| p.ticket));
+            tickets.extend(self.charge[column as usize].take_all());
+            tickets.extend(self.validate[column as usize].take_all());
         }
         let (migrations, rest): (Vec<_>, Vec<_>) =
             self.admin.waiting.drain(..).partition(|p| matches!(p.work, Admin::Migrate { .. }));
-        self.admin.put_back(migrations);
+        self.admin.waiting.extend(migrations);
         tickets.extend(rest.into_iter().filter_map(|p| p.ticket));
         for ticket in tickets {
             self.answer(ticket, Err(error.clone()));
         }
     }
 
-    /// Decides what follows a failed statement: its requests are answered, or come back to be tried again, with the
-    /// time before which nothing is to be sent.
-    fn after_fault<T>(
-        &mut self,
-        now: Duration,
-        mut requests: Vec<Pending<T>>,
-        fault: &Fault,
-    ) -> Option<(Vec<Pending<T>>, Duration)> {
+    /// Whether and when a failed statement is tried again: if it certainly had no effect, and can do better.
+    fn retry_at(&mut self, now: Duration, attempts: u32, fault: &Fault) -> Option<Duration> {
         let sqlstate = fault.sqlstate.as_deref().unwrap_or_default();
-        let attempts = requests.iter().map(|p| p.attempts).max().unwrap_or(0) + 1;
-        let outdated = shape_is_outdated(sqlstate) && attempts == 1;
-        let retry = outdated || (aborted_by_concurrency(sqlstate) && attempts < self.options.max_attempts);
-        if !retry {
-            for ticket in requests.iter().filter_map(|p| p.ticket) {
-                self.answer(ticket, Err(database_error(fault)));
-            }
+        if shape_is_outdated(sqlstate) && attempts == 1 {
+            self.stats.retries += 1;
+            self.forget_table();
+            return Some(now);
+        }
+        if !aborted_by_concurrency(sqlstate) || attempts >= self.options.max_attempts {
             return None;
         }
         self.stats.retries += 1;
-        if outdated {
-            self.forget_table();
+        Some(now + self.retry_delay(attempts))
+    }
+
+    fn answer_fault<T>(&mut self, requests: Vec<Pending<T>>, fault: &Fault) {
+        for ticket in requests.into_iter().filter_map(|request| request.ticket) {
+            self.answer(ticket, Err(database_error(fault)));
         }
-        requests.retain(|p| p.ticket.is_some());
-        for request in &mut requests {
-            request.attempts = attempts;
-        }
-        Some((requests, if outdated { now } else { now + self.retry_delay(attempts) }))
     }
 
     /// 5 ms, doubling, each spread over half to one and a half of it.
@@ -430,8 +422,8 @@ impl Engine {
         }
     }
 
-    fn poll_touch(&mut self, statements: &Statements) -> Option<Statement> {
-        let ids = self.touches.take(self.options.max_batch)?;
+    fn poll_touch(&mut self, now: Duration, statements: &Statements) -> Option<Statement> {
+        let ids = self.touches.take(now, self.options.max_batch)?;
         let params =
             vec![Some(crate::literal::text_array(ids)), Some(self.options.touch_interval_seconds.to_string())];
         Some(self.send(StatementKind::Touch, Arc::clone(&statements.touch), params, Work::Touch))
@@ -459,24 +451,13 @@ impl Engine {
         self.last_id += 1;
         self.last_id
     }
-
-    /// Drops requests whose callers are gone.
-    fn drop_cancelled<T>(&mut self, requests: &mut Vec<Pending<T>>) {
-        if self.cancelled.is_empty() {
-            return;
-        }
-        requests.retain(|request| {
-            let gone = request.ticket.is_some_and(|ticket| self.cancelled.remove(&ticket));
-            self.pending -= usize::from(gone);
-            !gone
-        });
-    }
 }
 
 impl Statements {
     fn new(options: &Options, shape: TableShape) -> Self {
         let render = |template: &str, lookup: &str| render(template, &options.table, &shape, lookup);
         let batch = |column: Column| BatchStatements {
+            validate_one: render(include_str!("../sql/validate_one.sql"), column.name()),
             validate: render(include_str!("../sql/validate.sql"), column.name()),
             charge_one: render(include_str!("../sql/charge_one.sql"), column.name()),
             charge_batch: render(include_str!("../sql/charge_batch.sql"), column.name()),
@@ -511,20 +492,13 @@ fn text_of(credential: Credential) -> Option<(Column, String)> {
     }
 }
 
+/// The only field of a row.
+fn read_id(row: &str) -> Option<Cow<'_, str>> {
+    parse_row(row)?.into_iter().next()?
+}
+
 fn database_error(fault: &Fault) -> Error {
     Error::new(ErrorCode::Database, &fault.message)
-}
-
-fn pause_of<T>(lane: &Lane<T>) -> Option<Duration> {
-    (!lane.waiting.is_empty() && lane.blocked_until > Duration::ZERO).then_some(lane.blocked_until)
-}
-
-fn deadline_of<T>(lane: &Lane<T>) -> Option<Duration> {
-    lane.waiting.front().and_then(|p| p.deadline)
-}
-
-fn open_deadline<T>(request: &Pending<T>) -> Option<Duration> {
-    request.ticket.and(request.deadline)
 }
 
 /// Collects the tickets of requests whose time is over. Whether any request is still open.
@@ -535,10 +509,13 @@ fn expire_requests<'p, T: 'p>(
 ) -> bool {
     let mut open = false;
     for request in requests {
-        if request.deadline.is_some_and(|deadline| deadline <= now) {
+        if request.is_expired(now) {
             tickets.extend(request.ticket.take());
         }
         open |= request.ticket.is_some();
     }
     open
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,54 +1,71 @@
 //! `last_used_at`: written in the background, at most once per key and interval, never waited for.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// More keys than this do not wait: their next use notes them.
 const MAX_WAITING: usize = 10_000;
+/// A key whose row is being written is left out; it is tried this often, after growing pauses.
+const MAX_ATTEMPTS: u32 = 6;
+const PAUSE_AFTER_LEFT_OUT: Duration = Duration::from_millis(20);
 /// After a failed touch there is none for this long, so that a role that may not write costs no second statement a call.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(60);
 
-/// Ids of keys that were used and whose `last_used_at` is old.
+/// Ids of keys that were used and whose `last_used_at` is old, with the attempts to write it.
 #[derive(Debug, Default)]
 pub(super) struct Touches {
-    waiting: BTreeSet<String>,
-    in_flight: bool,
+    waiting: BTreeMap<String, u32>,
+    in_flight: Option<BTreeMap<String, u32>>,
     paused_until: Duration,
+    failing_until: Duration,
 }
 
 impl Touches {
     pub(super) fn note(&mut self, id: &str, now: Duration) {
-        if self.paused_until <= now && self.waiting.len() < MAX_WAITING && !self.waiting.contains(id) {
-            self.waiting.insert(id.to_owned());
+        let is_known = || self.waiting.contains_key(id) || self.in_flight.as_ref().is_some_and(|ids| ids.contains_key(id));
+        if self.failing_until <= now && self.waiting.len() < MAX_WAITING && !is_known() {
+            self.waiting.insert(id.to_owned(), 0);
         }
     }
 
-    pub(super) fn take(&mut self, max: usize) -> Option<Vec<String>> {
-        if self.in_flight || self.waiting.is_empty() {
+    pub(super) fn take(&mut self, now: Duration, max: usize) -> Option<Vec<String>> {
+        if self.in_flight.is_some() || self.waiting.is_empty() || self.paused_until > now {
             return None;
         }
-        self.in_flight = true;
-        let rest = self.waiting.iter().nth(max).cloned();
-        let taken = match rest {
-            Some(first_left) => {
-                let left = self.waiting.split_off(&first_left);
-                std::mem::replace(&mut self.waiting, left)
-            }
-            None => std::mem::take(&mut self.waiting),
-        };
-        Some(taken.into_iter().collect())
+        let first_left = self.waiting.keys().nth(max).cloned();
+        let left = first_left.map(|id| self.waiting.split_off(&id)).unwrap_or_default();
+        let taken = std::mem::replace(&mut self.waiting, left);
+        let ids = taken.keys().cloned().collect();
+        self.in_flight = Some(taken);
+        Some(ids)
     }
 
-    pub(super) fn finish(&mut self, failed: bool, now: Duration) {
-        self.in_flight = false;
-        if failed {
-            self.waiting.clear();
-            self.paused_until = now + PAUSE_AFTER_FAILURE;
+    /// Takes the ids that were left out.
+    pub(super) fn finish<'i>(&mut self, now: Duration, left_out: impl IntoIterator<Item = &'i str>) {
+        let sent = self.in_flight.take().unwrap_or_default();
+        for id in left_out {
+            let attempts = sent.get(id).copied().unwrap_or(MAX_ATTEMPTS) + 1;
+            if attempts < MAX_ATTEMPTS {
+                self.waiting.insert(id.to_owned(), attempts);
+                self.paused_until = self.paused_until.max(now + PAUSE_AFTER_LEFT_OUT * (1 << attempts));
+            }
         }
+    }
+
+    pub(super) fn fail(&mut self, now: Duration) {
+        self.in_flight = None;
+        self.waiting.clear();
+        self.failing_until = now + PAUSE_AFTER_FAILURE;
+    }
+
+    /// When those that were left out are tried again.
+    pub(super) fn next_retry(&self) -> Option<Duration> {
+        let is_pausing = self.in_flight.is_none() && !self.waiting.is_empty() && self.paused_until > Duration::ZERO;
+        is_pausing.then_some(self.paused_until)
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        !self.in_flight && self.waiting.is_empty()
+        self.in_flight.is_none() && self.waiting.is_empty()
     }
 }
 
@@ -56,24 +73,43 @@ impl Touches {
 mod tests {
     use super::*;
 
+    const START: Duration = Duration::ZERO;
+
     #[test]
     fn ids_wait_once_and_go_in_batches() {
         let mut touches = Touches::default();
         for id in ["b", "a", "b", "c"] {
-            touches.note(id, Duration::ZERO);
+            touches.note(id, START);
         }
-        assert_eq!(touches.take(2).unwrap(), ["a", "b"]);
-        assert_eq!(touches.take(2), None);
-        touches.finish(false, Duration::ZERO);
-        assert_eq!(touches.take(2).unwrap(), ["c"]);
+        assert_eq!(touches.take(START, 2).unwrap(), ["a", "b"]);
+        touches.note("a", START);
+        assert_eq!(touches.take(START, 2), None);
+        touches.finish(START, []);
+        assert_eq!(touches.take(START, 2).unwrap(), ["c"]);
+    }
+
+    #[test]
+    fn a_row_that_was_left_out_is_tried_again_but_not_for_ever() {
+        let mut touches = Touches::default();
+        touches.note("a", START);
+        let mut now = START;
+        let mut attempts = 0;
+        while let Some(ids) = touches.take(now, 9) {
+            attempts += 1;
+            touches.finish(now, ids.iter().map(String::as_str));
+            assert!(touches.is_idle() || touches.take(now, 9).is_none());
+            now = touches.next_retry().unwrap_or(now);
+        }
+        assert_eq!(attempts, MAX_ATTEMPTS);
+        assert!(touches.is_idle());
     }
 
     #[test]
     fn a_failure_is_not_repeated_at_every_use() {
         let mut touches = Touches::default();
-        touches.note("a", Duration::ZERO);
-        touches.take(9).unwrap();
-        touches.finish(true, Duration::ZERO);
+        touches.note("a", START);
+        touches.take(START, 9).unwrap();
+        touches.fail(START);
         touches.note("a", Duration::from_secs(59));
         assert!(touches.is_idle());
         touches.note("a", Duration::from_secs(60));

@@ -17,7 +17,9 @@ WITH locked AS MATERIALIZED (
         END AS before,
         CASE WHEN {due} THEN coalesce({k.budget_anchor_at}, {k.budget_reset_at}) ELSE {k.budget_anchor_at} END AS anchor_at,
         CASE WHEN {due} THEN {next_reset} ELSE {k.budget_reset_at} END AS reset_at
-    FROM unnest($1::text::text[], $2::text::bigint[], $3::text::text[]) WITH ORDINALITY AS input(lookup, total, costs, n)
+    -- The sub-selects hide the parameters from the planner: one plan, kept, whatever the number of keys.
+    FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::bigint[]), (SELECT $3::text::text[]))
+        WITH ORDINALITY AS input(lookup, total, costs, n)
     JOIN {table} k ON k.{lookup} = input.lookup
     WHERE k.revoked_at IS NULL
     ORDER BY k.id

@@ -64,6 +64,12 @@ impl TestDatabase {
         PgConnection::connect(&self.url).await.unwrap()
     }
 
+    /// How many sessions wait for a lock.
+    pub async fn waiting_sessions(&self) -> i64 {
+        self.number("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+            .await
+    }
+
     /// Runs SQL of any number of statements.
     pub async fn run(&self, sql: &str) {
         self.pool.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await.unwrap_or_else(|e| panic!("{sql}: {e}"));

@@ -1,6 +1,7 @@
 //! A server of one test, which may kill it.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use super::random;
 
@@ -36,14 +37,16 @@ impl TestServer {
         String::from_utf8_lossy(&std::fs::read(self.dir.join("log")).unwrap()).into_owned()
     }
 
-    /// Every process of the server but the first, which only starts others.
-    pub fn children(&self) -> Vec<u32> {
+    /// Sends a signal, such as `STOP`, to every process of the server.
+    pub fn signal(&self, name: &str) {
         let pid_file = std::fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap();
         let postmaster = pid_file.lines().next().unwrap();
-        let list = std::process::Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().unwrap().stdout;
+        let list = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().unwrap().stdout;
         let list = String::from_utf8(list).unwrap();
         let processes = list.lines().filter_map(|line| line.trim().split_once(char::is_whitespace));
-        processes.filter(|(_, parent)| parent.trim() == postmaster).map(|(pid, _)| pid.parse().unwrap()).collect()
+        let family = processes.filter(|(pid, parent)| *pid == postmaster || parent.trim() == postmaster);
+        // A child may end at any time.
+        let _ = Command::new("kill").arg(format!("-{name}")).args(family.map(|(pid, _)| pid)).output().unwrap();
     }
 
     async fn launcher(&self, command: &str) -> String {
@@ -55,14 +58,7 @@ impl TestServer {
 
 impl Drop for TestServer {
     fn drop(&mut self) {
-        let _ = std::process::Command::new(LAUNCHER).arg("crash").arg(&self.dir).status();
+        let _ = Command::new(LAUNCHER).arg("crash").arg(&self.dir).status();
         let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-/// Sends a signal, such as `STOP`.
-pub fn signal(name: &str, pids: &[u32]) {
-    for pid in pids {
-        let _ = std::process::Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
     }
 }

@@ -1,0 +1,10 @@
+//! The engine for Node: no I/O, no threads, no runtime. TypeScript runs its statements on the caller's pool.
+//!
+//! Private to the npm package: everything here is called by `ts/` alone.
+
+mod answers;
+mod engine;
+mod error;
+mod gate;
+mod options;
+mod rules;

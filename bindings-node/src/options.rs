@@ -1,0 +1,59 @@
+//! What the client is told, as plain data.
+
+use std::time::Duration;
+
+use agentkey::{AcceptedPeriods, Align, KeyPrefix, Options, TableName};
+use napi_derive::napi;
+
+use crate::error::{Result, thrown};
+
+/// The engine's options. TypeScript has checked their types; those left out have the core's defaults.
+#[napi(object)]
+pub struct EngineOptions {
+    /// The keys table.
+    pub table_name: Option<String>,
+    /// What stands before the random part of new keys.
+    pub key_prefix: Option<String>,
+    /// The scopes that new keys may have.
+    pub valid_scopes: Option<Vec<String>>,
+    /// Whether all budget periods are accepted, and not only those of the original package.
+    pub all_periods: bool,
+    /// Whether the periods of new keys begin with the calendar.
+    pub align_to_calendar: bool,
+    /// How long a call may take, in milliseconds.
+    pub timeout_ms: Option<u32>,
+    /// How many calls may wait.
+    pub max_waiting: Option<u32>,
+    /// `last_used_at` is written when it is older than this, in seconds.
+    pub touch_interval_seconds: Option<u32>,
+    /// Spreads retries.
+    pub seed: u32,
+}
+
+impl EngineOptions {
+    pub(crate) fn read(self) -> Result<Options> {
+        let mut options = Options { seed: u64::from(self.seed), valid_scopes: self.valid_scopes, ..Options::default() };
+        if let Some(name) = &self.table_name {
+            options.table = TableName::new(name).map_err(thrown)?;
+        }
+        if let Some(prefix) = &self.key_prefix {
+            options.key_prefix = KeyPrefix::new(prefix).map_err(thrown)?;
+        }
+        if !self.all_periods {
+            options.accepted_periods = AcceptedPeriods::DayAndMonth;
+        }
+        if self.align_to_calendar {
+            options.align = Align::Calendar;
+        }
+        if let Some(timeout) = self.timeout_ms {
+            options.timeout = Duration::from_millis(u64::from(timeout));
+        }
+        if let Some(calls) = self.max_waiting {
+            options.max_waiting = calls.try_into().unwrap_or(usize::MAX);
+        }
+        if let Some(seconds) = self.touch_interval_seconds {
+            options.touch_interval_seconds = seconds;
+        }
+        Ok(options)
+    }
+}

@@ -1,0 +1,222 @@
+import type { Engine, NativeStatement } from "../native/native.js";
+import { AgentKeyError, type ErrorCode, fromNative } from "./errors.js";
+
+/** Runs one statement with text parameters: `pool.query`. */
+export type Query = (text: string, values: (string | null)[]) => PromiseLike<unknown>;
+
+interface Caller {
+  resolve(result: never): void;
+  reject(error: unknown): void;
+}
+
+type Answer = [tickets: number[], result: unknown, error?: { code: ErrorCode; message: string }];
+
+/** Why a statement has no rows: what the pool rejected with. */
+interface Cause {
+  error: unknown;
+}
+
+/** Runs the engine's statements on the caller's pool and settles the calls' promises. */
+export class Driver {
+  readonly #engine: Engine;
+  readonly #query: Query;
+  readonly #timeoutMs: number;
+  readonly #callers = new Map<number, Caller>();
+  /** Statements without an answer, and when they were sent. */
+  readonly #underWay = new Map<NativeStatement, number>();
+  #isScheduled = false;
+  #deadline: NodeJS.Timeout | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  /** The first of the faults that the engine answered by trying again. */
+  #retried: Cause | undefined;
+  #closed: { promise: Promise<void>; resolve: () => void } | undefined;
+
+  constructor(engine: Engine, query: Query) {
+    this.#engine = engine;
+    this.#query = query;
+    this.#timeoutMs = engine.timeoutMs;
+  }
+
+  /** Submits a request and promises its result. */
+  call<T>(submit: (engine: Engine) => number): Promise<T> {
+    let ticket: number;
+    try {
+      ticket = submit(this.#engine);
+    } catch (error) {
+      return Promise.reject(fromNative(error));
+    }
+    this.#schedule();
+    return new Promise<T>((resolve, reject) => {
+      this.#callers.set(ticket, { resolve, reject });
+      if (this.#callers.size === 1) this.#watch();
+    });
+  }
+
+  /** Refuses new calls and waits for those under way and for the noting of last uses. */
+  close(): Promise<void> {
+    if (!this.#closed) {
+      let resolve!: () => void;
+      const promise = new Promise<void>((r) => (resolve = r));
+      this.#closed = { promise, resolve };
+      this.#engine.close();
+      this.#watch();
+      this.#pump();
+    }
+    return this.#closed.promise;
+  }
+
+  /** Calls of one burst share a statement: it is sent when the code that makes them has come to its end. */
+  #schedule(): void {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    queueMicrotask(this.#flush);
+  }
+
+  readonly #flush = (): void => {
+    this.#isScheduled = false;
+    this.#pump();
+  };
+
+  /** Sends what may be sent, settles what is answered. */
+  #pump(cause?: Cause): void {
+    for (let statement = this.#engine.poll(); statement; statement = this.#engine.poll()) this.#run(statement);
+    const answers = this.#engine.answers();
+    if (answers !== null) this.#settle(JSON.parse(answers), cause);
+    else if (cause) this.#retried ??= cause;
+    this.#awaitRetry();
+    if (this.#callers.size > 0) return;
+    if (this.#closed && this.#engine.isIdle) this.#end(this.#closed.resolve);
+    else if (!this.#closed) this.#deadline?.unref();
+  }
+
+  #run(statement: NativeStatement): void {
+    this.#underWay.set(statement, performance.now());
+    let result: PromiseLike<unknown>;
+    try {
+      result = this.#query(statement.text, statement.values);
+    } catch (error) {
+      result = Promise.reject(error);
+    }
+    Promise.resolve(result).then(
+      (result) => this.#received(statement, result),
+      (error) => this.#failed(statement, error),
+    );
+  }
+
+  #received(statement: NativeStatement, result: unknown): void {
+    const rows = rowsOf(result);
+    if (rows === undefined) {
+      const message = "Unexpected response from the pool: no rows with one text column, as node-postgres answers";
+      return this.#failed(statement, new AgentKeyError("unexpected_response", message));
+    }
+    if (!this.#underWay.delete(statement)) return;
+    this.#retried = undefined;
+    this.#engine.receive(statement.id, rows);
+    this.#pump();
+  }
+
+  #failed(statement: NativeStatement, error: unknown): void {
+    if (!this.#underWay.delete(statement)) return;
+    const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
+    const sqlstate = typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) ? code : null;
+    let cause: Cause | undefined = error === undefined ? undefined : { error };
+    // A retry within the caller's transaction only hears that it is aborted: what aborted it says more.
+    if (sqlstate === "25P02" && this.#retried) cause = this.#retried;
+    this.#engine.fail(statement.id, sqlstate, typeof message === "string" ? message : "the pool rejected the query");
+    this.#pump(cause);
+  }
+
+  #settle(answers: Answer[], cause?: Cause): void {
+    for (const [tickets, result, error] of answers) {
+      for (let i = 0; i < tickets.length; i++) {
+        const ticket = tickets[i]!;
+        const caller = this.#callers.get(ticket);
+        this.#callers.delete(ticket);
+        if (error) {
+          const isTheirs = error.code === "database" && cause;
+          caller?.reject(isTheirs ? cause.error : new AgentKeyError(error.code, error.message));
+        } else {
+          // Callers may change what they get: each has its own.
+          caller?.resolve(own(i === 0 ? result : clone(result)) as never);
+        }
+      }
+    }
+  }
+
+  /** A timer for the calls' time limit. It keeps the process alive only while a call waits. */
+  #watch(): void {
+    if (this.#deadline) this.#deadline.ref();
+    else this.#deadline = setTimeout(this.#expire, this.#timeoutMs);
+  }
+
+  readonly #expire = (): void => {
+    this.#deadline = undefined;
+    this.#engine.expire();
+    // Statements without callers, as of touches, have no limit of the engine's.
+    const overdue = performance.now() - 2 * this.#timeoutMs;
+    for (const [statement, since] of this.#underWay) {
+      if (since > overdue || statement.unlimited) continue;
+      this.#underWay.delete(statement);
+      this.#engine.fail(statement.id, null, "the database did not answer in time");
+    }
+    if (this.#callers.size > 0 || this.#underWay.size > 0 || this.#closed) {
+      const next = this.#engine.nextDeadline() ?? this.#timeoutMs;
+      this.#deadline = setTimeout(this.#expire, Math.max(next, 1));
+    }
+    this.#pump();
+  };
+
+  #awaitRetry(): void {
+    const delay = this.#engine.nextRetry();
+    // One that is over waits for a statement under way.
+    if (this.#retry || delay === null || delay === 0) return;
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      this.#pump();
+    }, delay);
+    if (this.#callers.size === 0 && !this.#closed) this.#retry.unref();
+  }
+
+  #end(resolve: () => void): void {
+    clearTimeout(this.#deadline);
+    clearTimeout(this.#retry);
+    resolve();
+  }
+}
+
+/** The text column of each row; `undefined` if this is no answer of a Postgres. */
+function rowsOf(result: unknown): string[] | undefined {
+  const rows = (result as { rows?: unknown } | null | undefined)?.rows;
+  if (!Array.isArray(rows)) return undefined;
+  const texts = new Array<string>(rows.length);
+  for (let i = 0; i < rows.length; i++) {
+    const text: unknown = rows[i]?.agentkey;
+    if (typeof text !== "string") return undefined;
+    texts[i] = text;
+  }
+  return texts;
+}
+
+/** The data of refused keys, which their holders may see at `/sdk-keys/me`. Not a part of the result itself. */
+export const refusedKeys = new WeakMap<object, unknown>();
+
+/** The result for the caller's eyes. */
+function own(result: unknown): unknown {
+  if (typeof result === "object" && result !== null && "reason" in result && "key" in result) {
+    const { key, ...refusal } = result;
+    refusedKeys.set(refusal, key);
+    return refusal;
+  }
+  return result;
+}
+
+function clone(result: unknown): unknown {
+  if (typeof result !== "object" || result === null) return result;
+  const copy: Record<string, unknown> = { ...result };
+  for (const name in copy) {
+    const member = copy[name];
+    if (Array.isArray(member)) copy[name] = [...member];
+    else if (typeof member === "object" && member !== null) copy[name] = clone(member);
+  }
+  return copy;
+}

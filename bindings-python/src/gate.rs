@@ -1,0 +1,131 @@
+//! The HTTP policy of the core, for frameworks to carry.
+
+use agentkey::gate;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::args::{in_range, texts};
+use crate::errors::{raise, wrong_value};
+use crate::results::Grant;
+
+/// What a handler requires of a caller.
+#[pyclass(frozen, module = "pyagentkey._native")]
+pub struct Guard(pub(crate) gate::Guard);
+
+#[pymethods]
+impl Guard {
+    #[new]
+    #[pyo3(signature = (*, scope, budget_headers))]
+    fn new(scope: Option<String>, budget_headers: bool) -> Self {
+        let guard = gate::Guard::new().budget_headers(budget_headers);
+        Guard(match scope {
+            Some(scope) => guard.scope(scope),
+            None => guard,
+        })
+    }
+}
+
+/// A caller who may pass.
+#[pyclass(frozen, module = "pyagentkey._native")]
+pub struct Pass(gate::Pass);
+
+#[pymethods]
+impl Pass {
+    #[getter]
+    fn grant(&self) -> Grant {
+        Grant(self.0.grant.clone())
+    }
+
+    /// For the handler's response.
+    #[getter]
+    fn headers(&self) -> Vec<(&str, &str)> {
+        headers(&self.0.headers)
+    }
+}
+
+/// A response to send as it is.
+#[pyclass(frozen, module = "pyagentkey._native")]
+pub struct Response(pub(crate) gate::Response);
+
+#[pymethods]
+impl Response {
+    #[getter]
+    fn status(&self) -> u16 {
+        self.0.status
+    }
+
+    #[getter]
+    fn headers(&self) -> Vec<(&str, &str)> {
+        headers(&self.0.headers)
+    }
+
+    #[getter]
+    fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.0.body.as_bytes())
+    }
+
+    /// What failed on this side, for the log.
+    #[getter]
+    fn fault(&self) -> Option<&str> {
+        self.0.fault.as_deref()
+    }
+}
+
+/// What a guard decides.
+#[derive(IntoPyObject)]
+pub(crate) enum Admission {
+    Passed(Pass),
+    Refused(Response),
+}
+
+impl From<Result<gate::Pass, gate::Response>> for Admission {
+    fn from(decision: Result<gate::Pass, gate::Response>) -> Self {
+        match decision {
+            Ok(pass) => Admission::Passed(Pass(pass)),
+            Err(response) => Admission::Refused(Response(response)),
+        }
+    }
+}
+
+/// The self-serve routes.
+#[pyclass(frozen, module = "pyagentkey._native")]
+pub struct Routes(pub(crate) gate::Routes);
+
+#[pymethods]
+impl Routes {
+    #[new]
+    #[pyo3(signature = (*, signup_scopes, require_email_for_signup, signup_rate_limit, signup_account, signup_max_expires_in, signup_budget))]
+    fn new(
+        signup_scopes: Option<&Bound<'_, PyAny>>,
+        require_email_for_signup: bool,
+        signup_rate_limit: Option<(i64, i64)>,
+        signup_account: &str,
+        signup_max_expires_in: String,
+        signup_budget: Option<(i64, Option<String>)>,
+    ) -> PyResult<Self> {
+        let rate_limit = |(max, seconds)| {
+            Ok::<_, PyErr>(gate::RateLimit {
+                max: in_range("signup_rate_limit", max, 0, i64::from(u32::MAX))?,
+                window_seconds: in_range("signup_rate_limit", seconds, 1, i64::from(u32::MAX))?,
+            })
+        };
+        let options = gate::RouteOptions {
+            signup_scopes: signup_scopes.map(|scopes| texts("signup_scopes", scopes)).transpose()?,
+            require_email_for_signup,
+            signup_rate_limit: signup_rate_limit.map(rate_limit).transpose()?,
+            signup_account: match signup_account {
+                "generated" => gate::SignupAccount::Generated,
+                "email" => gate::SignupAccount::Email,
+                _ => return Err(wrong_value("signup_account must be \"generated\" or \"email\"")),
+            },
+            signup_max_expires_in,
+            signup_budget: signup_budget.map(|(max_cents, period)| gate::SignupBudget { max_cents, period }),
+            ..gate::RouteOptions::default()
+        };
+        gate::Routes::new(&options).map(Routes).map_err(raise)
+    }
+}
+
+fn headers(headers: &[gate::Header]) -> Vec<(&str, &str)> {
+    headers.iter().map(|(name, value)| (*name, value.as_ref())).collect()
+}

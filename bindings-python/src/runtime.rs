@@ -1,0 +1,83 @@
+//! What exists once per process: the tokio runtime, and each client's pool.
+
+use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use once_cell::unsync::OnceCell;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// Statements and rows need little of a processor beside the interpreter itself.
+const WORKER_THREADS: usize = 1;
+
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+static RUNTIME: PerProcess<Runtime> = PerProcess::new();
+
+/// Which process of a line of forks this is.
+pub(crate) fn generation() -> u64 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// Threads do not survive a fork, and connections must not be shared across one.
+pub(crate) fn after_fork_in_child() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The runtime of this process.
+pub(crate) fn handle() -> PyResult<Handle> {
+    let runtime = RUNTIME.get_or_try_init(|| {
+        Builder::new_multi_thread()
+            .worker_threads(WORKER_THREADS)
+            .thread_name("agentkey")
+            .enable_all()
+            .build()
+            .map_err(|e| PyRuntimeError::new_err(format!("cannot start threads: {e}")))
+    })?;
+    Ok(runtime.handle().clone())
+}
+
+/// A value that is made when it is first needed, and once more in a forked child. The parent's is never dropped there:
+/// it may be locked by a thread that does not exist, and its sockets are the parent's.
+///
+/// Locked by threads that hold the interpreter's lock and keep it, so never while another one forks.
+pub(crate) struct PerProcess<T>(Mutex<Slot<T>>);
+
+struct Slot<T> {
+    generation: u64,
+    value: OnceCell<Arc<T>>,
+}
+
+impl<T> PerProcess<T> {
+    pub(crate) const fn new() -> Self {
+        PerProcess(Mutex::new(Slot { generation: 0, value: OnceCell::new() }))
+    }
+
+    pub(crate) fn get_or_try_init(&self, make: impl FnOnce() -> PyResult<T>) -> PyResult<Arc<T>> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.leave_parent_behind();
+        slot.value.get_or_try_init(|| make().map(Arc::new)).cloned()
+    }
+
+    pub(crate) fn get(&self) -> Option<Arc<T>> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.leave_parent_behind();
+        slot.value.get().cloned()
+    }
+}
+
+impl<T> Slot<T> {
+    fn leave_parent_behind(&mut self) {
+        if self.generation != generation() {
+            self.generation = generation();
+            mem::forget(mem::take(&mut self.value));
+        }
+    }
+}
+
+impl<T> Drop for PerProcess<T> {
+    fn drop(&mut self) {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).leave_parent_behind();
+    }
+}

@@ -1,0 +1,192 @@
+//! The engine, fed by hand. Subjects serve as credentials where either would do: their parameters are legible.
+
+mod admin;
+mod batching;
+mod faults;
+mod limits;
+mod touches;
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::request::AccountFilter;
+use crate::verdict::DenialReason;
+
+const COLUMNS: [&str; 11] = [
+    "id", "account_id", "key_hash", "key_prefix", "revoked_at", "name", "last_used_at", "budget_cents",
+    "budget_used_cents", "budget_period", "external_subject",
+];
+
+/// An engine and a driver's clock.
+struct Bench {
+    engine: Engine,
+    now: Duration,
+    answered: BTreeMap<Ticket, Answer>,
+}
+
+impl Bench {
+    fn new(options: Options) -> Self {
+        Bench { engine: Engine::new(options), now: Duration::ZERO, answered: BTreeMap::new() }
+    }
+
+    /// An engine that knows its table and has nothing to do.
+    fn ready(options: Options) -> Self {
+        let mut bench = Bench::new(options);
+        let ticket = bench.validate("nobody");
+        let catalogue = bench.sent_one();
+        bench.rows(&catalogue, columns());
+        let lookup = bench.sent_one();
+        bench.rows::<String>(&lookup, []);
+        let general = bench.sent_one();
+        bench.rows::<String>(&general, []);
+        assert_eq!(bench.reason(ticket), DenialReason::Invalid);
+        assert!(bench.engine.is_idle());
+        bench
+    }
+
+    fn submit(&mut self, request: Request) -> Ticket {
+        self.engine.submit(self.now, request).unwrap()
+    }
+
+    fn validate(&mut self, subject: &str) -> Ticket {
+        self.submit(Request::Validate(subject_of(subject)))
+    }
+
+    fn charge(&mut self, subject: &str, cents: i64) -> Ticket {
+        self.submit(Request::Charge(subject_of(subject), Cost::cents(cents)))
+    }
+
+    fn revoke(&mut self, id: &str) -> Ticket {
+        self.submit(Request::Revoke { id: id.to_owned(), account: AccountFilter::Any })
+    }
+
+    /// What the engine sends now, as a driver takes it: until there is nothing.
+    fn sent(&mut self) -> Vec<Statement> {
+        std::iter::from_fn(|| self.engine.poll(self.now)).collect()
+    }
+
+    fn sent_one(&mut self) -> Statement {
+        let mut sent = self.sent();
+        assert_eq!(sent.len(), 1, "{sent:?}");
+        sent.remove(0)
+    }
+
+    fn rows<S: Into<String>>(&mut self, statement: &Statement, rows: impl IntoIterator<Item = S>) {
+        let rows: Vec<String> = rows.into_iter().map(Into::into).collect();
+        self.engine.receive(self.now, statement.id, Ok(&rows));
+    }
+
+    fn fails(&mut self, statement: &Statement, sqlstate: Option<&str>) {
+        let fault = Fault { sqlstate: sqlstate.map(str::to_owned), message: "as the test wants it".to_owned() };
+        self.engine.receive(self.now, statement.id, Err(fault));
+    }
+
+    /// Lets time go by, as far as callers see it.
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.engine.expire(self.now);
+    }
+
+    /// Lets the pause after an abort go by.
+    fn pass_pause(&mut self) {
+        let until = self.engine.next_retry().unwrap();
+        assert!(until > self.now && until < self.now + Duration::from_secs(10), "{until:?}");
+        assert_eq!(self.sent().len(), 0, "nothing is sent during a pause");
+        self.now = until;
+    }
+
+    /// The answer, taken; `None` if there is none (yet). Checks that no request is answered twice.
+    fn answer(&mut self, ticket: Ticket) -> Option<Answer> {
+        for (ticket, answer) in self.engine.answers() {
+            assert!(self.answered.insert(ticket, answer).is_none(), "{ticket:?} was answered twice");
+        }
+        self.answered.get(&ticket).cloned()
+    }
+
+    fn is_open(&mut self, ticket: Ticket) -> bool {
+        self.answer(ticket).is_none()
+    }
+
+    fn outcome(&mut self, ticket: Ticket) -> Outcome {
+        self.answer(ticket).expect("no answer").unwrap()
+    }
+
+    fn usage(&mut self, ticket: Ticket) -> Usage {
+        match self.outcome(ticket) {
+            Outcome::Charged(usage) => usage,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn reason(&mut self, ticket: Ticket) -> DenialReason {
+        match self.outcome(ticket) {
+            Outcome::Validated(Err(denial)) => denial.reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The id of a granted key.
+    fn granted(&mut self, ticket: Ticket) -> String {
+        match self.outcome(ticket) {
+            Outcome::Validated(Ok(grant)) => grant.id.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn error(&mut self, ticket: Ticket) -> Error {
+        self.answer(ticket).expect("no answer").unwrap_err()
+    }
+
+    /// That nothing is left, neither waiting nor under way.
+    fn assert_idle(&mut self) {
+        assert_eq!(self.sent().len(), 0);
+        assert_eq!(self.engine.stats().pending, 0);
+        assert!(self.engine.is_idle());
+        assert_eq!((self.engine.next_deadline(), self.engine.next_retry()), (None, None));
+    }
+}
+
+fn subject_of(subject: &str) -> Credential {
+    Credential::Subject(subject.to_owned())
+}
+
+/// The catalogue's answer for a table with all that these tests use.
+fn columns() -> Vec<String> {
+    columns_but("")
+}
+
+fn columns_but(missing: &str) -> Vec<String> {
+    COLUMNS.iter().filter(|c| **c != missing).map(|c| format!("({c},bigint,bigint,f)")).collect()
+}
+
+/// A row of `validate.sql`: a live key that was used lately.
+fn live(place: usize, id: u32) -> String {
+    format!("({place},{id},7,,,,,,100,0,0,0,,,f,f,f,f)")
+}
+
+/// The same for a key whose last use is old.
+fn stale(place: usize, id: u32) -> String {
+    format!("({place},{id},7,,,,,,100,0,0,0,,,f,f,f,t)")
+}
+
+/// A row of the two charging statements, in cents of a budget of 100.
+fn charged(place: usize, before: i64, after: i64) -> String {
+    format!("({place},1,100,{before}000000,0,{after}000000)")
+}
+
+fn recorded(used: i64) -> Usage {
+    Usage::Recorded { budget_used_cents: used, budget_remaining_cents: Some(100 - used) }
+}
+
+fn refused(refusal: ChargeRefusal) -> Usage {
+    Usage::Refused(refusal)
+}
+
+/// A statement's parameters.
+fn params(statement: &Statement) -> Vec<&str> {
+    statement.params.iter().map(|p| p.as_deref().unwrap_or("NULL")).collect()
+}
+
+fn kinds(statements: &[Statement]) -> Vec<StatementKind> {
+    statements.iter().map(|s| s.kind).collect()
+}

@@ -1,0 +1,205 @@
+//! Insertions, revocations and migrations.
+
+use super::*;
+use crate::key::KeyPrefix;
+use crate::migrate;
+use crate::request::{CreateKey, NewRow};
+
+fn key_row(spec: CreateKey) -> Request {
+    let minted = KeyPrefix::default().mint().unwrap();
+    Request::Insert(Box::new(NewRow::for_key(spec, &minted, &Options::default()).unwrap()))
+}
+
+fn subject_row() -> Request {
+    Request::Insert(Box::new(NewRow::for_subject("robot", CreateKey::new("7"), &Options::default()).unwrap()))
+}
+
+fn steps() -> usize {
+    let table = Options::default().table;
+    (0..).take_while(|n| migrate::step(*n, &table).is_some()).count()
+}
+
+#[test]
+fn a_revocation_tells_whether_a_live_key_was_revoked() {
+    let mut bench = Bench::ready(Options::default());
+    for (rows, revoked) in [(vec!["(5)"], true), (vec![], false)] {
+        let account = AccountFilter::Only(Some("7".to_owned()));
+        let ticket = bench.submit(Request::Revoke { id: "5".to_owned(), account });
+        let sent = bench.sent_one();
+        assert_eq!((sent.kind, params(&sent)), (StatementKind::Revoke, vec!["5", "7"]));
+        bench.rows(&sent, rows);
+        assert_eq!(bench.outcome(ticket), Outcome::Revoked(revoked));
+    }
+    bench.revoke("5");
+    assert_eq!(params(&bench.sent_one()), ["5", "NULL"]);
+}
+
+#[test]
+fn what_can_be_no_id_or_no_account_revokes_nothing_and_asks_nobody() {
+    let mut bench = Bench::ready(Options::default());
+    let only = |account: Option<&str>| AccountFilter::Only(account.map(str::to_owned));
+    for (id, account) in [("5x", AccountFilter::Any), ("", AccountFilter::Any), ("5", only(None)), ("5", only(Some("x")))] {
+        let ticket = bench.submit(Request::Revoke { id: id.to_owned(), account });
+        assert_eq!(bench.sent().len(), 0);
+        assert_eq!(bench.outcome(ticket), Outcome::Revoked(false));
+    }
+    bench.assert_idle();
+}
+
+#[test]
+fn an_inserted_key_has_the_databases_id() {
+    let mut bench = Bench::ready(Options::default());
+    let ticket = bench.submit(key_row(CreateKey::new("7").budget_cents(5)));
+    let sent = bench.sent_one();
+    assert_eq!(sent.kind, StatementKind::Insert);
+    let given: serde_json::Value = serde_json::from_str(params(&sent)[0]).unwrap();
+    assert_eq!((&given["account_id"], &given["budget_cents"]), (&"7".into(), &5.into()));
+    bench.rows(&sent, ["(9,)"]);
+    let Outcome::Inserted(Some(created)) = bench.outcome(ticket) else { panic!("not inserted") };
+    assert_eq!((created.id.to_string(), created.budget_cents, created.expires_at), ("9".to_owned(), Some(5), None));
+    bench.assert_idle();
+}
+
+#[test]
+fn a_row_that_does_not_fit_the_table_is_refused_unsent() {
+    let mut bench = Bench::ready(Options::default());
+    let account = bench.submit(key_row(CreateKey::new("acme")));
+    assert_eq!(bench.sent().len(), 0);
+    assert_eq!(bench.error(account).code(), ErrorCode::InvalidAccountId);
+    // A missing column is looked for again once.
+    let scopes = bench.submit(key_row(CreateKey::new("7").scopes(["read"])));
+    let catalogue = bench.sent_one();
+    assert_eq!(catalogue.kind, StatementKind::Catalogue);
+    bench.rows(&catalogue, columns());
+    assert_eq!(bench.sent().len(), 0);
+    let error = bench.error(scopes);
+    assert_eq!(error.code(), ErrorCode::MigrationRequired);
+    assert!(error.message().contains("lacks scopes"), "{error}");
+    bench.assert_idle();
+}
+
+#[test]
+fn a_subject_has_one_row() {
+    let mut bench = Bench::ready(Options::default());
+    let [first, second, third] = [(); 3].map(|()| bench.submit(subject_row()));
+    let sent = bench.sent();
+    bench.rows(&sent[0], ["(9,)"]);
+    bench.rows::<String>(&sent[1], []);
+    bench.fails(&sent[2], Some("42P10"));
+    assert!(matches!(bench.outcome(first), Outcome::Inserted(Some(_))));
+    assert_eq!(bench.outcome(second), Outcome::Inserted(None));
+    assert_eq!(bench.error(third).code(), ErrorCode::MigrationRequired);
+}
+
+#[test]
+fn nonsense_is_an_error() {
+    let mut bench = Bench::ready(Options::default());
+    for rows in [vec![], vec!["(9,)", "(10,)"], vec!["(9)"], vec!["(,)"], vec!["(x,)"], vec!["(9,soon)"], vec![""]] {
+        let ticket = bench.submit(key_row(CreateKey::new("7")));
+        let sent = bench.sent_one();
+        bench.rows(&sent, rows);
+        assert_eq!(bench.error(ticket).code(), ErrorCode::UnexpectedResponse);
+    }
+    bench.assert_idle();
+}
+
+#[test]
+fn four_are_under_way_at_most_and_each_alone() {
+    let mut bench = Bench::ready(Options::default());
+    let tickets: Vec<Ticket> = (0..6).map(|id| bench.revoke(&id.to_string())).collect();
+    let mut sent = bench.sent();
+    assert_eq!(sent.len(), 4);
+    bench.rows(&sent[2], ["(2)"]);
+    sent.extend(bench.sent());
+    assert_eq!(sent.len(), 5);
+    let ids: Vec<&str> = sent.iter().map(|s| params(s)[0]).collect();
+    assert_eq!(ids, ["0", "1", "2", "3", "4"]);
+    assert_eq!(bench.outcome(tickets[2]), Outcome::Revoked(true));
+}
+
+#[test]
+fn a_migration_runs_step_by_step_without_a_catalogue() {
+    let mut bench = Bench::new(Options::default());
+    let ticket = bench.submit(Request::Migrate);
+    let mut texts = Vec::new();
+    for _ in 0..steps() {
+        let step = bench.sent_one();
+        assert_eq!((step.kind, step.params.len()), (StatementKind::Migrate, 0));
+        assert!(bench.is_open(ticket));
+        bench.rows::<String>(&step, []);
+        texts.push(step.sql);
+    }
+    texts.dedup();
+    assert_eq!(texts.len(), steps());
+    assert_eq!(bench.sent().len(), 0);
+    assert_eq!(bench.outcome(ticket), Outcome::Migrated);
+    bench.assert_idle();
+}
+
+#[test]
+fn after_a_migration_the_table_is_looked_at_again() {
+    let mut bench = Bench::ready(Options::default());
+    bench.submit(Request::Migrate);
+    for _ in 0..steps() {
+        let step = bench.sent_one();
+        bench.rows::<String>(&step, []);
+    }
+    bench.validate("a");
+    assert_eq!(bench.sent_one().kind, StatementKind::Catalogue);
+}
+
+#[test]
+fn a_catalogue_asked_before_a_migration_ended_is_asked_again() {
+    let mut bench = Bench::new(Options::default());
+    bench.submit(Request::Migrate);
+    let ticket = bench.validate("a");
+    let [step, catalogue] = bench.sent().try_into().unwrap();
+    assert_eq!(catalogue.kind, StatementKind::Catalogue);
+    bench.rows::<String>(&step, []);
+    assert_eq!(bench.sent_one().kind, StatementKind::Migrate);
+    bench.rows::<String>(&catalogue, []);
+    assert!(bench.is_open(ticket), "what it says may be outdated");
+    assert_eq!(bench.sent_one().kind, StatementKind::Catalogue);
+}
+
+#[test]
+fn a_migration_waits_for_others_but_not_for_ever() {
+    for sqlstate in ["55P03", "40P01", "42P07", "23505", "42701", "42710"] {
+        let mut bench = Bench::new(Options::default());
+        let ticket = bench.submit(Request::Migrate);
+        for _ in 1..12 {
+            let step = bench.sent_one();
+            bench.fails(&step, Some(sqlstate));
+            assert!(bench.is_open(ticket));
+            // Migrations have no time limit.
+            let pause = bench.engine.next_retry().unwrap();
+            assert!(pause > bench.now);
+            assert_eq!(bench.sent().len(), 0);
+            bench.now = pause;
+            bench.engine.expire(bench.now + Duration::from_secs(3600));
+        }
+        let step = bench.sent_one();
+        bench.fails(&step, Some(sqlstate));
+        assert_eq!(bench.error(ticket).code(), ErrorCode::Database);
+        bench.assert_idle();
+    }
+}
+
+#[test]
+fn each_step_has_its_own_tries_and_other_faults_end_a_migration() {
+    let mut bench = Bench::new(Options::default());
+    let ticket = bench.submit(Request::Migrate);
+    for _ in 0..2 {
+        for _ in 0..11 {
+            let step = bench.sent_one();
+            bench.fails(&step, Some("55P03"));
+            bench.now = bench.engine.next_retry().unwrap();
+        }
+        let step = bench.sent_one();
+        bench.rows::<String>(&step, []);
+    }
+    let step = bench.sent_one();
+    bench.fails(&step, Some("42501"));
+    assert_eq!(bench.error(ticket).code(), ErrorCode::Database);
+    bench.assert_idle();
+}

@@ -1,0 +1,274 @@
+//! Results as JSON: the one shape that every language shares, camelCase, members in the contract's order, times as
+//! JavaScript's `toISOString` writes them.
+
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::error::Error;
+use crate::request::{CreatedKey, Usage};
+use crate::verdict::{AccountId, Denial, DenialReason, Grant, KeyId, Limit, Verdict};
+
+/// What `validate` answers.
+pub fn verdict(verdict: &Verdict) -> String {
+    match verdict {
+        Ok(key) => grant(key),
+        Err(denial) => json(&Failure::of(denial, None)),
+    }
+}
+
+/// The same, where a refusal also holds the refused key's data as `key`: for [`read_verdict`], not for callers.
+pub fn verdict_with_key(verdict: &Verdict) -> String {
+    match verdict {
+        Ok(key) => grant(key),
+        Err(denial) => json(&Failure::of(denial, denial.key.as_deref().map(Success::of))),
+    }
+}
+
+/// What `validate` answers for a live key.
+pub fn grant(grant: &Grant) -> String {
+    json(&Success::of(grant))
+}
+
+/// What `trackUsage` answers.
+pub fn usage(usage: &Usage) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Recorded {
+        success: bool,
+        budget_used_cents: i64,
+        budget_remaining_cents: Option<i64>,
+    }
+    match *usage {
+        Usage::Recorded { budget_used_cents, budget_remaining_cents } => {
+            json(&Recorded { success: true, budget_used_cents, budget_remaining_cents })
+        }
+        Usage::Free => r#"{"success":true}"#.to_owned(),
+        Usage::Refused(reason) => format!(r#"{{"success":false,"reason":"{reason}"}}"#),
+    }
+}
+
+/// What `create` answers: the only place where a raw key is written.
+pub fn created(raw_key: &str, created: &CreatedKey) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Created<'a> {
+        key: &'a str,
+        id: &'a KeyId,
+        scopes: &'a Option<Vec<String>>,
+        budget_cents: Option<i64>,
+        budget_period: &'a Option<String>,
+        #[serde(serialize_with = "write_time")]
+        expires_at: Option<DateTime<Utc>>,
+    }
+    json(&Created {
+        key: raw_key,
+        id: &created.id,
+        scopes: &created.scopes,
+        budget_cents: created.budget_cents,
+        budget_period: &created.budget_period,
+        expires_at: created.expires_at,
+    })
+}
+
+/// A time with milliseconds, in UTC.
+pub fn timestamp(at: &DateTime<Utc>) -> String {
+    let text = at.to_rfc3339_opts(SecondsFormat::Millis, true);
+    match at.year() {
+        0..=9999 => text,
+        // Beyond them JavaScript writes a sign and six digits.
+        year => {
+            format!("{year:+07}{}", text.get(text.len() - "-01-01T00:00:00.000Z".len()..).unwrap_or_default())
+        }
+    }
+}
+
+/// Reads what [`verdict`] and [`verdict_with_key`] write, or what an object of the same shape says.
+pub fn read_verdict(text: &str) -> Result<Verdict, Error> {
+    let wrong = |what: String| Error::unexpected(format_args!("no verdict: {what}"));
+    match serde_json::from_str(text).map_err(|e| wrong(e.to_string()))? {
+        Read { valid: true, key, .. } => {
+            Ok(Ok(key.grant().ok_or_else(|| wrong("a key without an id".to_owned()))?))
+        }
+        Read { valid: false, reason, limit, refused, .. } => {
+            let named = DenialReason::ALL.iter().find(|known| Some(known.as_str()) == reason.as_deref());
+            let reason = *named.ok_or_else(|| wrong(format!("reason {reason:?}")))?;
+            let limit = limit.map(|limit| Limit {
+                key_id: limit.key_id.into(),
+                budget_cents: limit.budget_cents,
+                used_cents: limit.used_cents,
+                reserved_cents: limit.reserved_cents,
+                resets_at: limit.resets_at,
+            });
+            Ok(Err(Denial { reason, limit, key: refused.and_then(ReadKey::grant).map(Box::new) }))
+        }
+    }
+}
+
+/// Plain data cannot fail to become JSON.
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Success<'a> {
+    valid: bool,
+    id: &'a KeyId,
+    account_id: &'a Option<AccountId>,
+    user_id: &'a Option<String>,
+    scopes: &'a Option<Vec<String>>,
+    budget_cents: Option<i64>,
+    budget_used_cents: i64,
+    budget_remaining_cents: Option<i64>,
+    budget_period: &'a Option<String>,
+    #[serde(serialize_with = "write_time")]
+    budget_reset_at: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "write_time")]
+    expires_at: Option<DateTime<Utc>>,
+    delegated_by: &'a Option<String>,
+    name: &'a str,
+    budget_reserved_cents: i64,
+}
+
+impl<'a> Success<'a> {
+    fn of(grant: &'a Grant) -> Self {
+        Success {
+            valid: true,
+            id: &grant.id,
+            account_id: &grant.account_id,
+            user_id: &grant.user_id,
+            scopes: &grant.scopes,
+            budget_cents: grant.budget_cents,
+            budget_used_cents: grant.budget_used_cents,
+            budget_remaining_cents: grant.budget_remaining_cents,
+            budget_period: &grant.budget_period,
+            budget_reset_at: grant.budget_reset_at,
+            expires_at: grant.expires_at,
+            delegated_by: &grant.delegated_by,
+            name: &grant.name,
+            budget_reserved_cents: grant.budget_reserved_cents,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Failure<'a> {
+    valid: bool,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<Budget<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Success<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Budget<'a> {
+    key_id: &'a KeyId,
+    budget_cents: i64,
+    used_cents: i64,
+    reserved_cents: i64,
+    #[serde(serialize_with = "write_time")]
+    resets_at: Option<DateTime<Utc>>,
+}
+
+impl<'a> Failure<'a> {
+    fn of(denial: &'a Denial, key: Option<Success<'a>>) -> Self {
+        let limit = denial.limit.as_ref().map(|limit| Budget {
+            key_id: &limit.key_id,
+            budget_cents: limit.budget_cents,
+            used_cents: limit.used_cents,
+            reserved_cents: limit.reserved_cents,
+            resets_at: limit.resets_at,
+        });
+        Failure { valid: false, reason: denial.reason.as_str(), limit, key }
+    }
+}
+
+fn write_time<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.as_ref().map(timestamp).serialize(serializer)
+}
+
+/// An id as it is read: as a number or as text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ReadId {
+    Integer(i64),
+    Text(String),
+}
+
+macro_rules! id_from_json {
+    ($($id:ident),*) => {$(
+        impl From<ReadId> for $id {
+            fn from(id: ReadId) -> $id {
+                match id {
+                    ReadId::Integer(n) => $id::Integer(n),
+                    ReadId::Text(text) => $id::Text(text),
+                }
+            }
+        }
+    )*};
+}
+
+id_from_json!(KeyId, AccountId);
+
+#[derive(Deserialize)]
+struct Read {
+    valid: bool,
+    reason: Option<String>,
+    limit: Option<ReadLimit>,
+    #[serde(rename = "key")]
+    refused: Option<ReadKey>,
+    #[serde(flatten)]
+    key: ReadKey,
+}
+
+/// Every member but the id may be missing: the original's results know fewer.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadKey {
+    id: Option<ReadId>,
+    account_id: Option<ReadId>,
+    user_id: Option<String>,
+    scopes: Option<Vec<String>>,
+    budget_cents: Option<i64>,
+    budget_used_cents: Option<i64>,
+    budget_remaining_cents: Option<i64>,
+    budget_period: Option<String>,
+    budget_reset_at: Option<DateTime<Utc>>,
+    expires_at: Option<DateTime<Utc>>,
+    delegated_by: Option<String>,
+    name: Option<String>,
+    budget_reserved_cents: Option<i64>,
+}
+
+impl ReadKey {
+    fn grant(self) -> Option<Grant> {
+        Some(Grant {
+            id: self.id?.into(),
+            account_id: self.account_id.map(Into::into),
+            user_id: self.user_id,
+            scopes: self.scopes,
+            budget_cents: self.budget_cents,
+            budget_used_cents: self.budget_used_cents.unwrap_or(0),
+            budget_reserved_cents: self.budget_reserved_cents.unwrap_or(0),
+            budget_remaining_cents: self.budget_remaining_cents,
+            budget_period: self.budget_period,
+            budget_reset_at: self.budget_reset_at,
+            expires_at: self.expires_at,
+            delegated_by: self.delegated_by,
+            name: self.name.unwrap_or_else(|| "default".to_owned()),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadLimit {
+    key_id: ReadId,
+    budget_cents: i64,
+    used_cents: i64,
+    #[serde(default)]
+    reserved_cents: i64,
+    resets_at: Option<DateTime<Utc>>,
+}

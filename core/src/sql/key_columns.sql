@@ -1,0 +1,18 @@
+-- What a look-up answers of k, with the period's use and end. $2: seconds after which a last use is old.
+k.id,
+k.account_id,
+{k.name},
+{k.user_id},
+{k.scopes},
+{k.delegated_by},
+{k.budget_period},
+{k.budget_cents},
+period.used_cents,
+period.used_microcents,
+{k.budget_reserved_cents},
+extract(epoch FROM period.reset_at),
+extract(epoch FROM {k.expires_at}),
+k.revoked_at IS NOT NULL,
+{k.disabled_at} IS NOT NULL,
+coalesce({k.expires_at} <= statement_timestamp(), false),
+coalesce({k.last_used_at} < statement_timestamp() - make_interval(secs => $2::text::float8), true)

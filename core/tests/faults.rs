@@ -1,0 +1,356 @@
+//! Faults of the database and of the way to it. What is acknowledged is recorded, and nothing is recorded twice:
+//! acknowledged <= used <= acknowledged + unknown. Every call ends within its time, and no client needs a restart.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
+use std::time::{Duration, Instant};
+
+use agentkey::{AgentKey, ChargeRefusal, CreateKey, DenialReason, ErrorCode, Usage};
+use sqlx::Executor;
+use sqlx::postgres::PgPoolOptions;
+use support::server::TestServer;
+use support::{TestDatabase, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+const LIMIT: Duration = Duration::from_secs(2);
+/// What a loaded machine may need to tell a caller that its time is over.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Callers that charge a key again and again, and what they were told.
+struct Load {
+    ak: AgentKey,
+    stop: Arc<AtomicBool>,
+    told: Arc<Told>,
+    callers: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Told {
+    acknowledged: AtomicI64,
+    unknown: AtomicI64,
+}
+
+impl Load {
+    fn start(ak: &AgentKey, key: &str) -> Load {
+        let (stop, told) = (Arc::new(AtomicBool::new(false)), Arc::new(Told::default()));
+        let mut callers = JoinSet::new();
+        for caller in 0..40 {
+            let (ak, key, stop, told) = (ak.clone(), key.to_owned(), Arc::clone(&stop), Arc::clone(&told));
+            callers.spawn(async move {
+                let cost = 1 + caller % 7;
+                while !stop.load(Relaxed) {
+                    let began = Instant::now();
+                    match ak.track_usage(&key, cost).await {
+                        Ok(usage) => {
+                            assert!(usage.is_success(), "no cap was near: {usage:?}");
+                            told.acknowledged.fetch_add(cost, Relaxed);
+                        }
+                        Err(error) => {
+                            assert!(matches!(error.code(), ErrorCode::Database | ErrorCode::Timeout), "{error}");
+                            assert!(error.message().len() > 10, "says what happened: {error}");
+                            told.unknown.fetch_add(cost, Relaxed);
+                        }
+                    }
+                    assert!(began.elapsed() < LIMIT + GRACE, "a call took {:?}", began.elapsed());
+                }
+            });
+        }
+        Load { ak: ak.clone(), stop, told, callers }
+    }
+
+    /// Waits until this much more was acknowledged.
+    async fn flows(&self, cents: i64) {
+        let before = self.told.acknowledged.load(Relaxed);
+        eventually("charges are acknowledged", async || self.told.acknowledged.load(Relaxed) > before + cents).await;
+    }
+
+    /// Ends the load and compares what was told with what is recorded. Answers acknowledged, used and unknown.
+    async fn check(mut self, db: &TestDatabase) -> (i64, i64, i64) {
+        self.stop.store(true, Relaxed);
+        while let Some(caller) = self.callers.join_next().await {
+            caller.unwrap();
+        }
+        tokio::time::timeout(LIMIT * 3, self.ak.close()).await.expect("the client comes to rest");
+        // A statement whose caller was told `timeout` may still be on its way.
+        let active = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid()";
+        eventually("the database is at rest", async || db.number(active).await == 0).await;
+        let used = db.number("SELECT sum(budget_used_cents) FROM sdk_api_keys").await;
+        let (acknowledged, unknown) = (self.told.acknowledged.load(Relaxed), self.told.unknown.load(Relaxed));
+        assert!(acknowledged <= used && used <= acknowledged + unknown, "{acknowledged} <= {used} <= {acknowledged} + {unknown}");
+        (acknowledged, used, unknown)
+    }
+}
+
+/// A client with a pool of its own on a fresh table, and a key.
+async fn client(db: &TestDatabase, url: &str) -> (AgentKey, String) {
+    let ak = AgentKey::builder().timeout(LIMIT).connect(url).await.unwrap();
+    ak.migrate().await.unwrap();
+    let created = ak.create(CreateKey::new("acct").budget_cents(1_000_000_000)).await.unwrap();
+    assert_eq!(db.number("SELECT count(*) FROM sdk_api_keys").await, 1);
+    (ak, created.key.expose().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killing_the_server_loses_and_doubles_nothing() {
+    let server = TestServer::start().await;
+    let db = TestDatabase::create_on(&server.url).await;
+    let (ak, key) = client(&db, &db.url).await;
+    let load = Load::start(&ak, &key);
+    for _ in 0..4 {
+        let t=Instant::now(); load.flows(500).await; println!("flows {:?}",t.elapsed());
+        let t=Instant::now(); server.crash().await; println!("crash {:?}",t.elapsed());
+        server.restart().await;println!("restart {:?}",t.elapsed());
+    }
+    load.flows(500).await;
+    let (_, _, unknown) = load.check(&db).await;
+    assert!(unknown > 0, "no call met a fault");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terminated_backends_lose_and_double_nothing() {
+    let db = TestDatabase::create().await;
+    let (ak, key) = client(&db, &db.url).await;
+    let mut admin = db.session().await;
+    let load = Load::start(&ak, &key);
+    for _ in 0..20 {
+        load.flows(200).await;
+        let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        admin.execute(terminate).await.unwrap();
+    }
+    load.flows(200).await;
+    let (_, _, unknown) = load.check(&db).await;
+    assert!(unknown > 0, "no call met a fault");
+    db.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_replies_are_not_charged_again() {
+    let db = TestDatabase::create().await;
+    let proxy = Proxy::start(&db.url).await;
+    let (ak, key) = client(&db, &proxy.url).await;
+    let load = Load::start(&ak, &key);
+    for _ in 0..20 {
+        load.flows(200).await;
+        proxy.lose.store(1, Relaxed);
+        eventually("a reply is lost", async || proxy.lose.load(Relaxed) == 0).await;
+    }
+    load.flows(200).await;
+    let (acknowledged, used, unknown) = load.check(&db).await;
+    assert!(unknown > 0 && used > acknowledged, "no reply was lost after its charge: {acknowledged} {used} {unknown}");
+    db.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_to_a_server_that_hangs_end_in_time() {
+    let server = TestServer::start().await;
+    let db = TestDatabase::create_on(&server.url).await;
+    let (ak, key) = client(&db, &db.url).await;
+    let load = Load::start(&ak, &key);
+    for _ in 0..2 {
+        load.flows(500).await;
+        server.signal("STOP");
+        let began = Instant::now();
+        let calls = tokio::join!(ak.validate(&key), ak.track_usage(&key, 1), ak.revoke(0), ak.create(CreateKey::new("a")));
+        let codes = [
+            calls.0.map(|_| ()).unwrap_err().code(),
+            calls.1.map(|_| ()).unwrap_err().code(),
+            calls.2.map(|_| ()).unwrap_err().code(),
+            calls.3.map(|_| ()).unwrap_err().code(),
+        ];
+        assert!(codes.iter().all(|code| matches!(code, ErrorCode::Timeout | ErrorCode::Database)), "{codes:?}");
+        assert!(began.elapsed() < LIMIT + GRACE, "{:?}", began.elapsed());
+        // Longer than the client leaves a statement its connection: it must find others.
+        let waited = load.told.unknown.load(Relaxed);
+        eventually("callers are told", async || load.told.unknown.load(Relaxed) > waited).await;
+        server.signal("CONT");
+    }
+    load.flows(500).await;
+    // The two charges that are not the load's.
+    load.told.unknown.fetch_add(2, Relaxed);
+    load.check(&db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn once_a_revocation_is_acknowledged_nothing_succeeds() {
+    let db = TestDatabase::create().await;
+    let ak = db.client().await;
+    let clients = db.fleet(3, AgentKey::builder).await;
+    for _ in 0..20 {
+        let created = ak.create(CreateKey::new("acct")).await.unwrap();
+        let (revoked, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut tasks = JoinSet::new();
+        for caller in 0..60 {
+            let (ak, key) = (clients[caller % clients.len()].clone(), created.key.expose().to_owned());
+            let (revoked, calls) = (Arc::clone(&revoked), Arc::clone(&calls));
+            tasks.spawn(async move {
+                loop {
+                    let too_late = revoked.load(Relaxed);
+                    let refused = if caller % 2 == 0 {
+                        ak.track_usage(&key, 1).await.unwrap() == Usage::Refused(ChargeRefusal::InvalidKey)
+                    } else {
+                        ak.validate(&key).await.unwrap().is_err_and(|denial| denial.reason == DenialReason::Revoked)
+                    };
+                    calls.fetch_add(1, Relaxed);
+                    match (too_late, refused) {
+                        (true, refused) => return assert!(refused, "a call that began after the revocation succeeded"),
+                        (false, _) => continue,
+                    }
+                }
+            });
+        }
+        eventually("calls are under way", async || calls.load(Relaxed) > 200).await;
+        assert!(ak.revoke(created.id).await.unwrap());
+        let used = db.number("SELECT budget_used_cents FROM sdk_api_keys ORDER BY id DESC LIMIT 1").await;
+        revoked.store(true, Relaxed);
+        tasks.join_all().await;
+        assert_eq!(db.number("SELECT budget_used_cents FROM sdk_api_keys ORDER BY id DESC LIMIT 1").await, used);
+    }
+    db.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strict_isolation_keeps_every_cent() {
+    for isolation in ["repeatable read", "serializable"] {
+        let db = TestDatabase::create().await;
+        db.run(&format!("ALTER DATABASE {} SET default_transaction_isolation = '{isolation}'", db.name)).await;
+        let clients = db.fleet(2, AgentKey::builder).await;
+        clients[0].migrate().await.unwrap();
+        let key = clients[0].create(CreateKey::new("acct").budget_cents(3_000)).await.unwrap().key;
+        let mut tasks = JoinSet::new();
+        for n in 0..4_000 {
+            let (ak, key) = (clients[n % clients.len()].clone(), key.expose().to_owned());
+            tasks.spawn(async move { ak.track_usage(&key, 1).await.map(|usage| i64::from(usage.is_success())) });
+        }
+        let mut acknowledged = 0;
+        for result in tasks.join_all().await {
+            // What lost against others too often had no effect, and says so.
+            acknowledged += result.unwrap_or_else(|e| panic!("{isolation}: {e}"));
+        }
+        assert_eq!(acknowledged, 3_000);
+        assert_eq!(db.number("SELECT budget_used_cents FROM sdk_api_keys").await, 3_000);
+        db.drop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_settings_change_no_reset_and_no_expiry() {
+    let db = TestDatabase::create().await;
+    db.client().await;
+    let settings = [
+        "SET timezone = 'UTC'",
+        "SET timezone = 'Pacific/Kiritimati'; SET datestyle = 'SQL, DMY'; SET intervalstyle = 'iso_8601'",
+        "SET timezone = 'America/New_York'; SET standard_conforming_strings = off; SET extra_float_digits = -15",
+        "SET timezone = 'Asia/Kolkata'; SET datestyle = 'German'; SET bytea_output = 'escape'",
+        "SET timezone = 'Australia/Lord_Howe'; SET datestyle = 'Postgres, MDY'; SET backslash_quote = on",
+        "SET timezone = 'Etc/GMT+12'; SET intervalstyle = 'sql_standard'; SET lc_messages = 'C'; SET lc_numeric = 'C'",
+    ];
+    let mut of_utc = None;
+    for settings in settings {
+        db.run("DELETE FROM sdk_api_keys").await;
+        // Rows that are due, with an anchor and without, around the ends of months, days and summer times.
+        db.run(
+            "INSERT INTO sdk_api_keys (account_id, key_hash, key_prefix, budget_cents, budget_used_cents, budget_period,
+                 budget_anchor_at, budget_reset_at, expires_at)
+             SELECT 'acct', encode(sha256(('ak_' || row_number() OVER ())::bytea), 'hex'), 'ak_', 9, 9, period,
+                 CASE WHEN anchored THEN at::timestamptz END, at::timestamptz, '2222-02-02 00:30+00'
+             FROM unnest(ARRAY['hour', 'day', 'week', 'month', 'year']) period,
+                  unnest(ARRAY['2024-01-31 00:00+00', '2024-02-29 23:30+00', '2024-03-31 01:30+00', '2024-10-31 14:15:16.123456+00']) at,
+                  unnest(ARRAY[true, false]) anchored",
+        )
+        .await;
+        let pool = PgPoolOptions::new().after_connect(move |connection, _| {
+            Box::pin(async move { connection.execute(settings).await.map(|_| ()) })
+        });
+        let ak = AgentKey::builder().pool(pool.connect(&db.url).await.unwrap()).unwrap();
+        let mut seen = Vec::new();
+        for id in 1..=40 {
+            let grant = ak.validate(&format!("ak_{id}")).await.unwrap().unwrap();
+            seen.push((grant.budget_reset_at.unwrap(), grant.expires_at.unwrap(), grant.budget_used_cents));
+        }
+        for id in 1..=40 {
+            assert!(ak.track_usage(&format!("ak_{id}"), 5).await.unwrap().is_success(), "{settings}: {id}");
+        }
+        // The charges wrote what the look-ups computed.
+        for id in 1..=40 {
+            let grant = ak.validate(&format!("ak_{id}")).await.unwrap().unwrap();
+            assert_eq!((grant.budget_reset_at.unwrap(), grant.budget_used_cents), (seen[id - 1].0, 5), "{settings}: {id}");
+        }
+        let hour = |at: &chrono::DateTime<chrono::Utc>| at.timestamp() % 3600;
+        match &of_utc {
+            None => of_utc = Some(seen),
+            Some(expected) => {
+                for (n, (seen, expected)) in seen.iter().zip(expected).enumerate() {
+                    // An hour may end while the test runs.
+                    let same = seen.0 == expected.0 || n < 8 && hour(&seen.0) == hour(&expected.0);
+                    assert!(same && seen.1 == expected.1, "{settings}: {n}: {seen:?} {expected:?}");
+                }
+            }
+        }
+        for (period, first_reset) in [
+            ("day", "(created_at + interval '24 h')"),
+            ("month", "((date_trunc('day', created_at AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC')"),
+        ] {
+            let created = ak.create(CreateKey::new("new").budget_cents(1).budget_period(period).expires_in("1h")).await.unwrap();
+            let off = format!(
+                "SELECT (abs(extract(epoch FROM budget_reset_at - {first_reset}))
+                     + abs(extract(epoch FROM expires_at - created_at - interval '1 h')))::bigint FROM sdk_api_keys WHERE id = {}",
+                created.id
+            );
+            assert_eq!(db.number(&off).await, 0, "{settings}: {period}");
+        }
+        ak.close().await;
+    }
+    db.drop().await;
+}
+
+/// Passes bytes on, but when told to lose a reply, throws the next one away and hangs up: the server has done its work.
+struct Proxy {
+    url: String,
+    lose: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    async fn start(url: &str) -> Proxy {
+        let (before_port, rest) = url.rsplit_once(':').unwrap();
+        let (port, database) = rest.split_once('/').unwrap();
+        let server = format!("{}:{port}", before_port.rsplit_once('@').unwrap().1);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let user = url.split_once("://").unwrap().1.rsplit_once('@').unwrap().0;
+        let url = format!("postgresql://{user}@{}/{database}", listener.local_addr().unwrap());
+        let lose = Arc::new(AtomicUsize::new(0));
+        let lost = Arc::clone(&lose);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = TcpStream::connect(&server).await else { return };
+                tokio::spawn(carry(client, server, Arc::clone(&lost)));
+            }
+        });
+        Proxy { url, lose }
+    }
+}
+
+async fn carry(mut client: TcpStream, mut server: TcpStream, lose: Arc<AtomicUsize>) {
+    let (mut from_client, mut from_server) = ([0; 16384], [0; 16384]);
+    loop {
+        let passed = tokio::select! {
+            read = client.read(&mut from_client) => match read {
+                Ok(1..) => server.write_all(&from_client[..read.unwrap()]).await,
+                _ => return,
+            },
+            read = server.read(&mut from_server) => match read {
+                Ok(1..) if lose.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).is_ok() => return,
+                Ok(1..) => client.write_all(&from_server[..read.unwrap()]).await,
+                _ => return,
+            },
+        };
+        if passed.is_err() {
+            return;
+        }
+    }
+}

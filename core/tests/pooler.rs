@@ -1,0 +1,203 @@
+//! Behind a real PgBouncer in transaction mode, where a driver that sends a statement in two round trips may get the
+//! answer to somebody else's.
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use agentkey::{AccountId, AgentKey, CreateKey, Usage};
+use sqlx::postgres::PgConnectOptions;
+use support::{Dice, TestDatabase, eventually, random, server_url, url_on};
+use tokio::task::JoinSet;
+
+const KEYS: usize = 40;
+const CLIENTS: usize = 10;
+/// Of each client, in a round.
+const CALLS: usize = 100;
+const ROUNDS: usize = 20;
+/// Tells a key's row from every other row.
+const FIRST_BUDGET: i64 = 1_000_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_is_the_right_one_in_pooler_mode() {
+    let Some(pooler) = Pooler::start().await else { return };
+    let db = TestDatabase::create().await;
+    let keys = keys(&db).await;
+    let clients = clients(&pooler, &db, true).await;
+    let mut recorded = [vec![0; KEYS], vec![0; KEYS]];
+    for _ in 0..ROUNDS {
+        let result = load(&clients, &keys).await;
+        assert_eq!((result.errors, result.wrong), (vec![], 0));
+        for (sum, cents) in recorded.iter_mut().flatten().zip(result.recorded.iter().flatten()) {
+            *sum += cents;
+        }
+    }
+    // Every table got its own charges, every key's to the cent.
+    for (table, recorded) in ["sdk_api_keys", "other_keys"].iter().zip(&recorded) {
+        let rows: Vec<i64> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+            "SELECT budget_used_cents FROM {table} ORDER BY budget_cents"
+        )))
+        .fetch_all(&db.pool)
+        .await
+        .unwrap();
+        assert_eq!(rows, *recorded, "{table}");
+    }
+    drop(pooler);
+    db.drop().await;
+}
+
+/// Without this the test above could pass because its load is harmless.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_load_goes_wrong_without_pooler_mode() {
+    let Some(pooler) = Pooler::start().await else { return };
+    let db = TestDatabase::create().await;
+    let keys = keys(&db).await;
+    let clients = clients(&pooler, &db, false).await;
+    let mut wrong = 0;
+    for _ in 0..ROUNDS {
+        wrong += load(&clients, &keys).await.wrong;
+        if wrong > 0 {
+            break;
+        }
+    }
+    assert!(wrong > 0, "the load is too light to show anything");
+    drop(pooler);
+    db.drop().await;
+}
+
+/// The clients take turns with two tables, so that a statement mistaken for another can still give a plausible answer.
+async fn clients(pooler: &Pooler, db: &TestDatabase, mode: bool) -> Vec<AgentKey> {
+    let mut clients = Vec::new();
+    for n in 0..CLIENTS {
+        let table = if n % 2 == 0 { "sdk_api_keys" } else { "other_keys" };
+        let builder = AgentKey::builder().pooler(mode).pool_size(4).table_name(table);
+        let ak = builder.connect(&url_on(&pooler.url, &db.name)).await.unwrap();
+        // The table is known before the load; without pooler mode not even a lone call succeeds at once.
+        eventually("a first answer", async || ak.validate("ak_none").await.is_ok()).await;
+        clients.push(ak);
+    }
+    clients
+}
+
+/// The same keys in two tables, each with an account and a budget that tell it from all others.
+async fn keys(db: &TestDatabase) -> Vec<String> {
+    let ak = db.client().await;
+    let mut keys = Vec::new();
+    for n in 0..KEYS {
+        let spec = CreateKey::new(format!("sdk_api_keys {n}")).budget_cents(FIRST_BUDGET + n as i64);
+        keys.push(ak.create(spec).await.unwrap().key.expose().to_owned());
+    }
+    db.client_with(AgentKey::builder().table_name("other_keys")).await;
+    db.run(
+        "INSERT INTO other_keys (account_id, key_hash, key_prefix, budget_cents)
+         SELECT replace(account_id, 'sdk_api_keys', 'other_keys'), key_hash, key_prefix, budget_cents + 1000 FROM sdk_api_keys",
+    )
+    .await;
+    keys
+}
+
+struct Load {
+    wrong: usize,
+    errors: Vec<String>,
+    /// By table and key, in cents.
+    recorded: [Vec<i64>; 2],
+}
+
+enum Called {
+    Right(usize, usize, i64),
+    Wrong,
+    Failed(String),
+}
+
+/// Every client validates and charges, many calls at once.
+async fn load(clients: &[AgentKey], keys: &[String]) -> Load {
+    let mut dice = Dice(random());
+    let mut tasks = JoinSet::new();
+    for call in 0..CALLS * clients.len() {
+        let (client, ak) = (call % clients.len(), clients[call % clients.len()].clone());
+        let key = dice.roll(keys.len());
+        let raw = keys[key].clone();
+        let cost = dice.roll(2) as i64 * (1 + dice.roll(9) as i64);
+        tasks.spawn(async move {
+            let (table, table_name) = [(0, "sdk_api_keys"), (1, "other_keys")][client % 2];
+            let budget = FIRST_BUDGET + key as i64 + table as i64 * 1000;
+            let right = if cost == 0 {
+                match ak.validate(&raw).await {
+                    Ok(Ok(grant)) => {
+                        grant.account_id == Some(AccountId::Text(format!("{table_name} {key}"))) && grant.budget_cents == Some(budget)
+                    }
+                    Ok(Err(_)) => false,
+                    Err(error) => return Called::Failed(error.to_string()),
+                }
+            } else {
+                match ak.track_usage(&raw, cost).await {
+                    Ok(Usage::Recorded { budget_used_cents: used, budget_remaining_cents: Some(left) }) => used + left == budget,
+                    Ok(_) => false,
+                    Err(error) => return Called::Failed(error.to_string()),
+                }
+            };
+            if right { Called::Right(table, key, cost) } else { Called::Wrong }
+        });
+    }
+    let mut load = Load { wrong: 0, errors: Vec::new(), recorded: [vec![0; keys.len()], vec![0; keys.len()]] };
+    for called in tasks.join_all().await {
+        match called {
+            Called::Right(table, key, cost) => load.recorded[table][key] += cost,
+            Called::Wrong => load.wrong += 1,
+            Called::Failed(error) => load.errors.push(error),
+        }
+    }
+    load
+}
+
+/// A PgBouncer of one test, killed at the end, also if the test panics.
+struct Pooler {
+    process: Child,
+    dir: PathBuf,
+    url: String,
+}
+
+impl Pooler {
+    /// `None`, with a line that says so, where there is no PgBouncer and nobody promised one.
+    async fn start() -> Option<Pooler> {
+        let programs = ["pgbouncer", "/usr/sbin/pgbouncer", "/usr/local/sbin/pgbouncer"];
+        let found = programs.iter().find(|p| Command::new(p).arg("--version").stdout(Stdio::null()).status().is_ok());
+        let Some(program) = found else {
+            assert!(std::env::var_os("CI").is_none(), "pgbouncer is missing: tests/setup.sh installs it");
+            println!("not tested: pgbouncer is missing, tests/setup.sh installs it");
+            return None;
+        };
+        let dir = std::env::temp_dir().join(format!("agentkey-pgbouncer-{:016x}", random()));
+        std::fs::create_dir(&dir).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server: PgConnectOptions = server_url().parse().unwrap();
+        let user_info = server_url().split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(user, _)| user.to_owned());
+        let user_info = user_info.unwrap_or_else(|| server.get_username().to_owned());
+        let password = user_info.split_once(':').map_or("", |(_, password)| password);
+        std::fs::write(dir.join("users"), format!("\"{}\" \"{password}\"\n", server.get_username())).unwrap();
+        // sqlx sets extra_float_digits when it connects. `user` counts only when it is started by root.
+        let settings = format!(
+            "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+             auth_type = trust\nauth_file = {dir}/users\npool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 200\n\
+             ignore_startup_parameters = extra_float_digits\nuser = nobody\n",
+            server.get_host(),
+            server.get_port(),
+            dir = dir.display(),
+        );
+        std::fs::write(dir.join("settings"), settings).unwrap();
+        let process = Command::new(program).arg("-q").arg(dir.join("settings")).stderr(Stdio::null()).spawn().unwrap();
+        let url = format!("postgresql://{user_info}@127.0.0.1:{port}/postgres");
+        let pooler = Pooler { process, dir, url };
+        eventually("the pooler answers", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
+        Some(pooler)
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}

@@ -1,0 +1,334 @@
+//! A model of the database: every statement of the engine as one atomic step, as its file in `src/sql` says. Periods
+//! are those of a fixed length; calendars are for the tests on a real Postgres.
+
+use std::fmt::Write;
+
+use agentkey::{MAX_CENTS, MICROCENTS_PER_CENT, Statement, StatementKind, parse_row};
+
+/// A row of the keys table. Money is in micro-cents, times are seconds.
+#[derive(Debug, Clone)]
+pub struct Key {
+    pub id: i64,
+    /// The hash or subject: what the row is looked up by.
+    pub lookup: String,
+    pub budget_cents: Option<i64>,
+    pub used: i64,
+    pub reserved: i64,
+    pub period: Option<Period>,
+    pub reset_at: Option<i64>,
+    pub expires_at: Option<i64>,
+    pub revoked: bool,
+    pub last_used_at: Option<i64>,
+}
+
+/// A budget period. Resets are at the anchor and every so many seconds after it.
+#[derive(Debug, Clone, Copy)]
+pub struct Period {
+    pub name: &'static str,
+    pub seconds: i64,
+    pub anchor: i64,
+}
+
+impl Period {
+    pub fn named(name: &str, anchor: i64) -> Option<Self> {
+        let of_seconds = |name, seconds| Some(Period { name, seconds, anchor });
+        match name {
+            "hour" => of_seconds("hour", 3_600),
+            "day" => of_seconds("day", 86_400),
+            "week" => of_seconds("week", 604_800),
+            _ => None,
+        }
+    }
+
+    fn number(&self, now: i64) -> i64 {
+        (now - self.anchor).div_euclid(self.seconds)
+    }
+
+    pub fn next_reset(&self, now: i64) -> i64 {
+        self.anchor + (self.number(now) + 1) * self.seconds
+    }
+}
+
+/// A key as a statement finds it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct View {
+    pub revoked: bool,
+    pub expired: bool,
+    pub budget_cents: Option<i64>,
+    /// Used in this period, also where the reset is not written yet.
+    pub used: i64,
+    pub reserved: i64,
+    /// Which period this is, counted from the anchor.
+    pub period: i64,
+}
+
+impl View {
+    /// What limits the key: its budget, or what can be stored.
+    pub fn cap(&self) -> i64 {
+        self.budget_cents.map_or(MAX_CENTS, |cents| cents.min(MAX_CENTS)) * MICROCENTS_PER_CENT
+    }
+}
+
+impl Key {
+    fn is_due(&self, now: i64) -> bool {
+        self.period.is_some() && self.reset_at.is_some_and(|at| at <= now)
+    }
+
+    pub fn view(&self, now: i64) -> View {
+        View {
+            revoked: self.revoked,
+            expired: self.expires_at.is_some_and(|at| at <= now),
+            budget_cents: self.budget_cents,
+            used: if self.is_due(now) { 0 } else { self.used },
+            reserved: self.reserved,
+            period: self.period.map_or(0, |period| period.number(now)),
+        }
+    }
+
+    fn write_used(&mut self, used: i64, now: i64) {
+        if self.is_due(now) {
+            self.reset_at = self.period.map(|period| period.next_reset(now));
+        }
+        self.used = used;
+    }
+}
+
+/// What a statement read and did, for the promises.
+#[derive(Debug)]
+pub enum Effect {
+    /// A look-up; `None` if there is no such key.
+    Read { lookup: String, view: Option<View> },
+    /// Charges were decided, in ascending order of their costs. `before` is the key before them, `None` if there is no
+    /// live key; `after` is what is used after them.
+    Charged { lookup: String, costs: Vec<i64>, before: Option<View>, after: i64 },
+    /// A plain statement for one key left the decision to the general one.
+    Undecided,
+    /// A live key was revoked.
+    Revoked,
+    /// A row was inserted.
+    Inserted,
+    /// Anything that no promise is about.
+    Other,
+}
+
+/// The database: its clock and the keys table.
+pub struct Database {
+    pub now: i64,
+    pub keys: Vec<Key>,
+    /// Whether the table has all columns, or only those of the original package before its own migration.
+    pub migrated: bool,
+}
+
+impl Database {
+    pub fn find(&self, lookup: &str) -> Option<&Key> {
+        self.keys.iter().find(|key| key.lookup == lookup)
+    }
+
+    pub fn view(&self, lookup: &str) -> Option<View> {
+        self.find(lookup).map(|key| key.view(self.now))
+    }
+
+    /// Runs a statement: its rows, and what it did. `skip_locked`: whether rows are locked by somebody else for the
+    /// moment, which matters to touches alone.
+    pub fn execute(&mut self, statement: &Statement, skip_locked: bool) -> (Vec<String>, Vec<Effect>) {
+        let params: Vec<&str> = statement.params.iter().map(|p| p.as_deref().unwrap_or_default()).collect();
+        match (statement.kind, params.as_slice()) {
+            (StatementKind::Catalogue, _) => (self.catalogue(), vec![Effect::Other]),
+            (StatementKind::Validate, [lookups, stale]) => self.validate(&array(lookups), number(stale)),
+            (StatementKind::ValidateOne, [lookup, stale]) => self.validate_one(lookup, number(stale)),
+            (StatementKind::ChargeOne, [lookup, cost]) => self.charge_one(lookup, number(cost)),
+            (StatementKind::ChargeBatch, [lookups, totals, costs]) => {
+                self.charge_batch(&array(lookups), &array(totals), &array(costs))
+            }
+            (StatementKind::Touch, [ids, stale]) => (self.touch(&array(ids), number(stale), skip_locked), vec![Effect::Other]),
+            (StatementKind::Insert, [row]) => self.insert(row),
+            (StatementKind::Revoke, [id, _]) => self.revoke(number(id)),
+            (StatementKind::Migrate, []) => {
+                self.migrated = true;
+                (Vec::new(), vec![Effect::Other])
+            }
+            _ => panic!("the model does not know this statement: {statement:?}"),
+        }
+    }
+
+    fn catalogue(&self) -> Vec<String> {
+        let original = ["id", "account_id", "key_hash", "key_prefix", "revoked_at", "name", "budget_cents"];
+        let counted = ["budget_used_cents", "budget_period", "budget_reset_at", "expires_at", "last_used_at"];
+        let added = ["external_subject", "budget_reserved_cents", "budget_used_microcents", "budget_anchor_at", "disabled_at"];
+        let columns = original.iter().chain(&counted).chain(added.iter().filter(|_| self.migrated));
+        columns.map(|column| format!("({column},bigint,bigint,f)")).collect()
+    }
+
+    fn validate(&self, lookups: &[String], stale_after: i64) -> (Vec<String>, Vec<Effect>) {
+        let mut rows = Vec::new();
+        let mut effects = Vec::new();
+        for (lookup, n) in lookups.iter().zip(1..) {
+            let key = self.find(lookup);
+            let view = key.map(|key| key.view(self.now));
+            if let (Some(key), Some(view)) = (key, view) {
+                rows.push(self.lookup_row(n, key, &view, stale_after));
+            }
+            effects.push(Effect::Read { lookup: lookup.clone(), view });
+        }
+        (rows, effects)
+    }
+
+    fn validate_one(&self, lookup: &str, stale_after: i64) -> (Vec<String>, Vec<Effect>) {
+        match self.find(lookup).filter(|key| !key.is_due(self.now)) {
+            Some(_) => self.validate(&[lookup.to_owned()], stale_after),
+            None => (Vec::new(), vec![Effect::Undecided]),
+        }
+    }
+
+    fn lookup_row(&self, n: usize, key: &Key, view: &View, stale_after: i64) -> String {
+        let reset_at = if key.is_due(self.now) { key.period.map(|p| p.next_reset(self.now)) } else { key.reset_at };
+        let stale = key.last_used_at.is_none_or(|at| at < self.now - stale_after);
+        let flag = |yes| if yes { "t" } else { "f" };
+        let mut row = format!("({n},{},7,\"a \"\"name\"\"\",,,,{}", key.id, key.period.map_or("", |p| p.name));
+        let _ = write!(row, ",{}", optional(view.budget_cents)); // writing to a String cannot fail
+        let _ = write!(row, ",{},{}", view.used / MICROCENTS_PER_CENT, view.used % MICROCENTS_PER_CENT);
+        let _ = write!(row, ",{},{},{}", view.reserved / MICROCENTS_PER_CENT, optional(reset_at), optional(key.expires_at));
+        let _ = write!(row, ",{},f,{},{})", flag(view.revoked), flag(view.expired), flag(stale));
+        row
+    }
+
+    fn charge_one(&mut self, lookup: &str, cost: i64) -> (Vec<String>, Vec<Effect>) {
+        let now = self.now;
+        let undecided = (Vec::new(), vec![Effect::Undecided]);
+        let Some(key) = self.keys.iter_mut().find(|key| key.lookup == lookup && !key.revoked && !key.is_due(now)) else {
+            return undecided;
+        };
+        let before = key.view(now);
+        if cost > before.cap() - before.reserved - before.used {
+            return undecided;
+        }
+        key.used += cost;
+        let row = charged_row(1, key.id, &before, key.used);
+        let effect = Effect::Charged { lookup: lookup.to_owned(), costs: vec![cost], before: Some(before), after: key.used };
+        (vec![row], vec![effect])
+    }
+
+    fn charge_batch(&mut self, lookups: &[String], totals: &[String], costs: &[String]) -> (Vec<String>, Vec<Effect>) {
+        assert!(lookups.len() == totals.len() && lookups.len() == costs.len(), "arrays of different lengths");
+        let now = self.now;
+        let mut rows = Vec::new();
+        let mut effects = Vec::new();
+        for (n, ((lookup, total), costs)) in lookups.iter().zip(totals).zip(costs).enumerate() {
+            let mut costs: Vec<i64> = array(costs).iter().map(|cost| number(cost)).collect();
+            costs.sort_unstable();
+            let Some(key) = self.keys.iter_mut().find(|key| key.lookup == *lookup && !key.revoked) else {
+                effects.push(Effect::Charged { lookup: lookup.clone(), costs, before: None, after: 0 });
+                continue;
+            };
+            let before = key.view(now);
+            let room = before.cap() - before.reserved - before.used;
+            let charged = if number(total) <= room { number(total) } else { longest_prefix(&costs, room) };
+            if charged > 0 {
+                key.write_used(before.used + charged, now);
+            }
+            let after = before.used + charged;
+            rows.push(charged_row(n + 1, key.id, &before, after));
+            effects.push(Effect::Charged { lookup: lookup.clone(), costs, before: Some(before), after });
+        }
+        (rows, effects)
+    }
+
+    /// One guarded UPDATE as the original package sends it. Whether the cost was recorded.
+    pub fn charge_as_original(&mut self, lookup: &str, cents: i64) -> bool {
+        let now = self.now;
+        let Some(key) = self.keys.iter_mut().find(|key| key.lookup == lookup && !key.revoked && !key.is_due(now)) else {
+            return false;
+        };
+        let used = key.used + cents * MICROCENTS_PER_CENT;
+        let fits = key.budget_cents.is_none_or(|cap| used <= cap * MICROCENTS_PER_CENT);
+        if fits {
+            key.used = used;
+        }
+        fits
+    }
+
+    fn touch(&mut self, ids: &[String], stale_after: i64, skip_locked: bool) -> Vec<String> {
+        let mut left_out = Vec::new();
+        for key in self.keys.iter_mut().filter(|key| ids.contains(&key.id.to_string())) {
+            if key.last_used_at.is_none_or(|at| at < self.now - stale_after) {
+                if skip_locked {
+                    left_out.push(format!("({})", key.id));
+                } else {
+                    key.last_used_at = Some(self.now);
+                }
+            }
+        }
+        left_out
+    }
+
+    fn insert(&mut self, row: &str) -> (Vec<String>, Vec<Effect>) {
+        let row: serde_json::Value = serde_json::from_str(row).expect("a JSON object");
+        let subject = row["external_subject"].as_str();
+        let lookup = subject.or(row["key_hash"].as_str()).expect("a lookup");
+        if self.find(lookup).is_some() {
+            assert!(subject.is_some(), "a hash that is taken");
+            return (Vec::new(), vec![Effect::Other]);
+        }
+        let period = row["budget_period"].as_str().and_then(|name| Period::named(name, self.now));
+        let key = Key {
+            id: self.keys.len() as i64 + 1,
+            lookup: lookup.to_owned(),
+            budget_cents: row["budget_cents"].as_i64(),
+            used: 0,
+            reserved: 0,
+            period,
+            reset_at: period.map(|period| period.next_reset(self.now)),
+            expires_at: row["expires_in_seconds"].as_i64().map(|seconds| self.now + seconds),
+            revoked: false,
+            last_used_at: None,
+        };
+        let answer = format!("({},{})", key.id, optional(key.expires_at));
+        self.keys.push(key);
+        (vec![answer], vec![Effect::Inserted])
+    }
+
+    fn revoke(&mut self, id: i64) -> (Vec<String>, Vec<Effect>) {
+        match self.keys.iter_mut().find(|key| key.id == id && !key.revoked) {
+            Some(key) => {
+                key.revoked = true;
+                (vec![format!("({id})")], vec![Effect::Revoked])
+            }
+            None => (Vec::new(), vec![Effect::Other]),
+        }
+    }
+}
+
+/// The largest sum of the first so many ascending costs that fits.
+fn longest_prefix(costs: &[i64], room: i64) -> i64 {
+    let mut total = 0;
+    for cost in costs {
+        match i64::checked_add(total, *cost).filter(|sum| *sum <= room) {
+            Some(sum) => total = sum,
+            None => break,
+        }
+    }
+    total
+}
+
+fn charged_row(n: usize, id: i64, before: &View, after: i64) -> String {
+    format!("({n},{id},{},{},{},{after})", optional(before.budget_cents), before.used, before.reserved)
+}
+
+fn optional(value: Option<i64>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+fn number(text: &str) -> i64 {
+    text.parse().expect("a number")
+}
+
+/// Reads an array literal: between its braces it is written like a row.
+pub fn array(text: &str) -> Vec<String> {
+    let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).expect("an array");
+    if inner.is_empty() {
+        return Vec::new();
+    }
+    let row = format!("({inner})");
+    let items = parse_row(&row).expect("an array's items").into_iter();
+    items.map(|item| item.expect("an item that is not NULL").into_owned()).collect()
+}

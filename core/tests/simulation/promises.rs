@@ -1,0 +1,459 @@
+//! What was asked, what the database did, what was answered; and the promises that tie these together. A broken one is
+//! an `Err` that says which.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use agentkey::{
+    Answer, ChargeRefusal, DenialReason, Error, ErrorCode, Fault, MICROCENTS_PER_CENT, Outcome, Statement, StatementId,
+    StatementKind, Ticket, Usage, Verdict,
+};
+
+use crate::books::Book;
+use crate::coverage::Coverage;
+use crate::database::{Database, Effect, View, array};
+
+pub type Checked<T = ()> = Result<T, String>;
+
+/// Names an engine for ever: one that is started anew has another number.
+pub type ProcessId = usize;
+
+/// What a caller asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ask {
+    Validate { lookup: String },
+    /// The cost, in micro-cents, is the only one of this size for this key: so it can be followed everywhere.
+    Charge { lookup: String, cost: i64 },
+    Revoke { id: String, lookup: String },
+    Insert { lookup: String },
+    Migrate,
+}
+
+/// What the database decided on a charge.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Decision {
+    Recorded { before: View, used_after: i64 },
+    DoesNotFit,
+    NoLiveKey,
+}
+
+/// A request from its submission to its answer.
+#[derive(Debug)]
+struct Call {
+    ask: Ask,
+    deadline: Duration,
+    /// Nobody waits any more: it was answered, cancelled, or its process is gone.
+    closed: bool,
+    /// The charge is in a statement whose outcome is not known to have been nothing.
+    under_way: bool,
+    was_sent: bool,
+    /// A revocation of its key was acknowledged before it was submitted.
+    revoked_before: bool,
+    was_migrated: bool,
+    decision: Option<Decision>,
+    /// What look-ups that were sent after its submission found.
+    seen: Vec<Option<View>>,
+}
+
+/// The record of a schedule.
+#[derive(Default)]
+pub struct Promises {
+    calls: BTreeMap<(ProcessId, Ticket), Call>,
+    /// Who is charged how much, by process, key and cost.
+    charges: HashMap<(String, i64), (ProcessId, Ticket)>,
+    /// For each look-up that is under way, who waited when it was sent.
+    audiences: HashMap<(ProcessId, StatementId), Vec<Ticket>>,
+    books: BTreeMap<String, Book>,
+    /// Acknowledged revocations.
+    revoked: Vec<String>,
+    /// From here on every call has to succeed.
+    pub faults_are_over: bool,
+    pub coverage: Coverage,
+}
+
+impl Promises {
+    /// What is used in the beginning counts as acknowledged.
+    pub fn new(db: &Database) -> Self {
+        let mut promises = Promises::default();
+        for key in &db.keys {
+            let view = key.view(db.now);
+            promises.books.entry(key.lookup.clone()).or_default().was_used_before(view.period, view.used);
+        }
+        promises
+    }
+
+    /// Whether a cost would be the only one of its size.
+    pub fn is_new_cost(&self, lookup: &str, cost: i64) -> bool {
+        !self.charges.contains_key(&(lookup.to_owned(), cost))
+    }
+
+    /// The requests that somebody waits for.
+    pub fn open_calls(&self) -> Vec<(ProcessId, Ticket)> {
+        self.calls.iter().filter(|(_, call)| !call.closed).map(|(id, _)| *id).collect()
+    }
+
+    pub fn submitted(&mut self, db: &Database, process: ProcessId, ticket: Ticket, ask: Ask, deadline: Duration) -> Checked {
+        let mut revoked_before = false;
+        if let Ask::Charge { lookup, cost } = &ask {
+            self.charges.insert((lookup.clone(), *cost), (process, ticket));
+            self.books.entry(lookup.clone()).or_default().may_be_charged(*cost);
+        }
+        if let Ask::Charge { lookup, .. } | Ask::Validate { lookup } = &ask {
+            revoked_before = self.revoked.contains(lookup);
+        }
+        let deadline = if ask == Ask::Migrate { Duration::MAX } else { deadline };
+        let call = Call {
+            ask,
+            deadline,
+            closed: false,
+            under_way: false,
+            was_sent: false,
+            revoked_before,
+            was_migrated: db.migrated,
+            decision: None,
+            seen: Vec::new(),
+        };
+        match self.calls.insert((process, ticket), call) {
+            None => Ok(()),
+            Some(_) => Err(format!("{ticket:?} was given out twice")),
+        }
+    }
+
+    /// The caller is gone: what was not sent never will be.
+    pub fn cancelled(&mut self, process: ProcessId, ticket: Ticket) {
+        let Some(call) = self.calls.get_mut(&(process, ticket)) else { return };
+        call.closed = true;
+        if let Ask::Charge { lookup, cost } = &call.ask {
+            if call.was_sent {
+                return self.coverage.count("caller", "gone after its statement was sent");
+            }
+            self.coverage.count("caller", "gone before its statement was sent");
+            self.books.entry(lookup.clone()).or_default().was_not_charged(*cost);
+        }
+    }
+
+    pub fn process_gone(&mut self, process: ProcessId) {
+        for (_, call) in self.calls.range_mut((process, Ticket(0))..=(process, Ticket(u64::MAX))) {
+            call.closed = true;
+        }
+    }
+
+    /// An engine sends a statement.
+    pub fn sent(&mut self, process: ProcessId, statement: &Statement, max_batch: usize) -> Checked {
+        let first = statement.params.first().and_then(|param| param.as_deref()).unwrap_or_default();
+        let batch = || {
+            let lookups = array(first);
+            if lookups.is_empty() || lookups.len() > max_batch {
+                return Err(format!("a batch of {}", lookups.len()));
+            }
+            Ok(lookups)
+        };
+        match statement.kind {
+            StatementKind::Validate | StatementKind::ValidateOne => {
+                let plain = statement.kind == StatementKind::ValidateOne;
+                let lookups = if plain { vec![first.to_owned()] } else { batch()? };
+                let waiting: Vec<Ticket> = self
+                    .calls
+                    .range((process, Ticket(0))..=(process, Ticket(u64::MAX)))
+                    .filter(|(_, call)| !call.closed)
+                    .filter(|(_, call)| matches!(&call.ask, Ask::Validate { lookup } if lookups.contains(lookup)))
+                    .map(|((_, ticket), _)| *ticket)
+                    .collect();
+                if waiting.is_empty() {
+                    return Err("a look-up that nobody waits for".to_owned());
+                }
+                self.audiences.insert((process, statement.id), waiting);
+            }
+            StatementKind::ChargeOne | StatementKind::ChargeBatch => {
+                let charges = charges_of(statement);
+                if charges.len() > max_batch {
+                    return Err(format!("{} charges in a batch", charges.len()));
+                }
+                if charges.len() > 1 {
+                    let one_key = charges.iter().all(|(lookup, _)| *lookup == charges[0].0);
+                    let keys = if one_key { "shared by charges of one key" } else { "shared by charges of several keys" };
+                    self.coverage.count("statement", keys);
+                }
+                for (lookup, cost) in charges {
+                    let call = self.charged_call(process, &lookup, cost)?;
+                    if call.closed {
+                        return Err(format!("a charge of {cost} is sent though nobody waits for it any more"));
+                    }
+                    if call.under_way {
+                        return Err(format!("a charge of {cost} is sent again though it may have been recorded"));
+                    }
+                    (call.under_way, call.was_sent) = (true, true);
+                }
+            }
+            StatementKind::Touch => {
+                batch()?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn charged_call(&mut self, process: ProcessId, lookup: &str, cost: i64) -> Checked<&mut Call> {
+        let id = self.charges.get(&(lookup.to_owned(), cost)).filter(|(owner, _)| *owner == process);
+        id.and_then(|id| self.calls.get_mut(id)).ok_or_else(|| format!("a charge of {cost} that nobody asked for"))
+    }
+
+    /// The database ran a statement.
+    pub fn executed(&mut self, db: &Database, process: ProcessId, statement: &Statement, effects: &[Effect]) -> Checked {
+        for effect in effects {
+            match effect {
+                Effect::Read { lookup, view } => {
+                    for ticket in self.audiences.get(&(process, statement.id)).into_iter().flatten() {
+                        let call = self.calls.get_mut(&(process, *ticket)).filter(|call| !call.closed);
+                        if let Some(call) = call.filter(|call| matches!(&call.ask, Ask::Validate { lookup: l } if l == lookup)) {
+                            call.seen.push(*view);
+                        }
+                    }
+                }
+                Effect::Charged { lookup, costs, before, after } => self.decided(process, lookup, costs, *before, *after)?,
+                Effect::Undecided | Effect::Revoked | Effect::Inserted | Effect::Other => {}
+            }
+        }
+        self.check_books(db)
+    }
+
+    /// Tells from the totals what became of each charge: in any serial order the cheapest come first.
+    fn decided(&mut self, process: ProcessId, lookup: &str, costs: &[i64], before: Option<View>, after: i64) -> Checked {
+        let mut used = before.map_or(0, |view| view.used);
+        for cost in costs {
+            let call = self.charged_call(process, lookup, *cost)?;
+            if matches!(call.decision, Some(Decision::Recorded { .. })) {
+                return Err(format!("a charge of {cost} was recorded and then decided again"));
+            }
+            let decision = match before {
+                None => Decision::NoLiveKey,
+                Some(before) if used.checked_add(*cost).is_some_and(|sum| sum <= after) => {
+                    used += cost;
+                    Decision::Recorded { before, used_after: used }
+                }
+                Some(before) => {
+                    let room = before.cap() - before.reserved - after;
+                    if *cost <= room {
+                        return Err(format!("a charge of {cost} was refused with room for {room}"));
+                    }
+                    Decision::DoesNotFit
+                }
+            };
+            call.decision = Some(decision);
+        }
+        let Some(before) = before else { return Ok(()) };
+        if used != after {
+            return Err(format!("{after} is used, the charges add up to {used}"));
+        }
+        if after == before.cap() - before.reserved && after > before.used {
+            self.coverage.count("database", "a budget was used to the last");
+        }
+        Ok(())
+    }
+
+    /// Another client recorded a cost, one by one.
+    pub fn foreign_charge(&mut self, db: &Database, lookup: &str, cost: i64) -> Checked {
+        if let Some(view) = db.view(lookup) {
+            let book = self.books.entry(lookup.to_owned()).or_default();
+            book.may_be_charged(cost);
+            book.was_charged(view.period, cost);
+        }
+        self.check_books(db)
+    }
+
+    /// A reply reaches the engine. A charge that certainly was not made may be sent again.
+    pub fn received(&mut self, process: ProcessId, statement: &Statement, result: &Result<Vec<String>, Fault>) -> Checked {
+        let nothing_happened = match result {
+            Err(fault) => fault.sqlstate.is_some(),
+            Ok(rows) => statement.kind == StatementKind::ChargeOne && rows.is_empty(),
+        };
+        let mut is_outlived = true;
+        let charges = charges_of(statement);
+        for (lookup, cost) in &charges {
+            let call = self.charged_call(process, lookup, *cost)?;
+            call.under_way &= !nothing_happened;
+            is_outlived &= call.closed;
+        }
+        if is_outlived && !charges.is_empty() {
+            self.coverage.count("statement", "outlived by the callers' time");
+        }
+        self.audiences.remove(&(process, statement.id));
+        Ok(())
+    }
+
+    /// A caller is answered.
+    pub fn answered(&mut self, db: &Database, now: Duration, process: ProcessId, ticket: Ticket, answer: &Answer) -> Checked {
+        let call = self.calls.get_mut(&(process, ticket)).ok_or_else(|| format!("{ticket:?} was never given out"))?;
+        if call.closed {
+            return Err(format!("{ticket:?} is answered though it was answered, cancelled or dropped before"));
+        }
+        call.closed = true;
+        count_answer(&mut self.coverage, answer);
+        match answer {
+            Ok(outcome) => self.check_outcome(db, process, ticket, outcome)?,
+            Err(error) => self.check_error(now, process, ticket, error)?,
+        }
+        self.check_books(db)
+    }
+
+    fn check_outcome(&mut self, db: &Database, process: ProcessId, ticket: Ticket, outcome: &Outcome) -> Checked {
+        let call = &self.calls[&(process, ticket)];
+        let wrong = |why: &str| Err(format!("{:?} is answered {outcome:?}: {why}; {call:?}", call.ask));
+        match (&call.ask, outcome) {
+            (Ask::Validate { .. }, Outcome::Validated(verdict)) => {
+                if call.revoked_before && verdict.is_ok() {
+                    return wrong("it was revoked before");
+                }
+                if !call.seen.iter().any(|view| agrees(verdict, view.as_ref())) {
+                    return wrong("no look-up after its submission found that");
+                }
+            }
+            (Ask::Charge { lookup, cost }, Outcome::Charged(usage)) => {
+                if call.revoked_before && usage.is_success() {
+                    return wrong("it was revoked before");
+                }
+                let book = self.books.entry(lookup.clone()).or_default();
+                match (usage, call.decision) {
+                    (usage, Some(Decision::Recorded { before, used_after })) if *usage == recorded(&before, used_after) => {
+                        book.was_charged(before.period, *cost);
+                    }
+                    (Usage::Refused(ChargeRefusal::BudgetExceeded), Some(Decision::DoesNotFit))
+                    | (Usage::Refused(ChargeRefusal::InvalidKey), Some(Decision::NoLiveKey)) => book.was_not_charged(*cost),
+                    _ => return wrong("the database decided otherwise"),
+                }
+            }
+            (Ask::Revoke { id, lookup }, Outcome::Revoked(was_live)) => {
+                if db.keys.iter().any(|key| key.id.to_string() == *id && !key.revoked) {
+                    return wrong("the key is live");
+                }
+                if *was_live && self.revoked.contains(lookup) {
+                    return wrong("it was revoked twice");
+                }
+                if *was_live {
+                    self.revoked.push(lookup.clone());
+                }
+            }
+            (Ask::Insert { lookup }, Outcome::Inserted(created)) => match (db.find(lookup), created) {
+                (None, _) => return wrong("there is no such row"),
+                (Some(key), Some(created)) if created.id.to_string() != key.id.to_string() => return wrong("another id"),
+                _ => {}
+            },
+            (Ask::Migrate, Outcome::Migrated) if db.migrated => {}
+            _ => return wrong("no answer to this"),
+        }
+        Ok(())
+    }
+
+    fn check_error(&mut self, now: Duration, process: ProcessId, ticket: Ticket, error: &Error) -> Checked {
+        let call = &self.calls[&(process, ticket)];
+        let wrong = |why: &str| Err(format!("{:?} is answered {error:?}: {why}; {call:?}", call.ask));
+        if self.faults_are_over {
+            return wrong("there is no fault any more");
+        }
+        let was_recorded = matches!(call.decision, Some(Decision::Recorded { .. }));
+        // Whether the caller can tell from the answer that nothing was charged.
+        let is_certain = match error.code() {
+            ErrorCode::Database if error.message().starts_with(CERTAIN) => true,
+            ErrorCode::Database => !call.was_sent,
+            ErrorCode::Timeout if now < call.deadline => return wrong("its time is not over"),
+            ErrorCode::Timeout => !call.was_sent,
+            ErrorCode::MigrationRequired if call.was_migrated => return wrong("the table was migrated before"),
+            ErrorCode::MigrationRequired => true,
+            _ => return wrong("nothing can have caused that"),
+        };
+        if is_certain && was_recorded {
+            return wrong("it was recorded");
+        }
+        if let (Ask::Charge { lookup, cost }, true) = (&call.ask, is_certain) {
+            self.books.entry(lookup.clone()).or_default().was_not_charged(*cost);
+        }
+        Ok(())
+    }
+
+    /// Time limits were looked after: nobody may be left whose time is over.
+    pub fn expired(&self, now: Duration, process: ProcessId) -> Checked {
+        let calls = self.calls.range((process, Ticket(0))..=(process, Ticket(u64::MAX)));
+        match calls.into_iter().find(|(_, call)| !call.closed && call.deadline <= now) {
+            Some((_, call)) => Err(format!("its time is over and it has no answer: {call:?}")),
+            None => Ok(()),
+        }
+    }
+
+    /// acknowledged <= used <= acknowledged + unknown, and used <= cap, of every key.
+    pub fn check_books(&mut self, db: &Database) -> Checked {
+        for (lookup, book) in &mut self.books {
+            if let Some(view) = db.view(lookup) {
+                book.check(&view).map_err(|why| format!("key {lookup}: {why}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How messages of faults begin that say that a statement had no effect.
+pub const CERTAIN: &str = "SQLSTATE";
+
+/// The charges in a statement.
+fn charges_of(statement: &Statement) -> Vec<(String, i64)> {
+    if !matches!(statement.kind, StatementKind::ChargeOne | StatementKind::ChargeBatch) {
+        return Vec::new();
+    }
+    let params: Vec<&str> = statement.params.iter().map(|p| p.as_deref().unwrap_or_default()).collect();
+    let cost = |text: &str| text.parse().expect("a cost");
+    match params.as_slice() {
+        [lookup, micros] => vec![((*lookup).to_owned(), cost(micros))],
+        [lookups, _, costs] => {
+            let groups = array(lookups).into_iter().zip(array(costs));
+            groups.flat_map(|(lookup, costs)| array(&costs).into_iter().map(move |c| (lookup.clone(), cost(&c)))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn rounded_up(microcents: i64) -> i64 {
+    microcents / MICROCENTS_PER_CENT + i64::from(microcents % MICROCENTS_PER_CENT > 0)
+}
+
+fn remaining(view: &View, used: i64) -> Option<i64> {
+    view.budget_cents.map(|cents| (cents * MICROCENTS_PER_CENT - used - view.reserved).max(0) / MICROCENTS_PER_CENT)
+}
+
+fn recorded(before: &View, used_after: i64) -> Usage {
+    Usage::Recorded { budget_used_cents: rounded_up(used_after), budget_remaining_cents: remaining(before, used_after) }
+}
+
+/// Whether a verdict is what a key was, or that there was none.
+fn agrees(verdict: &Verdict, view: Option<&View>) -> bool {
+    let reason = match view {
+        None => Some(DenialReason::Invalid),
+        Some(view) if view.revoked => Some(DenialReason::Revoked),
+        Some(view) if view.expired => Some(DenialReason::Expired),
+        Some(view) if view.budget_cents.is_some_and(|cents| view.used >= cents * MICROCENTS_PER_CENT) => {
+            Some(DenialReason::BudgetExceeded)
+        }
+        Some(_) => None,
+    };
+    match (verdict, view) {
+        (Ok(grant), Some(view)) => {
+            let money = (grant.budget_cents, grant.budget_used_cents, grant.budget_remaining_cents);
+            reason.is_none() && money == (view.budget_cents, rounded_up(view.used), remaining(view, view.used))
+        }
+        (Ok(_), None) => false,
+        (Err(denial), _) => Some(denial.reason) == reason,
+    }
+}
+
+fn count_answer(coverage: &mut Coverage, answer: &Answer) {
+    match answer {
+        Ok(Outcome::Validated(Ok(_))) => coverage.count("validate", "granted"),
+        Ok(Outcome::Validated(Err(denial))) => coverage.count("validate", denial.reason.as_str()),
+        Ok(Outcome::Charged(Usage::Refused(refusal))) => coverage.count("charge", refusal.as_str()),
+        Ok(Outcome::Charged(_)) => coverage.count("charge", "recorded"),
+        Ok(Outcome::Revoked(true)) => coverage.count("revoke", "revoked"),
+        Ok(Outcome::Revoked(false)) => coverage.count("revoke", "nothing"),
+        Ok(Outcome::Inserted(Some(_))) => coverage.count("insert", "inserted"),
+        Ok(Outcome::Inserted(None)) => coverage.count("insert", "there already"),
+        Ok(_) => coverage.count("migrate", "migrated"),
+        Err(error) => coverage.count("error", error.code().as_str()),
+    }
+}

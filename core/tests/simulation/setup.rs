@@ -1,0 +1,88 @@
+//! What differs from schedule to schedule: drawn once, from the seed.
+
+use std::time::Duration;
+
+use agentkey::{Credential, KeyHash, MICROCENTS_PER_CENT, Options};
+
+use crate::database::{Database, Key, Period};
+use crate::random::Random;
+
+/// The model's clock begins here, in seconds.
+const START: i64 = 1_764_000_000;
+
+pub const SUBJECT: &str = "robot";
+
+/// A key that clients know of, whether it exists or not.
+#[derive(Debug, Clone)]
+pub struct Name {
+    pub lookup: String,
+    pub credential: Credential,
+}
+
+impl Name {
+    pub fn of_hash(hash: KeyHash) -> Self {
+        Name { lookup: hash.as_str().to_owned(), credential: Credential::Key(hash) }
+    }
+
+    fn of_subject(subject: &str) -> Self {
+        Name { lookup: subject.to_owned(), credential: Credential::Subject(subject.to_owned()) }
+    }
+}
+
+pub struct Setup {
+    pub engines: usize,
+    pub steps: usize,
+    pub fault_percent: u64,
+    /// Whether others charge the same keys with statements of their own. They know whole cents only.
+    pub has_foreign_clients: bool,
+    /// Whether costs have fractions of a cent.
+    pub has_fractions: bool,
+    pub options: Options,
+}
+
+impl Setup {
+    pub fn draw(random: &mut Random) -> (Self, Database, Vec<Name>) {
+        let has_foreign_clients = random.chance(40);
+        let migrated = random.chance(80);
+        let options = Options {
+            max_batch: random.pick(&[1, 2, 3, 8, 512]),
+            max_in_flight: random.pick(&[1, 2, 2, 3]),
+            max_waiting: random.pick(&[4, 1_000, 1_000]),
+            max_attempts: random.pick(&[2, 5]),
+            timeout: Duration::from_secs(10),
+            ..Options::default()
+        };
+        let setup = Setup {
+            engines: random.pick(&[1, 1, 2, 3, 4]),
+            steps: random.pick(&[20, 60, 120]),
+            fault_percent: random.pick(&[0, 3, 10, 40]),
+            has_foreign_clients,
+            has_fractions: migrated && !has_foreign_clients && random.chance(50),
+            options,
+        };
+        let mut names: Vec<Name> = (0..random.pick(&[1, 1, 2, 4])).map(|n| Name::of_hash(KeyHash::of(&format!("ak_{n}")))).collect();
+        let keys = names.iter().zip(1..).map(|(name, id)| key(random, id, &name.lookup)).collect();
+        names.push(Name::of_subject(SUBJECT));
+        (setup, Database { now: START, keys, migrated }, names)
+    }
+}
+
+fn key(random: &mut Random, id: i64, lookup: &str) -> Key {
+    let anchor = START - random.between(0, 900_000);
+    let period = Period::named(random.pick(&["", "", "hour", "day", "week"]), anchor);
+    let budget_cents = random.pick(&[None, Some(0), Some(40), Some(300), Some(300), Some(1_000)]);
+    // A reset may be due, and more than one may have been missed.
+    let reset_at = period.map(|period| period.next_reset(START) - period.seconds * random.between(0, 2));
+    Key {
+        id,
+        lookup: lookup.to_owned(),
+        budget_cents,
+        used: random.between(0, budget_cents.unwrap_or(100)) / 2 * MICROCENTS_PER_CENT,
+        reserved: budget_cents.unwrap_or(0) / 10 * random.between(0, 1) * MICROCENTS_PER_CENT,
+        period,
+        reset_at,
+        expires_at: random.chance(20).then(|| START + random.between(-10, 5_000)),
+        revoked: random.chance(3),
+        last_used_at: random.chance(50).then_some(START - 30),
+    }
+}

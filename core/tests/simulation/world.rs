@@ -1,0 +1,290 @@
+//! The world of a schedule: engines as processes of their own, a network that loses and delays, a database, two clocks.
+
+use std::time::Duration;
+
+use agentkey::{Answer, Engine, ErrorCode, Fault, Options, Request, Statement, StatementKind, Ticket};
+
+use crate::database::Database;
+use crate::promises::{Ask, CERTAIN, Checked, ProcessId, Promises};
+use crate::random::Random;
+use crate::setup::{Name, Setup};
+
+/// A driver gives a statement up this long after its callers did.
+const STATEMENT_MARGIN: Duration = Duration::from_secs(1);
+/// No schedule needs nearly as many to come to rest.
+const MAX_STEPS_TO_REST: usize = 5_000;
+
+pub struct Process {
+    pub id: ProcessId,
+    pub engine: Engine,
+}
+
+pub enum Message {
+    Request { process: ProcessId, statement: Statement, sent_at: Duration },
+    /// `due`: when the driver learns of it.
+    Reply { process: ProcessId, statement: Statement, result: Result<Vec<String>, Fault>, due: Duration },
+}
+
+/// What becomes of a statement on its way.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    Executed,
+    Aborted(&'static str),
+    ReplyLost,
+    RequestLost,
+    /// The driver's own time limit ends it; the database may or may not have executed it.
+    Silence { executed: bool },
+}
+
+pub struct World {
+    pub random: Random,
+    pub setup: Setup,
+    pub db: Database,
+    pub names: Vec<Name>,
+    pub processes: Vec<Process>,
+    pub messages: Vec<Message>,
+    /// The drivers' clock.
+    pub now: Duration,
+    pub promises: Promises,
+    pub has_faults: bool,
+    next_process: ProcessId,
+    is_traced: bool,
+}
+
+impl World {
+    pub fn new(seed: u64, is_traced: bool) -> Self {
+        let mut random = Random::new(seed);
+        let (setup, db, names) = Setup::draw(&mut random);
+        let promises = Promises::new(&db);
+        let mut world = World {
+            random,
+            setup,
+            db,
+            names,
+            processes: Vec::new(),
+            messages: Vec::new(),
+            now: Duration::ZERO,
+            promises,
+            has_faults: true,
+            next_process: 0,
+            is_traced,
+        };
+        for _ in 0..world.setup.engines {
+            let process = world.start();
+            world.processes.push(process);
+        }
+        world
+    }
+
+    pub fn start(&mut self) -> Process {
+        self.next_process += 1;
+        let options = Options { seed: self.random.next(), ..self.setup.options.clone() };
+        Process { id: self.next_process, engine: Engine::new(options) }
+    }
+
+    /// Says what happens, where somebody reads it; keys by their place among the names.
+    pub fn trace(&self, what: impl FnOnce() -> String) {
+        if self.is_traced {
+            let mut line = what();
+            for (n, name) in self.names.iter().enumerate() {
+                line = line.replace(&name.lookup, &format!("key{n}"));
+            }
+            eprintln!("{:>9.3?} {line}", self.now.as_secs_f64());
+        }
+    }
+
+    /// Submits a request and sends what can be sent. `None` if it was refused at once.
+    pub fn submit(&mut self, at: usize, request: Request, ask: Ask) -> Checked<Option<Ticket>> {
+        let process = &mut self.processes[at];
+        let id = process.id;
+        let ticket = match process.engine.submit(self.now, request) {
+            Ok(ticket) => ticket,
+            Err(error) if matches!(error.code(), ErrorCode::Overloaded | ErrorCode::Closed) => {
+                self.promises.coverage.count("error", error.code().as_str());
+                return Ok(None);
+            }
+            Err(error) => return Err(format!("{ask:?} is refused: {error:?}")),
+        };
+        self.trace(|| format!("process {id} submits {ask:?} as {ticket:?}"));
+        let deadline = self.now + self.setup.options.timeout;
+        self.promises.submitted(&self.db, id, ticket, ask, deadline)?;
+        self.drive(at)?;
+        Ok(Some(ticket))
+    }
+
+    /// What a driver does after each event: sends all that may be sent, and hands on the answers.
+    pub fn drive(&mut self, at: usize) -> Checked {
+        let process = &mut self.processes[at];
+        let id = process.id;
+        let mut statements = Vec::new();
+        while let Some(statement) = process.engine.poll(self.now) {
+            statements.push(statement);
+            if statements.len() > 1_000 {
+                return Err("an engine sends without an end".to_owned());
+            }
+        }
+        let answers: Vec<(Ticket, Answer)> = process.engine.answers();
+        for statement in statements {
+            self.trace(|| format!("process {id} sends {}", shown(&statement)));
+            self.promises.sent(id, &statement, self.setup.options.max_batch)?;
+            self.messages.push(Message::Request { process: id, statement, sent_at: self.now });
+        }
+        for (ticket, answer) in answers {
+            self.trace(|| format!("process {id} answers {ticket:?}: {answer:?}"));
+            self.promises.answered(&self.db, self.now, id, ticket, &answer)?;
+        }
+        self.check_not_stalled(at)
+    }
+
+    /// An engine that has something to do waits for a reply or for a time that is to come.
+    fn check_not_stalled(&self, at: usize) -> Checked {
+        let Process { id, engine } = &self.processes[at];
+        let retry = engine.next_retry();
+        if retry.is_some_and(|at| at <= self.now) {
+            return Err(format!("process {id} would wait for {retry:?}, which is over"));
+        }
+        let waits_for_reply = || self.messages.iter().any(|message| message.process() == *id);
+        if !engine.is_idle() && retry.is_none() && !waits_for_reply() {
+            return Err(format!("process {id} has something to do and waits for nothing: {:?}", engine.stats()));
+        }
+        Ok(())
+    }
+
+    /// Delivers a message, if it may be delivered now.
+    pub fn deliver(&mut self, n: usize) -> Checked {
+        if matches!(&self.messages[n], Message::Reply { due, .. } if *due > self.now) {
+            return Ok(());
+        }
+        match self.messages.swap_remove(n) {
+            Message::Request { process, statement, sent_at } => self.deliver_request(process, statement, sent_at),
+            Message::Reply { process, statement, result, .. } => self.deliver_reply(process, &statement, result),
+        }
+    }
+
+    fn deliver_request(&mut self, process: ProcessId, statement: Statement, sent_at: Duration) -> Checked {
+        let fate = self.fate(&statement);
+        self.trace(|| format!("the statement {:?} of process {process} is {fate:?}", statement.id));
+        if !self.processes.iter().any(|p| p.id == process) {
+            self.promises.coverage.count("statement", "sent by an engine that is gone");
+        }
+        let is_executed = matches!(fate, Fate::Executed | Fate::ReplyLost | Fate::Silence { executed: true });
+        let mut rows = Vec::new();
+        if is_executed {
+            let is_locked = self.has_faults && self.random.chance(20);
+            let (read, effects) = self.db.execute(&statement, is_locked);
+            self.trace(|| format!("    {rows:?} {effects:?}", rows = read));
+            self.promises.executed(&self.db, process, &statement, &effects)?;
+            rows = read;
+        }
+        let fault = |sqlstate: Option<&str>, message: String| Fault { sqlstate: sqlstate.map(str::to_owned), message };
+        let (result, due) = match fate {
+            Fate::Executed => (Ok(rows), self.now),
+            Fate::Aborted(sqlstate) => (Err(fault(Some(sqlstate), format!("{CERTAIN} {sqlstate}"))), self.now),
+            Fate::ReplyLost | Fate::RequestLost => (Err(fault(None, "the connection was lost".to_owned())), self.now),
+            Fate::Silence { .. } => {
+                let due = sent_at + self.setup.options.timeout + STATEMENT_MARGIN;
+                (Err(fault(None, "no answer in time".to_owned())), due.max(self.now))
+            }
+        };
+        self.messages.push(Message::Reply { process, statement, result, due });
+        Ok(())
+    }
+
+    fn fate(&mut self, statement: &Statement) -> Fate {
+        if !self.has_faults || !self.random.chance(self.setup.fault_percent) {
+            return Fate::Executed;
+        }
+        let aborted = self.random.pick(&["40001", "40001", "40P01", "55P03", "42703", "42P01", "57014"]);
+        let (fate, event) = match self.random.below(6) {
+            0 | 1 => (Fate::Aborted(aborted), "aborted"),
+            2 => (Fate::ReplyLost, "reply lost"),
+            3 => (Fate::RequestLost, "request lost"),
+            // Nobody limits the time of a migration.
+            _ if statement.kind == StatementKind::Migrate => (Fate::ReplyLost, "reply lost"),
+            4 => (Fate::Silence { executed: true }, "no reply after execution"),
+            _ => (Fate::Silence { executed: false }, "no reply and no execution"),
+        };
+        self.promises.coverage.count("fault", event);
+        fate
+    }
+
+    fn deliver_reply(&mut self, process: ProcessId, statement: &Statement, result: Result<Vec<String>, Fault>) -> Checked {
+        let Some(at) = self.processes.iter().position(|p| p.id == process) else {
+            self.promises.coverage.count("reply", "for an engine that is gone");
+            return Ok(());
+        };
+        self.trace(|| format!("process {process} learns of {:?}: {:?}", statement.id, result.as_ref().map(Vec::len)));
+        self.promises.received(process, statement, &result)?;
+        let engine = &mut self.processes[at].engine;
+        match result {
+            Ok(rows) => engine.receive(self.now, statement.id, Ok(&rows)),
+            Err(fault) => engine.receive(self.now, statement.id, Err(fault)),
+        }
+        self.drive(at)
+    }
+
+    /// The drivers' clock goes on, and they look after time limits and pauses.
+    pub fn pass(&mut self, time: Duration) -> Checked {
+        self.now += time;
+        for at in 0..self.processes.len() {
+            self.processes[at].engine.expire(self.now);
+            self.drive(at)?;
+            self.promises.expired(self.now, self.processes[at].id)?;
+        }
+        Ok(())
+    }
+
+    /// Without further faults: delivers everything, and lets time go by as far as somebody waits for it.
+    pub fn come_to_rest(&mut self) -> Checked {
+        self.has_faults = false;
+        for _ in 0..MAX_STEPS_TO_REST {
+            let due: Vec<usize> = (0..self.messages.len()).filter(|n| self.messages[*n].is_due(self.now)).collect();
+            if !due.is_empty() {
+                let n = self.random.pick(&due);
+                self.deliver(n)?;
+                continue;
+            }
+            let waited_for = self.processes.iter().flat_map(|p| [p.engine.next_retry(), p.engine.next_deadline()]).flatten();
+            let next = waited_for.chain(self.messages.iter().map(Message::due)).filter(|at| *at > self.now).min();
+            match next {
+                Some(at) => self.pass(at - self.now)?,
+                None => return self.check_rest(),
+            }
+        }
+        Err(format!("no rest after {MAX_STEPS_TO_REST} steps"))
+    }
+
+    fn check_rest(&self) -> Checked {
+        if let Some((process, ticket)) = self.promises.open_calls().first() {
+            return Err(format!("{ticket:?} of process {process} is never answered"));
+        }
+        match self.processes.iter().find(|p| !p.engine.is_idle() || p.engine.stats().pending > 0) {
+            Some(Process { id, engine }) => Err(format!("process {id} is not idle: {:?}", engine.stats())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Message {
+    pub fn process(&self) -> ProcessId {
+        match self {
+            Message::Request { process, .. } | Message::Reply { process, .. } => *process,
+        }
+    }
+
+    fn due(&self) -> Duration {
+        match self {
+            Message::Request { .. } => Duration::ZERO,
+            Message::Reply { due, .. } => *due,
+        }
+    }
+
+    pub fn is_due(&self, now: Duration) -> bool {
+        self.due() <= now
+    }
+}
+
+fn shown(statement: &Statement) -> String {
+    let params: Vec<&str> = statement.params.iter().map(|p| p.as_deref().unwrap_or("NULL")).collect();
+    format!("{:?} {:?} {}", statement.id, statement.kind, params.join(" "))
+}
