@@ -8,6 +8,7 @@ use std::error::Error;
 use std::time::Instant;
 
 use agentkey::{AgentKey, CreateKey, Created, Denial, Period, Usage};
+use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use tokio::task::JoinSet;
@@ -185,11 +186,8 @@ fn shown(key: &Created) -> &str {
     key.key.expose().get(..11).unwrap_or_default()
 }
 
-fn time(at: Option<impl std::fmt::Display>) -> String {
-    at.map_or_else(
-        || "never".to_owned(),
-        |at| at.to_string().chars().take("2026-11-23 21:00".len()).collect::<String>() + " UTC",
-    )
+fn time(at: Option<DateTime<Utc>>) -> String {
+    at.map_or_else(|| "never".to_owned(), |at| at.format("%Y-%m-%d %H:%M UTC").to_string())
 }
 
 fn yes(answer: bool) -> &'static str {

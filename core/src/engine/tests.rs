@@ -13,8 +13,17 @@ use crate::request::AccountFilter;
 use crate::verdict::DenialReason;
 
 const COLUMNS: [&str; 11] = [
-    "id", "account_id", "key_hash", "key_prefix", "revoked_at", "name", "last_used_at", "budget_cents",
-    "budget_used_cents", "budget_period", "external_subject",
+    "id",
+    "account_id",
+    "key_hash",
+    "key_prefix",
+    "revoked_at",
+    "name",
+    "last_used_at",
+    "budget_cents",
+    "budget_used_cents",
+    "budget_period",
+    "external_subject",
 ];
 
 /// An engine and a driver's clock.
@@ -77,7 +86,8 @@ impl Bench {
     }
 
     fn fails(&mut self, statement: &Statement, sqlstate: Option<&str>) {
-        let fault = Fault { sqlstate: sqlstate.map(str::to_owned), message: "as the test wants it".to_owned() };
+        let fault =
+            Fault { sqlstate: sqlstate.map(str::to_owned), message: "as the test wants it".to_owned() };
         self.engine.receive(self.now, statement.id, Err(fault));
     }
 

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use agentkey::{AcceptedPeriods, AccountId, AgentKey, Align, Builder, Cost, CreateKey, Error, KeyId, Usage, Verdict};
+use agentkey::{
+    AcceptedPeriods, AccountId, AgentKey, Align, Builder, Cost, CreateKey, Error, KeyId, Usage, Verdict,
+};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -87,16 +89,27 @@ impl Call {
             Call::TrackUsage(key, cost) => ak.track_usage(&key, cost).await.map(usage),
             Call::Revoke(id) => ak.revoke(id).await.map(Value::from),
             Call::RevokeOfAccount(id, account) => ak.revoke_of_account(id, account).await.map(Value::from),
-            Call::EnsureSubject(subject, spec) => ak.ensure_subject(&subject, spec).await.map(|()| Value::Null),
+            Call::EnsureSubject(subject, spec) => {
+                ak.ensure_subject(&subject, spec).await.map(|()| Value::Null)
+            }
             Call::ValidateBySubject(subject) => ak.validate_by_subject(&subject).await.map(verdict),
-            Call::TrackUsageBySubject(subject, cost) => ak.track_usage_by_subject(&subject, cost).await.map(usage),
+            Call::TrackUsageBySubject(subject, cost) => {
+                ak.track_usage_by_subject(&subject, cost).await.map(usage)
+            }
             Call::HasScope(scopes, scope) => Ok(agentkey::has_scope(scopes.as_deref(), &scope).into()),
             Call::ValidateScopes(scopes) => {
                 let invalid = ak.invalid_scopes(&scopes);
-                Ok(if invalid.is_empty() { json!({ "valid": true }) } else { json!({ "valid": false, "invalid": invalid }) })
+                Ok(if invalid.is_empty() {
+                    json!({ "valid": true })
+                } else {
+                    json!({ "valid": false, "invalid": invalid })
+                })
             }
-            Call::ExpiryFromDuration(duration) => agentkey::seconds_until_expiry(duration.as_deref())
-                .map(|seconds| json!(seconds.map(|s| DateTime::<Utc>::from(SystemTime::now() + Duration::from_secs(s))))),
+            Call::ExpiryFromDuration(duration) => {
+                agentkey::seconds_until_expiry(duration.as_deref()).map(|seconds| {
+                    json!(seconds.map(|s| DateTime::<Utc>::from(SystemTime::now() + Duration::from_secs(s))))
+                })
+            }
             Call::Migrate => ak.migrate().await.map(|()| Value::Null),
             Call::Construct(options) => client(&options, ak.pool().clone())?.map(|_| Value::Null),
         };
@@ -140,7 +153,12 @@ fn spec(value: Value) -> Result<CreateKey, Problem> {
     let mut fields = Fields::read(value)?;
     let given = |value: &Value| !value.is_null();
     let spec = CreateKey {
-        account_id: fields.optional("accountId").filter(given).map(account_id).transpose()?.map(|a| a.to_string()),
+        account_id: fields
+            .optional("accountId")
+            .filter(given)
+            .map(account_id)
+            .transpose()?
+            .map(|a| a.to_string()),
         user_id: fields.nullable_text("userId")?,
         scopes: fields.optional("scopes").filter(given).map(texts).transpose()?,
         budget_cents: fields.optional("budgetCents").filter(given).map(whole).transpose()?,

@@ -85,7 +85,8 @@ impl Comparison {
                         None => self.differ(&format!("{at}.{name}"), member, "nothing"),
                     }
                 }
-                for (name, found) in actual.iter().filter(|(name, _)| whole && !expected.contains_key(*name)) {
+                for (name, found) in actual.iter().filter(|(name, _)| whole && !expected.contains_key(*name))
+                {
                     self.differ(&format!("{at}.{name}"), "nothing", found);
                 }
             }
@@ -111,7 +112,11 @@ impl Comparison {
             (Some((name, Value::String(condition))), None) if name == "$sql" => {
                 self.conditions.push((at.to_owned(), condition.clone(), actual.clone()));
             }
-            _ => self.differences.push(format!("  {}: unknown matcher {}", path(at), Value::Object(matcher.clone()))),
+            _ => self.differences.push(format!(
+                "  {}: unknown matcher {}",
+                path(at),
+                Value::Object(matcher.clone())
+            )),
         }
     }
 

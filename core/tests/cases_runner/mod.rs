@@ -50,7 +50,8 @@ impl File {
             return Err("no cases".to_owned());
         }
         let mut names = std::collections::HashSet::new();
-        let cases = cases.into_iter().map(|case| Case::read(case, &inherited)).collect::<Result<Vec<_>, _>>()?;
+        let cases =
+            cases.into_iter().map(|case| Case::read(case, &inherited)).collect::<Result<Vec<_>, _>>()?;
         match cases.iter().find(|case| !names.insert(&case.name)) {
             Some(twice) => Err(format!("two cases are named {:?}", twice.name)),
             None => Ok(File { cases }),
@@ -95,7 +96,9 @@ impl Inherited {
         }
         let texts = |list: Vec<Value>| list.into_iter().map(fields::text).collect::<Result<_, _>>();
         Ok(Inherited {
-            tables: tables.map(|list| list.into_iter().map(Table::read).collect::<Result<_, _>>()).transpose()?,
+            tables: tables
+                .map(|list| list.into_iter().map(Table::read).collect::<Result<_, _>>())
+                .transpose()?,
             setup: fields.optional_list("setup")?.map(texts).transpose()?,
             client: fields.optional("client"),
             must_fail: fields.optional_flag("mustFail")?,
@@ -130,7 +133,8 @@ impl Case {
 
 impl Table {
     fn read(value: Value) -> Result<Self, Problem> {
-        let original = |id: &str, account: &str| Table::Original { id: id.to_owned(), account: account.to_owned() };
+        let original =
+            |id: &str, account: &str| Table::Original { id: id.to_owned(), account: account.to_owned() };
         match value.as_str() {
             Some("migrated") => Ok(Table::Migrated),
             Some("none") => Ok(Table::None),

@@ -60,7 +60,11 @@ impl<'d> Session<'d> {
             execute(&db.pool, &fill(sql, &name, &Kept::new(), None)?).await?;
         }
         // Connects after the setup, which may change settings of the database.
-        let pool = PgPoolOptions::new().max_connections(POOL_SIZE).connect(&db.url).await.map_err(|e| e.to_string())?;
+        let pool = PgPoolOptions::new()
+            .max_connections(POOL_SIZE)
+            .connect(&db.url)
+            .await
+            .map_err(|e| e.to_string())?;
         let ak = call::client(options, pool)?.map_err(|e| e.to_string())?;
         if let Table::Migrated = table {
             ak.migrate().await.map_err(|e| format!("migrate: {e}"))?;
@@ -82,9 +86,11 @@ impl<'d> Session<'d> {
         for (n, step) in steps.iter().enumerate() {
             let number = format!("{within}{}", n + 1);
             let name = step.get("do").and_then(Value::as_str).unwrap_or("?");
-            Box::pin(self.step(step, &number)).await.map_err(|problem| match problem.starts_with("step ") {
-                true => problem,
-                false => format!("step {number} ({name}):\n{problem}"),
+            Box::pin(self.step(step, &number)).await.map_err(|problem| {
+                match problem.starts_with("step ") {
+                    true => problem,
+                    false => format!("step {number} ({name}):\n{problem}"),
+                }
             })?;
         }
         Ok(())
@@ -137,7 +143,11 @@ impl<'d> Session<'d> {
     }
 
     /// Compares a result, and keeps it where that is asked for.
-    async fn meet(&mut self, expectation: &Expectation, result: &Result<Value, Value>) -> Result<(), Problem> {
+    async fn meet(
+        &mut self,
+        expectation: &Expectation,
+        result: &Result<Value, Value>,
+    ) -> Result<(), Problem> {
         let Expectation { expect, exactly, error, keep_as } = expectation;
         match (result, error) {
             (Err(found), Some(error)) => self.compare(error, found, false).await?,
@@ -186,7 +196,11 @@ impl<'d> Session<'d> {
         let expected = fields.optional_count("rows")?.unwrap_or(1);
         fields.finish()?;
         let affected = execute(&self.db.pool, &sql).await?;
-        if affected == expected { Ok(()) } else { Err(format!("  affected {affected} rows, not {expected}: {sql}")) }
+        if affected == expected {
+            Ok(())
+        } else {
+            Err(format!("  affected {affected} rows, not {expected}: {sql}"))
+        }
     }
 
     async fn query(&mut self, mut fields: Fields) -> Result<(), Problem> {
@@ -218,7 +232,8 @@ impl<'d> Session<'d> {
     async fn together(&mut self, mut fields: Fields) -> Result<(), Problem> {
         let times = fields.optional_count("times")?.unwrap_or(1);
         let counts = fields.optional_list("counts")?;
-        let calls = fields.list("steps")?.iter().map(|step| self.read_call(step)).collect::<Result<Vec<_>, _>>()?;
+        let calls =
+            fields.list("steps")?.iter().map(|step| self.read_call(step)).collect::<Result<Vec<_>, _>>()?;
         fields.finish()?;
         let mut running = JoinSet::new();
         for _ in 0..times {
@@ -230,10 +245,13 @@ impl<'d> Session<'d> {
         let mut results = Vec::new();
         for (n, result) in running.join_all().await {
             let (result, expectation) = (result?, &calls[n].1);
-            let has_own = expectation.expect.is_some() || expectation.exactly.is_some() || expectation.error.is_some();
+            let has_own =
+                expectation.expect.is_some() || expectation.exactly.is_some() || expectation.error.is_some();
             // Without an expectation of its own a result is only counted.
             if has_own || counts.is_none() {
-                self.meet(expectation, &result).await.map_err(|problem| format!("  call {}:\n{problem}", n + 1))?;
+                self.meet(expectation, &result)
+                    .await
+                    .map_err(|problem| format!("  call {}:\n{problem}", n + 1))?;
             }
             results.push(result.unwrap_or_else(|error| json!({ "error": error })));
         }
@@ -257,7 +275,10 @@ impl<'d> Session<'d> {
             });
             let found = (before - left.len()) as u64;
             if found != wanted {
-                return Err(format!("  expected {wanted} of {expected}, got {found}\n  all: {}", json!(results)));
+                return Err(format!(
+                    "  expected {wanted} of {expected}, got {found}\n  all: {}",
+                    json!(results)
+                ));
             }
         }
         if !left.is_empty() {
@@ -281,7 +302,10 @@ impl<'d> Session<'d> {
     /// Every row, with the version that it is of.
     async fn snapshot(&mut self) -> Result<Vec<String>, Problem> {
         self.reopen().await?;
-        let sql = format!("SELECT k.ctid::text || ' ' || k.xmin::text || ' ' || k::text FROM {} k ORDER BY 1", self.table);
+        let sql = format!(
+            "SELECT k.ctid::text || ' ' || k.xmin::text || ' ' || k::text FROM {} k ORDER BY 1",
+            self.table
+        );
         let rows = self.db.pool.fetch_all(AssertSqlSafe(sql)).await.map_err(|e| e.to_string())?;
         rows.iter().map(|row| row.try_get(0).map_err(|e| e.to_string())).collect()
     }
@@ -296,7 +320,8 @@ impl<'d> Session<'d> {
     /// The first column of the first row, as text.
     async fn first_text(&self, sql: &str) -> Result<Option<String>, Problem> {
         let sql = format!("SELECT q.value::text FROM ({sql}) AS q(value)");
-        let row = self.db.pool.fetch_one(AssertSqlSafe(sql.clone())).await.map_err(|e| format!("  {sql}: {e}"))?;
+        let row =
+            self.db.pool.fetch_one(AssertSqlSafe(sql.clone())).await.map_err(|e| format!("  {sql}: {e}"))?;
         row.try_get(0).map_err(|e| e.to_string())
     }
 }

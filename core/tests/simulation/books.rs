@@ -54,7 +54,9 @@ impl Book {
             }
             if i128::from(*used) > i128::from(*acknowledged) + self.unknown {
                 let unknown = self.unknown;
-                return Err(format!("{used} is used, {acknowledged} acknowledged, {unknown} unknown, in period {number}"));
+                return Err(format!(
+                    "{used} is used, {acknowledged} acknowledged, {unknown} unknown, in period {number}"
+                ));
             }
         }
         Ok(())

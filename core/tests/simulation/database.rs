@@ -140,7 +140,9 @@ impl Database {
             (StatementKind::ChargeBatch, [lookups, totals, costs]) => {
                 self.charge_batch(&array(lookups), &array(totals), &array(costs))
             }
-            (StatementKind::Touch, [ids, stale]) => (self.touch(&array(ids), number(stale), skip_locked), vec![Effect::Other]),
+            (StatementKind::Touch, [ids, stale]) => {
+                (self.touch(&array(ids), number(stale), skip_locked), vec![Effect::Other])
+            }
             (StatementKind::Insert, [row]) => self.insert(row),
             (StatementKind::Revoke, [id, _]) => self.revoke(number(id)),
             (StatementKind::Migrate, []) => {
@@ -154,7 +156,13 @@ impl Database {
     fn catalogue(&self) -> Vec<String> {
         let original = ["id", "account_id", "key_hash", "key_prefix", "revoked_at", "name", "budget_cents"];
         let counted = ["budget_used_cents", "budget_period", "budget_reset_at", "expires_at", "last_used_at"];
-        let added = ["external_subject", "budget_reserved_cents", "budget_used_microcents", "budget_anchor_at", "disabled_at"];
+        let added = [
+            "external_subject",
+            "budget_reserved_cents",
+            "budget_used_microcents",
+            "budget_anchor_at",
+            "disabled_at",
+        ];
         let columns = original.iter().chain(&counted).chain(added.iter().filter(|_| self.migrated));
         columns.map(|column| format!("({column},bigint,bigint,f)")).collect()
     }
@@ -181,13 +189,21 @@ impl Database {
     }
 
     fn lookup_row(&self, n: usize, key: &Key, view: &View, stale_after: i64) -> String {
-        let reset_at = if key.is_due(self.now) { key.period.map(|p| p.next_reset(self.now)) } else { key.reset_at };
+        let reset_at =
+            if key.is_due(self.now) { key.period.map(|p| p.next_reset(self.now)) } else { key.reset_at };
         let stale = key.last_used_at.is_none_or(|at| at < self.now - stale_after);
         let flag = |yes| if yes { "t" } else { "f" };
-        let mut row = format!("({n},{},7,\"a \"\"name\"\"\",,,,{}", key.id, key.period.map_or("", |p| p.name));
+        let mut row =
+            format!("({n},{},7,\"a \"\"name\"\"\",,,,{}", key.id, key.period.map_or("", |p| p.name));
         let _ = write!(row, ",{}", optional(view.budget_cents)); // writing to a String cannot fail
         let _ = write!(row, ",{},{}", view.used / MICROCENTS_PER_CENT, view.used % MICROCENTS_PER_CENT);
-        let _ = write!(row, ",{},{},{}", view.reserved / MICROCENTS_PER_CENT, optional(reset_at), optional(key.expires_at));
+        let _ = write!(
+            row,
+            ",{},{},{}",
+            view.reserved / MICROCENTS_PER_CENT,
+            optional(reset_at),
+            optional(key.expires_at)
+        );
         let _ = write!(row, ",{},f,{},{})", flag(view.revoked), flag(view.expired), flag(stale));
         row
     }
@@ -195,7 +211,9 @@ impl Database {
     fn charge_one(&mut self, lookup: &str, cost: i64) -> (Vec<String>, Vec<Effect>) {
         let now = self.now;
         let undecided = (Vec::new(), vec![Effect::Undecided]);
-        let Some(key) = self.keys.iter_mut().find(|key| key.lookup == lookup && !key.revoked && !key.is_due(now)) else {
+        let Some(key) =
+            self.keys.iter_mut().find(|key| key.lookup == lookup && !key.revoked && !key.is_due(now))
+        else {
             return undecided;
         };
         let before = key.view(now);
@@ -204,11 +222,21 @@ impl Database {
         }
         key.used += cost;
         let row = charged_row(1, key.id, &before, key.used);
-        let effect = Effect::Charged { lookup: lookup.to_owned(), costs: vec![cost], before: Some(before), after: key.used };
+        let effect = Effect::Charged {
+            lookup: lookup.to_owned(),
+            costs: vec![cost],
+            before: Some(before),
+            after: key.used,
+        };
         (vec![row], vec![effect])
     }
 
-    fn charge_batch(&mut self, lookups: &[String], totals: &[String], costs: &[String]) -> (Vec<String>, Vec<Effect>) {
+    fn charge_batch(
+        &mut self,
+        lookups: &[String],
+        totals: &[String],
+        costs: &[String],
+    ) -> (Vec<String>, Vec<Effect>) {
         assert!(lookups.len() == totals.len() && lookups.len() == costs.len(), "arrays of different lengths");
         let now = self.now;
         let mut rows = Vec::new();
@@ -236,7 +264,9 @@ impl Database {
     /// One guarded UPDATE as the original package sends it. Whether the cost was recorded.
     pub fn charge_as_original(&mut self, lookup: &str, cents: i64) -> bool {
         let now = self.now;
-        let Some(key) = self.keys.iter_mut().find(|key| key.lookup == lookup && !key.revoked && !key.is_due(now)) else {
+        let Some(key) =
+            self.keys.iter_mut().find(|key| key.lookup == lookup && !key.revoked && !key.is_due(now))
+        else {
             return false;
         };
         let used = key.used + cents * MICROCENTS_PER_CENT;

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use agentkey::{
-    AccountFilter, Cost, CreateKey, KeyPrefix, MAX_CENTS, MICROCENTS_PER_CENT, NewRow, Request,
-};
+use agentkey::{AccountFilter, Cost, CreateKey, KeyPrefix, MAX_CENTS, MICROCENTS_PER_CENT, NewRow, Request};
 
 use crate::coverage::Coverage;
 use crate::promises::{Ask, Checked};
@@ -66,7 +64,8 @@ fn submit(world: &mut World) -> Checked {
 fn new_cost(world: &mut World, lookup: &str) -> Option<i64> {
     let view = world.db.view(lookup);
     let cap = view.and_then(|view| view.budget_cents).unwrap_or(500);
-    let fraction = if world.setup.has_fractions { world.random.between(0, MICROCENTS_PER_CENT - 1) } else { 0 };
+    let fraction =
+        if world.setup.has_fractions { world.random.between(0, MICROCENTS_PER_CENT - 1) } else { 0 };
     let cost = match (world.random.below(20), view) {
         (0..3, Some(view)) => view.cap() - view.reserved - view.used,
         (3, _) => (MAX_CENTS - world.random.between(0, 100)) * MICROCENTS_PER_CENT,
@@ -94,7 +93,9 @@ fn insertion(world: &mut World) -> Checked<(Request, Ask)> {
 }
 
 fn move_database_clock(world: &mut World) -> Checked {
-    let periods = |world: &World| -> Vec<i64> { world.db.keys.iter().map(|key| key.view(world.db.now).period).collect() };
+    let periods = |world: &World| -> Vec<i64> {
+        world.db.keys.iter().map(|key| key.view(world.db.now).period).collect()
+    };
     let before = periods(world);
     world.db.now += world.random.pick(&[1, 30, 61, 1_800, 4_000, 86_400, 700_000]);
     world.trace(|| format!("the database's clock is at {}", world.db.now));

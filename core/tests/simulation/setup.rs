@@ -53,14 +53,15 @@ impl Setup {
             ..Options::default()
         };
         let setup = Setup {
-            engines: random.pick(&[1, 1, 2, 3, 4]),
-            steps: random.pick(&[20, 60, 120]),
+            engines: random.pick(&[1, 1, 2, 2, 3, 4]),
+            steps: random.pick(&[15, 40, 40, 100]),
             fault_percent: random.pick(&[0, 3, 10, 40]),
             has_foreign_clients,
             has_fractions: migrated && !has_foreign_clients && random.chance(50),
             options,
         };
-        let mut names: Vec<Name> = (0..random.pick(&[1, 1, 2, 4])).map(|n| Name::of_hash(KeyHash::of(&format!("ak_{n}")))).collect();
+        let mut names: Vec<Name> =
+            (0..random.pick(&[1, 1, 2, 4])).map(|n| Name::of_hash(KeyHash::of(&format!("ak_{n}")))).collect();
         let keys = names.iter().zip(1..).map(|(name, id)| key(random, id, &name.lookup)).collect();
         names.push(Name::of_subject(SUBJECT));
         (setup, Database { now: START, keys, migrated }, names)

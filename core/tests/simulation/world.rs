@@ -20,9 +20,18 @@ pub struct Process {
 }
 
 pub enum Message {
-    Request { process: ProcessId, statement: Statement, sent_at: Duration },
+    Request {
+        process: ProcessId,
+        statement: Statement,
+        sent_at: Duration,
+    },
     /// `due`: when the driver learns of it.
-    Reply { process: ProcessId, statement: Statement, result: Result<Vec<String>, Fault>, due: Duration },
+    Reply {
+        process: ProcessId,
+        statement: Statement,
+        result: Result<Vec<String>, Fault>,
+        due: Duration,
+    },
 }
 
 /// What becomes of a statement on its way.
@@ -33,7 +42,9 @@ enum Fate {
     ReplyLost,
     RequestLost,
     /// The driver's own time limit ends it; the database may or may not have executed it.
-    Silence { executed: bool },
+    Silence {
+        executed: bool,
+    },
 }
 
 pub struct World {
@@ -145,7 +156,10 @@ impl World {
         }
         let waits_for_reply = || self.messages.iter().any(|message| message.process() == *id);
         if !engine.is_idle() && retry.is_none() && !waits_for_reply() {
-            return Err(format!("process {id} has something to do and waits for nothing: {:?}", engine.stats()));
+            return Err(format!(
+                "process {id} has something to do and waits for nothing: {:?}",
+                engine.stats()
+            ));
         }
         Ok(())
     }
@@ -156,8 +170,12 @@ impl World {
             return Ok(());
         }
         match self.messages.swap_remove(n) {
-            Message::Request { process, statement, sent_at } => self.deliver_request(process, statement, sent_at),
-            Message::Reply { process, statement, result, .. } => self.deliver_reply(process, &statement, result),
+            Message::Request { process, statement, sent_at } => {
+                self.deliver_request(process, statement, sent_at)
+            }
+            Message::Reply { process, statement, result, .. } => {
+                self.deliver_reply(process, &statement, result)
+            }
         }
     }
 
@@ -176,11 +194,18 @@ impl World {
             self.promises.executed(&self.db, process, &statement, &effects)?;
             rows = read;
         }
-        let fault = |sqlstate: Option<&str>, message: String| Fault { sqlstate: sqlstate.map(str::to_owned), message };
+        let fault = |sqlstate: Option<&str>, message: String| Fault {
+            sqlstate: sqlstate.map(str::to_owned),
+            message,
+        };
         let (result, due) = match fate {
             Fate::Executed => (Ok(rows), self.now),
-            Fate::Aborted(sqlstate) => (Err(fault(Some(sqlstate), format!("{CERTAIN} {sqlstate}"))), self.now),
-            Fate::ReplyLost | Fate::RequestLost => (Err(fault(None, "the connection was lost".to_owned())), self.now),
+            Fate::Aborted(sqlstate) => {
+                (Err(fault(Some(sqlstate), format!("{CERTAIN} {sqlstate}"))), self.now)
+            }
+            Fate::ReplyLost | Fate::RequestLost => {
+                (Err(fault(None, "the connection was lost".to_owned())), self.now)
+            }
             Fate::Silence { .. } => {
                 let due = sent_at + self.setup.options.timeout + STATEMENT_MARGIN;
                 (Err(fault(None, "no answer in time".to_owned())), due.max(self.now))
@@ -194,7 +219,12 @@ impl World {
         if !self.has_faults || !self.random.chance(self.setup.fault_percent) {
             return Fate::Executed;
         }
-        let aborted = self.random.pick(&["40001", "40001", "40P01", "55P03", "42703", "42P01", "57014"]);
+        let is_outdated = self.random.chance(8);
+        let aborted = self.random.pick(if is_outdated {
+            &["42703", "42P01"]
+        } else {
+            &["40001", "40P01", "55P03", "57014"]
+        });
         let (fate, event) = match self.random.below(6) {
             0 | 1 => (Fate::Aborted(aborted), "aborted"),
             2 => (Fate::ReplyLost, "reply lost"),
@@ -208,12 +238,19 @@ impl World {
         fate
     }
 
-    fn deliver_reply(&mut self, process: ProcessId, statement: &Statement, result: Result<Vec<String>, Fault>) -> Checked {
+    fn deliver_reply(
+        &mut self,
+        process: ProcessId,
+        statement: &Statement,
+        result: Result<Vec<String>, Fault>,
+    ) -> Checked {
         let Some(at) = self.processes.iter().position(|p| p.id == process) else {
             self.promises.coverage.count("reply", "for an engine that is gone");
             return Ok(());
         };
-        self.trace(|| format!("process {process} learns of {:?}: {:?}", statement.id, result.as_ref().map(Vec::len)));
+        self.trace(|| {
+            format!("process {process} learns of {:?}: {:?}", statement.id, result.as_ref().map(Vec::len))
+        });
         self.promises.received(process, statement, &result)?;
         let engine = &mut self.processes[at].engine;
         match result {
@@ -238,14 +275,20 @@ impl World {
     pub fn come_to_rest(&mut self) -> Checked {
         self.has_faults = false;
         for _ in 0..MAX_STEPS_TO_REST {
-            let due: Vec<usize> = (0..self.messages.len()).filter(|n| self.messages[*n].is_due(self.now)).collect();
+            let due: Vec<usize> =
+                (0..self.messages.len()).filter(|n| self.messages[*n].is_due(self.now)).collect();
             if !due.is_empty() {
                 let n = self.random.pick(&due);
                 self.deliver(n)?;
                 continue;
             }
-            let waited_for = self.processes.iter().flat_map(|p| [p.engine.next_retry(), p.engine.next_deadline()]).flatten();
-            let next = waited_for.chain(self.messages.iter().map(Message::due)).filter(|at| *at > self.now).min();
+            let waited_for = self
+                .processes
+                .iter()
+                .flat_map(|p| [p.engine.next_retry(), p.engine.next_deadline()])
+                .flatten();
+            let next =
+                waited_for.chain(self.messages.iter().map(Message::due)).filter(|at| *at > self.now).min();
             match next {
                 Some(at) => self.pass(at - self.now)?,
                 None => return self.check_rest(),

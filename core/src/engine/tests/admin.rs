@@ -38,7 +38,9 @@ fn a_revocation_tells_whether_a_live_key_was_revoked() {
 fn what_can_be_no_id_or_no_account_revokes_nothing_and_asks_nobody() {
     let mut bench = Bench::ready(Options::default());
     let only = |account: Option<&str>| AccountFilter::Only(account.map(str::to_owned));
-    for (id, account) in [("5x", AccountFilter::Any), ("", AccountFilter::Any), ("5", only(None)), ("5", only(Some("x")))] {
+    for (id, account) in
+        [("5x", AccountFilter::Any), ("", AccountFilter::Any), ("5", only(None)), ("5", only(Some("x")))]
+    {
         let ticket = bench.submit(Request::Revoke { id: id.to_owned(), account });
         assert_eq!(bench.sent().len(), 0);
         assert_eq!(bench.outcome(ticket), Outcome::Revoked(false));
@@ -56,7 +58,10 @@ fn an_inserted_key_has_the_databases_id() {
     assert_eq!((&given["account_id"], &given["budget_cents"]), (&"7".into(), &5.into()));
     bench.rows(&sent, ["(9,)"]);
     let Outcome::Inserted(Some(created)) = bench.outcome(ticket) else { panic!("not inserted") };
-    assert_eq!((created.id.to_string(), created.budget_cents, created.expires_at), ("9".to_owned(), Some(5), None));
+    assert_eq!(
+        (created.id.to_string(), created.budget_cents, created.expires_at),
+        ("9".to_owned(), Some(5), None)
+    );
     bench.assert_idle();
 }
 
@@ -94,7 +99,9 @@ fn a_subject_has_one_row() {
 #[test]
 fn nonsense_is_an_error() {
     let mut bench = Bench::ready(Options::default());
-    for rows in [vec![], vec!["(9,)", "(10,)"], vec!["(9)"], vec!["(,)"], vec!["(x,)"], vec!["(9,soon)"], vec![""]] {
+    for rows in
+        [vec![], vec!["(9,)", "(10,)"], vec!["(9)"], vec!["(,)"], vec!["(x,)"], vec!["(9,soon)"], vec![""]]
+    {
         let ticket = bench.submit(key_row(CreateKey::new("7")));
         let sent = bench.sent_one();
         bench.rows(&sent, rows);

@@ -17,7 +17,11 @@ fn the_catalogue_is_asked_first_and_once() {
     assert_eq!(kinds(&bench.sent()), [StatementKind::ChargeOne, StatementKind::Validate]);
     bench.validate("c");
     bench.charge("c", 1);
-    assert_eq!(kinds(&bench.sent()), [StatementKind::ChargeOne, StatementKind::ValidateOne], "it is known from now on");
+    assert_eq!(
+        kinds(&bench.sent()),
+        [StatementKind::ChargeOne, StatementKind::ValidateOne],
+        "it is known from now on"
+    );
 }
 
 #[test]
@@ -110,13 +114,17 @@ fn a_batch_of_charges_carries_totals_and_ascending_costs() {
     let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
     let blocking = bench.charge("x", 1);
     let first = bench.sent_one();
-    let tickets = [("a", 50), ("b", 2), ("a", 1), ("a", 30), ("c", 9)].map(|(subject, cents)| bench.charge(subject, cents));
+    let tickets = [("a", 50), ("b", 2), ("a", 1), ("a", 30), ("c", 9)]
+        .map(|(subject, cents)| bench.charge(subject, cents));
     bench.rows(&first, [charged(1, 0, 1)]);
     assert_eq!(bench.usage(blocking), recorded(1));
     let batch = bench.sent_one();
     assert_eq!(batch.kind, StatementKind::ChargeBatch);
-    let expected =
-        [r#"{"a","b","c"}"#, "{81000000,2000000,9000000}", r#"{"{1000000,30000000,50000000}","{2000000}","{9000000}"}"#];
+    let expected = [
+        r#"{"a","b","c"}"#,
+        "{81000000,2000000,9000000}",
+        r#"{"{1000000,30000000,50000000}","{2000000}","{9000000}"}"#,
+    ];
     assert_eq!(params(&batch), expected);
     // Of a the two cheapest fit; b is used up; c was revoked.
     bench.rows(&batch, [charged(2, 99, 99), charged(1, 60, 91)]);

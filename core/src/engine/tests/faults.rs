@@ -17,7 +17,10 @@ fn what_certainly_aborted_is_tried_again_after_a_pause() {
         bench.pass_pause();
         bench.now += Duration::from_millis(20); // the lanes' pauses differ
         let sent = bench.sent();
-        assert_eq!(kinds(&sent), [StatementKind::Revoke, StatementKind::ChargeBatch, StatementKind::ValidateOne]);
+        assert_eq!(
+            kinds(&sent),
+            [StatementKind::Revoke, StatementKind::ChargeBatch, StatementKind::ValidateOne]
+        );
         bench.rows(&sent[0], ["(1)"]);
         bench.rows(&sent[1], [charged(1, 0, 3)]);
         bench.rows(&sent[2], [live(1, 1)]);
@@ -32,7 +35,9 @@ fn what_certainly_aborted_is_tried_again_after_a_pause() {
 #[test]
 fn tries_are_bounded_and_pauses_grow() {
     let mut bench = Bench::ready(Options { max_attempts: 4, ..Options::default() });
-    for make in [|b: &mut Bench| b.charge("a", 1), |b: &mut Bench| b.validate("a"), |b: &mut Bench| b.revoke("1")] {
+    for make in
+        [|b: &mut Bench| b.charge("a", 1), |b: &mut Bench| b.validate("a"), |b: &mut Bench| b.revoke("1")]
+    {
         let ticket = make(&mut bench);
         let mut pauses = Vec::new();
         for _ in 1..4 {
@@ -139,7 +144,8 @@ fn a_missing_column_is_looked_for_again_once_and_then_named() {
 #[test]
 fn a_missing_column_is_told_to_all_who_wait_however_many() {
     let mut bench = Bench::new(Options { max_batch: 2, ..Options::default() });
-    let tickets: Vec<Ticket> = ["a", "b", "c", "d", "e"].iter().map(|subject| bench.validate(subject)).collect();
+    let tickets: Vec<Ticket> =
+        ["a", "b", "c", "d", "e"].iter().map(|subject| bench.validate(subject)).collect();
     for _ in 0..10 {
         for statement in bench.sent() {
             assert_eq!(statement.kind, StatementKind::Catalogue);
@@ -200,7 +206,9 @@ fn a_table_that_is_not_there_or_not_a_keys_table_is_told_as_such() {
 
 #[test]
 fn nonsense_is_an_error_for_those_concerned_and_nobody_else() {
-    for nonsense in ["", "(", "(1)", "(9,5,7,,,,,,100,0,0,0,,,f,f,f,f)", "(0,5,7,,,,,,100,0,0,0,,,f,f,f,f)", &live(1, 5)] {
+    for nonsense in
+        ["", "(", "(1)", "(9,5,7,,,,,,100,0,0,0,,,f,f,f,f)", "(0,5,7,,,,,,100,0,0,0,,,f,f,f,f)", &live(1, 5)]
+    {
         let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
         bench.validate("x");
         let blocking = bench.sent_one();

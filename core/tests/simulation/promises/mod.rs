@@ -1,13 +1,12 @@
 //! What was asked, what the database did, what was answered; and the promises that tie these together. A broken one is
 //! an `Err` that says which.
 
+mod answers;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use agentkey::{
-    Answer, ChargeRefusal, DenialReason, Error, ErrorCode, Fault, MICROCENTS_PER_CENT, Outcome, Statement, StatementId,
-    StatementKind, Ticket, Usage, Verdict,
-};
+use agentkey::{Fault, Statement, StatementId, StatementKind, Ticket};
 
 use crate::books::Book;
 use crate::coverage::Coverage;
@@ -21,11 +20,21 @@ pub type ProcessId = usize;
 /// What a caller asked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ask {
-    Validate { lookup: String },
+    Validate {
+        lookup: String,
+    },
     /// The cost, in micro-cents, is the only one of this size for this key: so it can be followed everywhere.
-    Charge { lookup: String, cost: i64 },
-    Revoke { id: String, lookup: String },
-    Insert { lookup: String },
+    Charge {
+        lookup: String,
+        cost: i64,
+    },
+    Revoke {
+        id: String,
+        lookup: String,
+    },
+    Insert {
+        lookup: String,
+    },
     Migrate,
 }
 
@@ -92,7 +101,14 @@ impl Promises {
         self.calls.iter().filter(|(_, call)| !call.closed).map(|(id, _)| *id).collect()
     }
 
-    pub fn submitted(&mut self, db: &Database, process: ProcessId, ticket: Ticket, ask: Ask, deadline: Duration) -> Checked {
+    pub fn submitted(
+        &mut self,
+        db: &Database,
+        process: ProcessId,
+        ticket: Ticket,
+        ask: Ask,
+        deadline: Duration,
+    ) -> Checked {
         let mut revoked_before = false;
         if let Ask::Charge { lookup, cost } = &ask {
             self.charges.insert((lookup.clone(), *cost), (process, ticket));
@@ -156,7 +172,9 @@ impl Promises {
                     .calls
                     .range((process, Ticket(0))..=(process, Ticket(u64::MAX)))
                     .filter(|(_, call)| !call.closed)
-                    .filter(|(_, call)| matches!(&call.ask, Ask::Validate { lookup } if lookups.contains(lookup)))
+                    .filter(
+                        |(_, call)| matches!(&call.ask, Ask::Validate { lookup } if lookups.contains(lookup)),
+                    )
                     .map(|((_, ticket), _)| *ticket)
                     .collect();
                 if waiting.is_empty() {
@@ -171,16 +189,24 @@ impl Promises {
                 }
                 if charges.len() > 1 {
                     let one_key = charges.iter().all(|(lookup, _)| *lookup == charges[0].0);
-                    let keys = if one_key { "shared by charges of one key" } else { "shared by charges of several keys" };
+                    let keys = if one_key {
+                        "shared by charges of one key"
+                    } else {
+                        "shared by charges of several keys"
+                    };
                     self.coverage.count("statement", keys);
                 }
                 for (lookup, cost) in charges {
                     let call = self.charged_call(process, &lookup, cost)?;
                     if call.closed {
-                        return Err(format!("a charge of {cost} is sent though nobody waits for it any more"));
+                        return Err(format!(
+                            "a charge of {cost} is sent though nobody waits for it any more"
+                        ));
                     }
                     if call.under_way {
-                        return Err(format!("a charge of {cost} is sent again though it may have been recorded"));
+                        return Err(format!(
+                            "a charge of {cost} is sent again though it may have been recorded"
+                        ));
                     }
                     (call.under_way, call.was_sent) = (true, true);
                 }
@@ -195,22 +221,33 @@ impl Promises {
 
     fn charged_call(&mut self, process: ProcessId, lookup: &str, cost: i64) -> Checked<&mut Call> {
         let id = self.charges.get(&(lookup.to_owned(), cost)).filter(|(owner, _)| *owner == process);
-        id.and_then(|id| self.calls.get_mut(id)).ok_or_else(|| format!("a charge of {cost} that nobody asked for"))
+        id.and_then(|id| self.calls.get_mut(id))
+            .ok_or_else(|| format!("a charge of {cost} that nobody asked for"))
     }
 
     /// The database ran a statement.
-    pub fn executed(&mut self, db: &Database, process: ProcessId, statement: &Statement, effects: &[Effect]) -> Checked {
+    pub fn executed(
+        &mut self,
+        db: &Database,
+        process: ProcessId,
+        statement: &Statement,
+        effects: &[Effect],
+    ) -> Checked {
         for effect in effects {
             match effect {
                 Effect::Read { lookup, view } => {
                     for ticket in self.audiences.get(&(process, statement.id)).into_iter().flatten() {
                         let call = self.calls.get_mut(&(process, *ticket)).filter(|call| !call.closed);
-                        if let Some(call) = call.filter(|call| matches!(&call.ask, Ask::Validate { lookup: l } if l == lookup)) {
+                        if let Some(call) = call
+                            .filter(|call| matches!(&call.ask, Ask::Validate { lookup: l } if l == lookup))
+                        {
                             call.seen.push(*view);
                         }
                     }
                 }
-                Effect::Charged { lookup, costs, before, after } => self.decided(process, lookup, costs, *before, *after)?,
+                Effect::Charged { lookup, costs, before, after } => {
+                    self.decided(process, lookup, costs, *before, *after)?
+                }
                 Effect::Undecided | Effect::Revoked | Effect::Inserted | Effect::Other => {}
             }
         }
@@ -218,7 +255,14 @@ impl Promises {
     }
 
     /// Tells from the totals what became of each charge: in any serial order the cheapest come first.
-    fn decided(&mut self, process: ProcessId, lookup: &str, costs: &[i64], before: Option<View>, after: i64) -> Checked {
+    fn decided(
+        &mut self,
+        process: ProcessId,
+        lookup: &str,
+        costs: &[i64],
+        before: Option<View>,
+        after: i64,
+    ) -> Checked {
         let mut used = before.map_or(0, |view| view.used);
         for cost in costs {
             let call = self.charged_call(process, lookup, *cost)?;
@@ -262,7 +306,12 @@ impl Promises {
     }
 
     /// A reply reaches the engine. A charge that certainly was not made may be sent again.
-    pub fn received(&mut self, process: ProcessId, statement: &Statement, result: &Result<Vec<String>, Fault>) -> Checked {
+    pub fn received(
+        &mut self,
+        process: ProcessId,
+        statement: &Statement,
+        result: &Result<Vec<String>, Fault>,
+    ) -> Checked {
         let nothing_happened = match result {
             Err(fault) => fault.sqlstate.is_some(),
             Ok(rows) => statement.kind == StatementKind::ChargeOne && rows.is_empty(),
@@ -278,95 +327,6 @@ impl Promises {
             self.coverage.count("statement", "outlived by the callers' time");
         }
         self.audiences.remove(&(process, statement.id));
-        Ok(())
-    }
-
-    /// A caller is answered.
-    pub fn answered(&mut self, db: &Database, now: Duration, process: ProcessId, ticket: Ticket, answer: &Answer) -> Checked {
-        let call = self.calls.get_mut(&(process, ticket)).ok_or_else(|| format!("{ticket:?} was never given out"))?;
-        if call.closed {
-            return Err(format!("{ticket:?} is answered though it was answered, cancelled or dropped before"));
-        }
-        call.closed = true;
-        count_answer(&mut self.coverage, answer);
-        match answer {
-            Ok(outcome) => self.check_outcome(db, process, ticket, outcome)?,
-            Err(error) => self.check_error(now, process, ticket, error)?,
-        }
-        self.check_books(db)
-    }
-
-    fn check_outcome(&mut self, db: &Database, process: ProcessId, ticket: Ticket, outcome: &Outcome) -> Checked {
-        let call = &self.calls[&(process, ticket)];
-        let wrong = |why: &str| Err(format!("{:?} is answered {outcome:?}: {why}; {call:?}", call.ask));
-        match (&call.ask, outcome) {
-            (Ask::Validate { .. }, Outcome::Validated(verdict)) => {
-                if call.revoked_before && verdict.is_ok() {
-                    return wrong("it was revoked before");
-                }
-                if !call.seen.iter().any(|view| agrees(verdict, view.as_ref())) {
-                    return wrong("no look-up after its submission found that");
-                }
-            }
-            (Ask::Charge { lookup, cost }, Outcome::Charged(usage)) => {
-                if call.revoked_before && usage.is_success() {
-                    return wrong("it was revoked before");
-                }
-                let book = self.books.entry(lookup.clone()).or_default();
-                match (usage, call.decision) {
-                    (usage, Some(Decision::Recorded { before, used_after })) if *usage == recorded(&before, used_after) => {
-                        book.was_charged(before.period, *cost);
-                    }
-                    (Usage::Refused(ChargeRefusal::BudgetExceeded), Some(Decision::DoesNotFit))
-                    | (Usage::Refused(ChargeRefusal::InvalidKey), Some(Decision::NoLiveKey)) => book.was_not_charged(*cost),
-                    _ => return wrong("the database decided otherwise"),
-                }
-            }
-            (Ask::Revoke { id, lookup }, Outcome::Revoked(was_live)) => {
-                if db.keys.iter().any(|key| key.id.to_string() == *id && !key.revoked) {
-                    return wrong("the key is live");
-                }
-                if *was_live && self.revoked.contains(lookup) {
-                    return wrong("it was revoked twice");
-                }
-                if *was_live {
-                    self.revoked.push(lookup.clone());
-                }
-            }
-            (Ask::Insert { lookup }, Outcome::Inserted(created)) => match (db.find(lookup), created) {
-                (None, _) => return wrong("there is no such row"),
-                (Some(key), Some(created)) if created.id.to_string() != key.id.to_string() => return wrong("another id"),
-                _ => {}
-            },
-            (Ask::Migrate, Outcome::Migrated) if db.migrated => {}
-            _ => return wrong("no answer to this"),
-        }
-        Ok(())
-    }
-
-    fn check_error(&mut self, now: Duration, process: ProcessId, ticket: Ticket, error: &Error) -> Checked {
-        let call = &self.calls[&(process, ticket)];
-        let wrong = |why: &str| Err(format!("{:?} is answered {error:?}: {why}; {call:?}", call.ask));
-        if self.faults_are_over {
-            return wrong("there is no fault any more");
-        }
-        let was_recorded = matches!(call.decision, Some(Decision::Recorded { .. }));
-        // Whether the caller can tell from the answer that nothing was charged.
-        let is_certain = match error.code() {
-            ErrorCode::Database if error.message().starts_with(CERTAIN) => true,
-            ErrorCode::Database => !call.was_sent,
-            ErrorCode::Timeout if now < call.deadline => return wrong("its time is not over"),
-            ErrorCode::Timeout => !call.was_sent,
-            ErrorCode::MigrationRequired if call.was_migrated => return wrong("the table was migrated before"),
-            ErrorCode::MigrationRequired => true,
-            _ => return wrong("nothing can have caused that"),
-        };
-        if is_certain && was_recorded {
-            return wrong("it was recorded");
-        }
-        if let (Ask::Charge { lookup, cost }, true) = (&call.ask, is_certain) {
-            self.books.entry(lookup.clone()).or_default().was_not_charged(*cost);
-        }
         Ok(())
     }
 
@@ -404,56 +364,12 @@ fn charges_of(statement: &Statement) -> Vec<(String, i64)> {
         [lookup, micros] => vec![((*lookup).to_owned(), cost(micros))],
         [lookups, _, costs] => {
             let groups = array(lookups).into_iter().zip(array(costs));
-            groups.flat_map(|(lookup, costs)| array(&costs).into_iter().map(move |c| (lookup.clone(), cost(&c)))).collect()
+            groups
+                .flat_map(|(lookup, costs)| {
+                    array(&costs).into_iter().map(move |c| (lookup.clone(), cost(&c)))
+                })
+                .collect()
         }
         _ => Vec::new(),
-    }
-}
-
-fn rounded_up(microcents: i64) -> i64 {
-    microcents / MICROCENTS_PER_CENT + i64::from(microcents % MICROCENTS_PER_CENT > 0)
-}
-
-fn remaining(view: &View, used: i64) -> Option<i64> {
-    view.budget_cents.map(|cents| (cents * MICROCENTS_PER_CENT - used - view.reserved).max(0) / MICROCENTS_PER_CENT)
-}
-
-fn recorded(before: &View, used_after: i64) -> Usage {
-    Usage::Recorded { budget_used_cents: rounded_up(used_after), budget_remaining_cents: remaining(before, used_after) }
-}
-
-/// Whether a verdict is what a key was, or that there was none.
-fn agrees(verdict: &Verdict, view: Option<&View>) -> bool {
-    let reason = match view {
-        None => Some(DenialReason::Invalid),
-        Some(view) if view.revoked => Some(DenialReason::Revoked),
-        Some(view) if view.expired => Some(DenialReason::Expired),
-        Some(view) if view.budget_cents.is_some_and(|cents| view.used >= cents * MICROCENTS_PER_CENT) => {
-            Some(DenialReason::BudgetExceeded)
-        }
-        Some(_) => None,
-    };
-    match (verdict, view) {
-        (Ok(grant), Some(view)) => {
-            let money = (grant.budget_cents, grant.budget_used_cents, grant.budget_remaining_cents);
-            reason.is_none() && money == (view.budget_cents, rounded_up(view.used), remaining(view, view.used))
-        }
-        (Ok(_), None) => false,
-        (Err(denial), _) => Some(denial.reason) == reason,
-    }
-}
-
-fn count_answer(coverage: &mut Coverage, answer: &Answer) {
-    match answer {
-        Ok(Outcome::Validated(Ok(_))) => coverage.count("validate", "granted"),
-        Ok(Outcome::Validated(Err(denial))) => coverage.count("validate", denial.reason.as_str()),
-        Ok(Outcome::Charged(Usage::Refused(refusal))) => coverage.count("charge", refusal.as_str()),
-        Ok(Outcome::Charged(_)) => coverage.count("charge", "recorded"),
-        Ok(Outcome::Revoked(true)) => coverage.count("revoke", "revoked"),
-        Ok(Outcome::Revoked(false)) => coverage.count("revoke", "nothing"),
-        Ok(Outcome::Inserted(Some(_))) => coverage.count("insert", "inserted"),
-        Ok(Outcome::Inserted(None)) => coverage.count("insert", "there already"),
-        Ok(_) => coverage.count("migrate", "migrated"),
-        Err(error) => coverage.count("error", error.code().as_str()),
     }
 }
