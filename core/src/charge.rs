@@ -24,7 +24,8 @@ impl ChargedKey {
         let Some([place, _id, budget, before, reserved, after]) = fields.as_deref() else {
             return Err(Error::unexpected("a charged key's row"));
         };
-        let amount = |field: &Option<Cow<'_, str>>| integer(field)?.ok_or_else(|| Error::unexpected("no amount"));
+        let amount =
+            |field: &Option<Cow<'_, str>>| integer(field)?.ok_or_else(|| Error::unexpected("no amount"));
         Ok(ChargedKey {
             place: place_in_batch(place.as_deref())?,
             budget_cents: integer(budget)?,
@@ -77,7 +78,10 @@ mod tests {
     fn a_batch_that_fits_is_recorded_whole() {
         let key = ChargedKey::read(&format!("(3,7,10,{},0,{})", 2 * M, 6 * M)).unwrap();
         assert_eq!(key.place, 2);
-        assert_eq!(key.replay([M, 3 * M].into_iter()).unwrap(), vec![recorded(3, Some(7)), recorded(6, Some(4))]);
+        assert_eq!(
+            key.replay([M, 3 * M].into_iter()).unwrap(),
+            vec![recorded(3, Some(7)), recorded(6, Some(4))]
+        );
     }
 
     #[test]

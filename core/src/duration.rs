@@ -21,7 +21,9 @@ pub fn seconds_until_expiry(duration: Option<&str>) -> Result<Option<u64>, Error
         .and_then(|unit| number.parse::<u64>().ok()?.checked_mul(unit))
         .filter(|seconds| *seconds <= MAX_SECONDS)
         .map(Some)
-        .ok_or_else(|| Error::new(ErrorCode::InvalidDuration, format!("Invalid duration: {}", shortened(text))))
+        .ok_or_else(|| {
+            Error::new(ErrorCode::InvalidDuration, format!("Invalid duration: {}", shortened(text)))
+        })
 }
 
 /// A hostile value may be megabytes long; an error message need not be.
@@ -39,7 +41,8 @@ mod tests {
 
     #[test]
     fn reads_minutes_hours_days_and_months_of_thirty_days() {
-        for (text, seconds) in [("5m", 300), ("24h", 86_400), ("7d", 604_800), ("1mo", 2_592_000), ("0h", 0), ("007m", 420)]
+        for (text, seconds) in
+            [("5m", 300), ("24h", 86_400), ("7d", 604_800), ("1mo", 2_592_000), ("0h", 0), ("007m", 420)]
         {
             assert_eq!(seconds_until_expiry(Some(text)).unwrap(), Some(seconds), "{text}");
         }
@@ -50,7 +53,10 @@ mod tests {
     #[test]
     fn refuses_everything_else() {
         let long = format!("{}d", "9".repeat(1_000_000));
-        for bad in ["h", "1", "1w", "1y", "-1h", "+1h", "1.5h", " 1h", "1h ", "1H", "1hh", "١h", "1e3h", "NaNd", "400000d", &long] {
+        for bad in [
+            "h", "1", "1w", "1y", "-1h", "+1h", "1.5h", " 1h", "1h ", "1H", "1hh", "١h", "1e3h", "NaNd",
+            "400000d", &long,
+        ] {
             let error = seconds_until_expiry(Some(bad)).unwrap_err();
             assert_eq!(error.code(), ErrorCode::InvalidDuration);
             assert!(error.message().starts_with("Invalid duration: "));

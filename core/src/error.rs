@@ -148,7 +148,10 @@ impl Error {
 /// Refuses text that Postgres cannot store, naming the field.
 pub(crate) fn storable(field: &str, text: &str) -> Result<(), Error> {
     if text.contains('\0') {
-        return Err(Error::new(ErrorCode::InvalidText, format!("Invalid {field}: a NUL character cannot be stored")));
+        return Err(Error::new(
+            ErrorCode::InvalidText,
+            format!("Invalid {field}: a NUL character cannot be stored"),
+        ));
     }
     Ok(())
 }

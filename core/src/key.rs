@@ -77,7 +77,9 @@ impl KeyPrefix {
         if prefix.len() > MAX_PREFIX_LENGTH || !prefix.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Error::new(
                 ErrorCode::InvalidKeyPrefix,
-                format!("Invalid key prefix: at most {MAX_PREFIX_LENGTH} visible ASCII characters are allowed"),
+                format!(
+                    "Invalid key prefix: at most {MAX_PREFIX_LENGTH} visible ASCII characters are allowed"
+                ),
             ));
         }
         Ok(KeyPrefix(prefix.to_owned()))

@@ -55,7 +55,12 @@ pub(crate) fn parse_array(text: &str) -> Option<Vec<Option<Cow<'_, str>>>> {
 
 /// Fields between `open` and `close`, divided by commas. Both forms quote with `"`, and escape with a backslash or by
 /// doubling the quote.
-fn parse<'t, T>(text: &'t str, open: u8, close: u8, field: impl Fn(Cow<'t, str>, bool) -> T) -> Option<Vec<T>> {
+fn parse<'t, T>(
+    text: &'t str,
+    open: u8,
+    close: u8,
+    field: impl Fn(Cow<'t, str>, bool) -> T,
+) -> Option<Vec<T>> {
     if text.len() < 2 || text.as_bytes()[0] != open || text.as_bytes()[text.len() - 1] != close {
         return None;
     }

@@ -41,7 +41,10 @@ impl Cost {
         let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
         let whole = whole.parse::<i64>().unwrap_or(i64::MAX); // only too many digits can fail here
         let noise = fraction.bytes().take(NOISE_PLACES - 1).all(|d| d == b'0')
-            && matches!(fraction.as_bytes().get(NOISE_PLACES - 1..), None | Some([]) | Some([b'0', ..]) | Some([b'1']));
+            && matches!(
+                fraction.as_bytes().get(NOISE_PLACES - 1..),
+                None | Some([]) | Some([b'0', ..]) | Some([b'1'])
+            );
         // A positive cost is never nothing, however small.
         Cost::cents(if noise && whole > 0 { whole } else { whole.saturating_add(1) })
     }

@@ -47,7 +47,9 @@ impl Period {
     pub(crate) fn accept(text: &str, accepted: AcceptedPeriods) -> Result<Self, Error> {
         let period = text.parse()?;
         match (accepted, period) {
-            (AcceptedPeriods::All, _) | (AcceptedPeriods::DayAndMonth, Period::Day | Period::Month) => Ok(period),
+            (AcceptedPeriods::All, _) | (AcceptedPeriods::DayAndMonth, Period::Day | Period::Month) => {
+                Ok(period)
+            }
             (AcceptedPeriods::DayAndMonth, _) => Err(invalid(text)),
         }
     }

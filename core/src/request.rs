@@ -139,13 +139,22 @@ impl NewRow {
     pub fn for_key(spec: CreateKey, minted: &MintedKey, options: &Options) -> Result<Self, Error> {
         let expires_in_seconds = spec.check(options)?;
         let key_hash = minted.raw.hash();
-        Ok(NewRow { spec, expires_in_seconds, key_hash, shown_prefix: minted.shown_prefix.clone(), subject: None })
+        Ok(NewRow {
+            spec,
+            expires_in_seconds,
+            key_hash,
+            shown_prefix: minted.shown_prefix.clone(),
+            subject: None,
+        })
     }
 
     /// The row of an external subject, whose account is the subject itself unless the spec names one.
     pub fn for_subject(subject: &str, mut spec: CreateKey, options: &Options) -> Result<Self, Error> {
         if subject.is_empty() || subject.contains('\0') {
-            return Err(Error::new(ErrorCode::InvalidSubject, "Invalid subject: it is empty or holds a NUL character"));
+            return Err(Error::new(
+                ErrorCode::InvalidSubject,
+                "Invalid subject: it is empty or holds a NUL character",
+            ));
         }
         spec.account_id.get_or_insert_with(|| subject.to_owned());
         let expires_in_seconds = spec.check(options)?;
@@ -176,14 +185,22 @@ impl NewRow {
             ("delegated_by", spec.delegated_by.is_some()),
             ("external_subject", self.subject.is_some()),
         ];
-        shape.require(&needed.into_iter().filter(|(_, used)| *used).map(|(column, _)| column).collect::<Vec<_>>())?;
+        shape.require(
+            &needed.into_iter().filter(|(_, used)| *used).map(|(column, _)| column).collect::<Vec<_>>(),
+        )?;
         if let Some(cents) = spec.budget_cents.filter(|cents| *cents > shape.max_cents()) {
-            return Err(invalid_budget(cents, &format!("the most that the table holds is {}", shape.max_cents())));
+            return Err(invalid_budget(
+                cents,
+                &format!("the most that the table holds is {}", shape.max_cents()),
+            ));
         }
         match &spec.account_id {
             Some(account) if !shape.fits_account(account) => return Err(invalid_account(account, shape)),
             None if shape.account_required() => {
-                return Err(Error::new(ErrorCode::InvalidAccountId, "Invalid account id: the table requires one"));
+                return Err(Error::new(
+                    ErrorCode::InvalidAccountId,
+                    "Invalid account id: the table requires one",
+                ));
             }
             _ => {}
         }

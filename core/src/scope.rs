@@ -41,7 +41,11 @@ pub(crate) fn parse_stored(text: &str) -> Vec<String> {
     {
         return scopes;
     }
-    trimmed.split(|c: char| c == ',' || c.is_whitespace()).filter(|s| !s.is_empty()).map(str::to_owned).collect()
+    trimmed
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|s| !s.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]

@@ -56,7 +56,8 @@ impl TableShape {
         let mut columns = BTreeMap::new();
         for row in rows {
             let fields = parse_row(row).filter(|f| f.len() == 4);
-            let Some([Some(name), Some(sql_type), Some(base_type), Some(not_null)]) = fields.as_deref() else {
+            let Some([Some(name), Some(sql_type), Some(base_type), Some(not_null)]) = fields.as_deref()
+            else {
                 return Err(Error::unexpected("a column's description"));
             };
             let kind = match base_type.as_ref() {
@@ -66,7 +67,10 @@ impl TableShape {
                 "uuid" => ColumnKind::Uuid,
                 _ => ColumnKind::Other,
             };
-            columns.insert(name.to_string(), Column { sql_type: sql_type.to_string(), kind, not_null: not_null == "t" });
+            columns.insert(
+                name.to_string(),
+                Column { sql_type: sql_type.to_string(), kind, not_null: not_null == "t" },
+            );
         }
         if columns.is_empty() {
             return Err(Error::migration_required(format_args!("there is no table {}", table.quoted())));
@@ -164,26 +168,13 @@ fn fits(kind: ColumnKind, text: &str) -> bool {
 /// `{account_type}`, `{scopes_type}`; `{max_cents}`; `{next_reset}`, `{first_reset}` and `{due}`, the period rule;
 /// `{key_columns}`, what a look-up answers; `{lookup}`, the column that a batch is keyed by. A line that ends in `--? column` stands only where the table has that column.
 pub(crate) fn render(template: &str, table: &TableName, shape: &TableShape, lookup: &str) -> Arc<str> {
-    let next_reset = include_str!("sql/next_reset.sql");
-    let template = template
-        .replace("{key_columns}", include_str!("sql/key_columns.sql"))
-        .replace("{next_reset}", next_reset)
+    let fragment = |text: &str| lines_for(text, shape);
+    let next_reset = fragment(include_str!("sql/next_reset.sql"));
+    let mut sql = fragment(template)
+        .replace("{key_columns}", &fragment(include_str!("sql/key_columns.sql")))
+        .replace("{next_reset}", &next_reset)
         .replace("{first_reset}", &next_reset.replace("{k.budget_", "k.budget_").replace('}', ""))
-        .replace("{due}", include_str!("sql/due.sql"));
-    let mut sql = String::with_capacity(template.len());
-    for line in template.lines() {
-        match line.split_once("--?") {
-            Some((text, column)) if shape.has(column.trim()) => sql.push_str(text.trim_end()),
-            Some(_) => continue,
-            None => match line.split_once("--") {
-                Some((text, _)) => sql.push_str(text.trim_end()),
-                None => sql.push_str(line),
-            },
-        }
-        sql.push('\n');
-    }
-    let sql_lines: Vec<&str> = sql.lines().filter(|line| !line.trim().is_empty()).collect();
-    let mut sql = sql_lines.join("\n");
+        .replace("{due}", &fragment(include_str!("sql/due.sql")));
     for (column, sql_type) in OPTIONAL_COLUMNS {
         let mark = format!("{{k.{column}}}");
         if sql.contains(&mark) {
@@ -199,6 +190,18 @@ pub(crate) fn render(template: &str, table: &TableName, shape: &TableShape, look
     sql = sql.replace("{lookup}", lookup);
     // Last: a table may be named like one of the marks.
     Arc::from(sql.replace("{table}", &table.quoted()).trim())
+}
+
+/// The lines that stand for a table of this shape, without comments.
+fn lines_for(text: &str, shape: &TableShape) -> String {
+    let lines = text.lines().filter_map(|line| match line.split_once("--") {
+        None => Some(line),
+        Some((line, comment)) => match comment.strip_prefix('?') {
+            Some(column) if !shape.has(column.trim()) => None,
+            _ => Some(line.trim_end()),
+        },
+    });
+    lines.filter(|line| !line.trim().is_empty()).collect::<Vec<_>>().join("\n")
 }
 
 /// A migration's text for one table.
@@ -223,8 +226,10 @@ pub(crate) fn render_migration(template: &str, table: &TableName) -> Arc<str> {
     ];
     // One pass, so that no replacement is replaced again.
     let mut rest = template;
-    while let Some((at, mark, value)) =
-        values.iter().filter_map(|(mark, value)| rest.find(mark).map(|at| (at, mark, value))).min_by_key(|(at, ..)| *at)
+    while let Some((at, mark, value)) = values
+        .iter()
+        .filter_map(|(mark, value)| rest.find(mark).map(|at| (at, mark, value)))
+        .min_by_key(|(at, ..)| *at)
     {
         sql.push_str(&rest[..at]);
         sql.push_str(value);
@@ -239,7 +244,10 @@ pub(crate) fn invalid_account(text: &str, shape: &TableShape) -> Error {
     let sql_type = shape.columns.get("account_id").map_or("text", |c| c.sql_type.as_str());
     Error::new(
         ErrorCode::InvalidAccountId,
-        format!("Invalid account id: {} does not fit account_id, which is {sql_type}", crate::duration::shortened(text)),
+        format!(
+            "Invalid account id: {} does not fit account_id, which is {sql_type}",
+            crate::duration::shortened(text)
+        ),
     )
 }
 
@@ -248,7 +256,13 @@ mod tests {
     use super::*;
 
     fn shape(columns: &[(&str, &str)]) -> TableShape {
-        let base = [("id", "integer"), ("account_id", "text"), ("key_hash", "text"), ("key_prefix", "text"), ("revoked_at", "timestamptz")];
+        let base = [
+            ("id", "integer"),
+            ("account_id", "text"),
+            ("key_hash", "text"),
+            ("key_prefix", "text"),
+            ("revoked_at", "timestamptz"),
+        ];
         let rows: Vec<String> =
             base.iter().chain(columns).map(|(name, t)| format!("({name},\"{t}\",\"{t}\",f)")).collect();
         TableShape::read(&TableName::default(), &rows).unwrap()
@@ -267,7 +281,8 @@ mod tests {
 
     #[test]
     fn a_table_without_the_contracts_own_columns_is_refused_by_name() {
-        let error = TableShape::read(&TableName::default(), &["(id,integer,integer,t)".to_owned()]).unwrap_err();
+        let error =
+            TableShape::read(&TableName::default(), &["(id,integer,integer,t)".to_owned()]).unwrap_err();
         assert_eq!(error.code(), ErrorCode::MigrationRequired);
         assert!(error.message().contains("account_id, key_hash, key_prefix, revoked_at"), "{error}");
         let error = TableShape::read(&TableName::default(), &[]).unwrap_err();
@@ -282,7 +297,12 @@ mod tests {
             assert!(!integer.fits_id(bad), "{bad}");
         }
         assert!(fits(ColumnKind::Uuid, "0b9c2f0e-3d2b-4a53-9f0e-2f6a1c3d4e5f"));
-        for bad in ["", "0b9c2f0e3d2b4a539f0e2f6a1c3d4e5f", "{0b9c2f0e-3d2b-4a53-9f0e-2f6a1c3d4e5f}", "zb9c2f0e-3d2b-4a53-9f0e-2f6a1c3d4e5f"] {
+        for bad in [
+            "",
+            "0b9c2f0e3d2b4a539f0e2f6a1c3d4e5f",
+            "{0b9c2f0e-3d2b-4a53-9f0e-2f6a1c3d4e5f}",
+            "zb9c2f0e-3d2b-4a53-9f0e-2f6a1c3d4e5f",
+        ] {
             assert!(!fits(ColumnKind::Uuid, bad), "{bad}");
         }
         assert!(fits(ColumnKind::Other, "anything") && !fits(ColumnKind::Other, "a\0"));

@@ -136,8 +136,27 @@ mod tests {
     fn hostile_names_are_refused() {
         let long = "x".repeat(64);
         for bad in [
-            "", ".", "a.", ".a", "a.b.c", "a b", "a;DROP TABLE x", "a--", "a'b", "\"", "\"a", "\"\"", "\"a\"b", "a\0", "1a",
-            "a\"b\"", "a/*", &long, &format!("\"{}\"", "é".repeat(32)), "a.\"b\".c", "\"a\0\"",
+            "",
+            ".",
+            "a.",
+            ".a",
+            "a.b.c",
+            "a b",
+            "a;DROP TABLE x",
+            "a--",
+            "a'b",
+            "\"",
+            "\"a",
+            "\"\"",
+            "\"a\"b",
+            "a\0",
+            "1a",
+            "a\"b\"",
+            "a/*",
+            &long,
+            &format!("\"{}\"", "é".repeat(32)),
+            "a.\"b\".c",
+            "\"a\0\"",
         ] {
             let error = TableName::new(bad).expect_err(bad);
             assert_eq!(error.code(), ErrorCode::InvalidTableName);

@@ -226,8 +226,24 @@ impl<'r> Lookup<'r> {
             return Err(Error::unexpected("a key's row of other columns"));
         };
         let [
-            place, id, account_id, name, user_id, scopes, delegated_by, period, budget, used, used_micro, reserved,
-            reset_at, expires_at, revoked, disabled, expired, stale,
+            place,
+            id,
+            account_id,
+            name,
+            user_id,
+            scopes,
+            delegated_by,
+            period,
+            budget,
+            used,
+            used_micro,
+            reserved,
+            reset_at,
+            expires_at,
+            revoked,
+            disabled,
+            expired,
+            stale,
         ] = fields;
         let flag = |field: &Option<std::borrow::Cow<'_, str>>| field.as_deref() == Some("t");
         let owned = |field: Option<std::borrow::Cow<'_, str>>| field.map(std::borrow::Cow::into_owned);
@@ -274,13 +290,14 @@ impl<'r> Lookup<'r> {
 }
 
 fn deny(reason: DenialReason, grant: Grant) -> Denial {
-    let limit = grant.budget_cents.filter(|_| reason == DenialReason::BudgetExceeded).map(|budget_cents| Limit {
-        key_id: grant.id.clone(),
-        budget_cents,
-        used_cents: grant.budget_used_cents,
-        reserved_cents: grant.budget_reserved_cents,
-        resets_at: grant.budget_reset_at,
-    });
+    let limit =
+        grant.budget_cents.filter(|_| reason == DenialReason::BudgetExceeded).map(|budget_cents| Limit {
+            key_id: grant.id.clone(),
+            budget_cents,
+            used_cents: grant.budget_used_cents,
+            reserved_cents: grant.budget_reserved_cents,
+            resets_at: grant.budget_reset_at,
+        });
     Denial { reason, limit, key: Some(Box::new(grant)) }
 }
 
@@ -319,8 +336,10 @@ mod tests {
     use crate::table::TableName;
 
     fn shape() -> TableShape {
-        let rows: Vec<String> =
-            ["id", "account_id", "key_hash", "key_prefix", "revoked_at"].iter().map(|c| format!("({c},bigint,bigint,f)")).collect();
+        let rows: Vec<String> = ["id", "account_id", "key_hash", "key_prefix", "revoked_at"]
+            .iter()
+            .map(|c| format!("({c},bigint,bigint,f)"))
+            .collect();
         TableShape::read(&TableName::default(), &rows).unwrap()
     }
 
@@ -338,7 +357,9 @@ mod tests {
 
     #[test]
     fn reasons_are_checked_in_order() {
-        let row = |revoked, disabled, expired, used| format!("(1,7,42,,,,,,100,{used},0,0,,,{revoked},{disabled},{expired},f)");
+        let row = |revoked, disabled, expired, used| {
+            format!("(1,7,42,,,,,,100,{used},0,0,,,{revoked},{disabled},{expired},f)")
+        };
         let reason = |row: String| verdict(&row).map(|_| ()).map_err(|d| d.reason);
         assert_eq!(reason(row("t", "t", "t", 100)), Err(DenialReason::Revoked));
         assert_eq!(reason(row("f", "t", "t", 100)), Err(DenialReason::Disabled));
@@ -375,7 +396,15 @@ mod tests {
 
     #[test]
     fn nonsense_is_an_error_and_no_panic() {
-        for bad in ["", "(1)", "x", "(1,,,,,,,,,,,,,,,,,)", "(0,7,,,,,,,,,,,,,f,f,f,t)", "(1,x,,,,,,,,,,,,,f,f,f,t)", "(1,7,,,,,,,1e3,,,,,,f,f,f,t)"] {
+        for bad in [
+            "",
+            "(1)",
+            "x",
+            "(1,,,,,,,,,,,,,,,,,)",
+            "(0,7,,,,,,,,,,,,,f,f,f,t)",
+            "(1,x,,,,,,,,,,,,,f,f,f,t)",
+            "(1,7,,,,,,,1e3,,,,,,f,f,f,t)",
+        ] {
             assert!(Lookup::read(bad, &shape()).is_err(), "{bad}");
         }
     }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use agentkey::{AgentKey, CreateKey, ErrorCode};
-use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::Executor;
+use sqlx::postgres::{PgPool, PgPoolOptions};
 use support::{Dice, TestDatabase, eventually, plain_charge, process, random};
 use tokio::task::JoinSet;
 
@@ -101,7 +101,8 @@ async fn worker() {
     let charges = charge_by(std::slice::from_ref(&ak), &keys, 2_000, random()).await;
     assert_eq!(ak.stats().retries, 0);
     ak.close().await;
-    let shown: Vec<_> = charges.iter().map(|c| format!("{}:{}:{}", c.key, c.cost, u8::from(c.recorded))).collect();
+    let shown: Vec<_> =
+        charges.iter().map(|c| format!("{}:{}:{}", c.key, c.cost, u8::from(c.recorded))).collect();
     process::answer(&shown.join(" "));
 }
 
@@ -132,7 +133,9 @@ async fn a_thousand_callers_that_go_away_harm_nobody() {
     let (mut acknowledged, mut dropped, mut gone) = (0, 0, 0);
     while let Some(result) = tasks.join_next_with_id().await {
         match result {
-            Ok((id, recorded)) => acknowledged += if recorded { costs[&id] } else { panic!("no cap was near") },
+            Ok((id, recorded)) => {
+                acknowledged += if recorded { costs[&id] } else { panic!("no cap was near") }
+            }
             Err(error) => {
                 assert!(error.is_cancelled(), "{error}");
                 dropped += costs[&error.id()];
@@ -144,7 +147,10 @@ async fn a_thousand_callers_that_go_away_harm_nobody() {
     ak.close().await;
     assert_eq!(ak.stats().pending, 0);
     let used = db.number("SELECT sum(budget_used_cents) FROM sdk_api_keys").await;
-    assert!(acknowledged <= used && used <= acknowledged + dropped, "{acknowledged} <= {used} <= {acknowledged} + {dropped}");
+    assert!(
+        acknowledged <= used && used <= acknowledged + dropped,
+        "{acknowledged} <= {used} <= {acknowledged} + {dropped}"
+    );
     assert!(used < acknowledged + dropped, "a charge whose caller left before it was sent is not sent");
     db.drop().await;
 }
@@ -164,8 +170,7 @@ async fn callers_behind_many_that_went_away_are_answered() {
     for _ in 0..2 {
         under_way.spawn(call(1));
     }
-    eventually("a statement waits for the lock", async || db.waiting_sessions().await == 1)
-    .await;
+    eventually("a statement waits for the lock", async || db.waiting_sessions().await == 1).await;
     // More than the batch that the statement makes room for.
     let mut gone = JoinSet::new();
     for _ in 0..3_000 {
@@ -186,7 +191,8 @@ async fn callers_behind_many_that_went_away_are_answered() {
 
 #[test]
 fn a_runtime_that_stops_leaves_nobody_hanging_on_another() {
-    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (doomed, lasting) = (runtime(), runtime());
     let limit = Duration::from_secs(3);
     let (db, ak, keys) = lasting.block_on(async {
@@ -209,8 +215,7 @@ fn a_runtime_that_stops_leaves_nobody_hanging_on_another() {
         doomed.spawn(call(1));
     }
     let waiting = lasting.block_on(async {
-        eventually("a statement waits for the lock", async || db.waiting_sessions().await == 1)
-        .await;
+        eventually("a statement waits for the lock", async || db.waiting_sessions().await == 1).await;
         let waiting: Vec<_> = (0..50).map(|_| tokio::spawn(call(100))).collect();
         eventually("all have called", async || ak.stats().pending == 100).await;
         waiting
@@ -223,7 +228,9 @@ fn a_runtime_that_stops_leaves_nobody_hanging_on_another() {
             let answer = tokio::time::timeout(limit * 2, caller).await.expect("nobody hangs").unwrap();
             match answer {
                 Ok(usage) => acknowledged += if usage.is_success() { 100 } else { panic!("no cap was near") },
-                Err(error) => assert!(matches!(error.code(), ErrorCode::Timeout | ErrorCode::Database), "{error}"),
+                Err(error) => {
+                    assert!(matches!(error.code(), ErrorCode::Timeout | ErrorCode::Database), "{error}")
+                }
             }
         }
         eventually("the client works again", async || call(100).await.is_ok()).await;
@@ -270,7 +277,10 @@ async fn charge_plainly(pool: PgPool, keys: Arc<Vec<String>>, mut dice: Dice) ->
 /// What was acknowledged is what is recorded, within the cap; and what was refused did not fit.
 async fn check(db: &TestDatabase, keys: &[String], charges: &[Charge], seed: u64) {
     let rows: Vec<(String, i64, i64)> =
-        sqlx::query_as("SELECT key_hash, budget_used_cents, budget_cents FROM sdk_api_keys").fetch_all(&db.pool).await.unwrap();
+        sqlx::query_as("SELECT key_hash, budget_used_cents, budget_cents FROM sdk_api_keys")
+            .fetch_all(&db.pool)
+            .await
+            .unwrap();
     let rows: HashMap<_, _> = rows.into_iter().map(|(hash, used, cap)| (hash, (used, cap))).collect();
     let mut acknowledged = vec![0; keys.len()];
     let mut least_refused = vec![i64::MAX; keys.len()];
@@ -285,7 +295,12 @@ async fn check(db: &TestDatabase, keys: &[String], charges: &[Charge], seed: u64
         let (used, cap) = rows[agentkey::KeyHash::of(key).as_str()];
         assert_eq!(acknowledged[n], used, "key {n}, seed {seed}");
         assert!(used <= cap, "{used} of {cap}, seed {seed}");
-        assert!(least_refused[n] > cap - used, "refused {} with {} left, seed {seed}", least_refused[n], cap - used);
+        assert!(
+            least_refused[n] > cap - used,
+            "refused {} with {} left, seed {seed}",
+            least_refused[n],
+            cap - used
+        );
     }
 }
 
@@ -302,8 +317,13 @@ impl Watch {
         let task = tokio::spawn(async move {
             let mut samples = 0;
             while !stopped.load(Ordering::Relaxed) {
-                let query = sqlx::query("SELECT FROM sdk_api_keys WHERE budget_used_cents NOT BETWEEN 0 AND budget_cents");
-                assert!(query.fetch_optional(&pool).await.unwrap().is_none(), "a snapshot shows a key past its cap");
+                let query = sqlx::query(
+                    "SELECT FROM sdk_api_keys WHERE budget_used_cents NOT BETWEEN 0 AND budget_cents",
+                );
+                assert!(
+                    query.fetch_optional(&pool).await.unwrap().is_none(),
+                    "a snapshot shows a key past its cap"
+                );
                 samples += 1;
             }
             samples

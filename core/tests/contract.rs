@@ -9,7 +9,8 @@ use support::{TestDatabase, original_table};
 async fn a_key_lives_from_creation_to_revocation() {
     let db = TestDatabase::create().await;
     let ak = db.client().await;
-    let spec = CreateKey::new("acct").scopes(["read"]).budget_cents(50).budget_period(Period::Day).expires_in("1h");
+    let spec =
+        CreateKey::new("acct").scopes(["read"]).budget_cents(50).budget_period(Period::Day).expires_in("1h");
     let created = ak.create(spec.delegated_by("alice@example.com")).await.unwrap();
     let key = created.key.expose();
 
@@ -26,7 +27,10 @@ async fn a_key_lives_from_creation_to_revocation() {
     assert_eq!(usage, Usage::Recorded { budget_used_cents: 20, budget_remaining_cents: Some(30) });
     let usage = ak.track_usage(key, 31).await.unwrap();
     assert_eq!(usage, Usage::Refused(ChargeRefusal::BudgetExceeded));
-    assert_eq!(ak.track_usage(key, 30).await.unwrap(), Usage::Recorded { budget_used_cents: 50, budget_remaining_cents: Some(0) });
+    assert_eq!(
+        ak.track_usage(key, 30).await.unwrap(),
+        Usage::Recorded { budget_used_cents: 50, budget_remaining_cents: Some(0) }
+    );
     assert_eq!(ak.validate(key).await.unwrap().unwrap_err().reason, DenialReason::BudgetExceeded);
 
     assert!(ak.revoke(created.id.clone()).await.unwrap());
@@ -48,16 +52,25 @@ async fn every_id_and_account_type_works_without_a_migration() {
         let db = TestDatabase::create().await;
         db.run(&original_table(id, account)).await;
         let ak = agentkey::AgentKey::builder().pool(db.pool.clone()).unwrap();
-        let spec = CreateKey::new(account_id.clone()).budget_cents(10).budget_period("month").scopes(["a", "b"]);
+        let spec =
+            CreateKey::new(account_id.clone()).budget_cents(10).budget_period("month").scopes(["a", "b"]);
         let created = ak.create(spec.expires_in("1d")).await.unwrap();
         assert_eq!(matches!(created.id, KeyId::Integer(_)), id.ends_with("SERIAL"));
         let grant = ak.validate(created.key.expose()).await.unwrap().unwrap();
         assert_eq!((&grant.id, grant.account_id.as_ref()), (&created.id, Some(&account_id)));
         assert!(ak.track_usage(created.key.expose(), 7).await.unwrap().is_success());
         // Two at once take the statement for batches.
-        let (one, two) = tokio::join!(ak.track_usage(created.key.expose(), 2), ak.track_usage(created.key.expose(), 2));
+        let (one, two) =
+            tokio::join!(ak.track_usage(created.key.expose(), 2), ak.track_usage(created.key.expose(), 2));
         assert_eq!([one.unwrap(), two.unwrap()].iter().filter(|u| u.is_success()).count(), 1);
-        ak.ensure_subject("42", CreateKey { account_id: Some(account_id.to_string()), ..CreateKey::default() }).await.unwrap();
+        let (one, two) = tokio::join!(ak.validate(created.key.expose()), ak.validate(created.key.expose()));
+        assert!(one.unwrap() == two.unwrap(), "alone and in a batch");
+        ak.ensure_subject(
+            "42",
+            CreateKey { account_id: Some(account_id.to_string()), ..CreateKey::default() },
+        )
+        .await
+        .unwrap();
         assert!(ak.validate_by_subject("42").await.unwrap().is_ok());
         assert!(!ak.revoke_of_account(created.id.clone(), None::<String>).await.unwrap());
         assert!(!ak.revoke_of_account(created.id.clone(), Some("7")).await.unwrap());

@@ -52,7 +52,10 @@ impl Load {
                             told.acknowledged.fetch_add(cost, Relaxed);
                         }
                         Err(error) => {
-                            assert!(matches!(error.code(), ErrorCode::Database | ErrorCode::Timeout), "{error}");
+                            assert!(
+                                matches!(error.code(), ErrorCode::Database | ErrorCode::Timeout),
+                                "{error}"
+                            );
                             assert!(error.message().len() > 10, "says what happened: {error}");
                             told.unknown.fetch_add(cost, Relaxed);
                         }
@@ -67,7 +70,10 @@ impl Load {
     /// Waits until this much more was acknowledged.
     async fn flows(&self, cents: i64) {
         let before = self.told.acknowledged.load(Relaxed);
-        eventually("charges are acknowledged", async || self.told.acknowledged.load(Relaxed) > before + cents).await;
+        eventually("charges are acknowledged", async || {
+            self.told.acknowledged.load(Relaxed) > before + cents
+        })
+        .await;
     }
 
     /// Ends the load and compares what was told with what is recorded. Answers acknowledged, used and unknown.
@@ -82,7 +88,10 @@ impl Load {
         eventually("the database is at rest", async || db.number(active).await == 0).await;
         let used = db.number("SELECT sum(budget_used_cents) FROM sdk_api_keys").await;
         let (acknowledged, unknown) = (self.told.acknowledged.load(Relaxed), self.told.unknown.load(Relaxed));
-        assert!(acknowledged <= used && used <= acknowledged + unknown, "{acknowledged} <= {used} <= {acknowledged} + {unknown}");
+        assert!(
+            acknowledged <= used && used <= acknowledged + unknown,
+            "{acknowledged} <= {used} <= {acknowledged} + {unknown}"
+        );
         (acknowledged, used, unknown)
     }
 }
@@ -143,7 +152,10 @@ async fn lost_replies_are_not_charged_again() {
     }
     load.flows(200).await;
     let (acknowledged, used, unknown) = load.check(&db).await;
-    assert!(unknown > 0 && used > acknowledged, "no reply was lost after its charge: {acknowledged} {used} {unknown}");
+    assert!(
+        unknown > 0 && used > acknowledged,
+        "no reply was lost after its charge: {acknowledged} {used} {unknown}"
+    );
     db.drop().await;
 }
 
@@ -157,14 +169,22 @@ async fn calls_to_a_server_that_hangs_end_in_time() {
         load.flows(500).await;
         server.signal("STOP");
         let began = Instant::now();
-        let calls = tokio::join!(ak.validate(&key), ak.track_usage(&key, 1), ak.revoke(0), ak.create(CreateKey::new("a")));
+        let calls = tokio::join!(
+            ak.validate(&key),
+            ak.track_usage(&key, 1),
+            ak.revoke(0),
+            ak.create(CreateKey::new("a"))
+        );
         let codes = [
             calls.0.map(|_| ()).unwrap_err().code(),
             calls.1.map(|_| ()).unwrap_err().code(),
             calls.2.map(|_| ()).unwrap_err().code(),
             calls.3.map(|_| ()).unwrap_err().code(),
         ];
-        assert!(codes.iter().all(|code| matches!(code, ErrorCode::Timeout | ErrorCode::Database)), "{codes:?}");
+        assert!(
+            codes.iter().all(|code| matches!(code, ErrorCode::Timeout | ErrorCode::Database)),
+            "{codes:?}"
+        );
         assert!(began.elapsed() < LIMIT + GRACE, "{:?}", began.elapsed());
         // Longer than the client leaves a statement its connection: it must find others.
         let waited = load.told.unknown.load(Relaxed);
@@ -195,11 +215,16 @@ async fn once_a_revocation_is_acknowledged_nothing_succeeds() {
                     let refused = if caller % 2 == 0 {
                         ak.track_usage(&key, 1).await.unwrap() == Usage::Refused(ChargeRefusal::InvalidKey)
                     } else {
-                        ak.validate(&key).await.unwrap().is_err_and(|denial| denial.reason == DenialReason::Revoked)
+                        ak.validate(&key)
+                            .await
+                            .unwrap()
+                            .is_err_and(|denial| denial.reason == DenialReason::Revoked)
                     };
                     calls.fetch_add(1, Relaxed);
                     match (too_late, refused) {
-                        (true, refused) => return assert!(refused, "a call that began after the revocation succeeded"),
+                        (true, refused) => {
+                            return assert!(refused, "a call that began after the revocation succeeded");
+                        }
                         (false, _) => continue,
                     }
                 }
@@ -210,7 +235,10 @@ async fn once_a_revocation_is_acknowledged_nothing_succeeds() {
         let used = db.number("SELECT budget_used_cents FROM sdk_api_keys ORDER BY id DESC LIMIT 1").await;
         revoked.store(true, Relaxed);
         tasks.join_all().await;
-        assert_eq!(db.number("SELECT budget_used_cents FROM sdk_api_keys ORDER BY id DESC LIMIT 1").await, used);
+        assert_eq!(
+            db.number("SELECT budget_used_cents FROM sdk_api_keys ORDER BY id DESC LIMIT 1").await,
+            used
+        );
     }
     db.drop().await;
 }
@@ -219,14 +247,17 @@ async fn once_a_revocation_is_acknowledged_nothing_succeeds() {
 async fn strict_isolation_keeps_every_cent() {
     for isolation in ["repeatable read", "serializable"] {
         let db = TestDatabase::create().await;
-        db.run(&format!("ALTER DATABASE {} SET default_transaction_isolation = '{isolation}'", db.name)).await;
+        db.run(&format!("ALTER DATABASE {} SET default_transaction_isolation = '{isolation}'", db.name))
+            .await;
         let clients = db.fleet(2, AgentKey::builder).await;
         clients[0].migrate().await.unwrap();
         let key = clients[0].create(CreateKey::new("acct").budget_cents(3_000)).await.unwrap().key;
         let mut tasks = JoinSet::new();
         for n in 0..4_000 {
             let (ak, key) = (clients[n % clients.len()].clone(), key.expose().to_owned());
-            tasks.spawn(async move { ak.track_usage(&key, 1).await.map(|usage| i64::from(usage.is_success())) });
+            tasks.spawn(
+                async move { ak.track_usage(&key, 1).await.map(|usage| i64::from(usage.is_success())) },
+            );
         }
         let mut acknowledged = 0;
         for result in tasks.join_all().await {
@@ -272,18 +303,30 @@ async fn session_settings_change_no_reset_and_no_expiry() {
         for (n, seen) in seen.iter().enumerate() {
             let (before, after) = (&before[n], &after[n]);
             assert!(seen == before || seen == after, "{settings}: key {n}: {seen:?}, not {before:?}");
-            assert!(ak.track_usage(&format!("ak_{}", n + 1), 5).await.unwrap().is_success(), "{settings}: key {n}");
+            assert!(
+                ak.track_usage(&format!("ak_{}", n + 1), 5).await.unwrap().is_success(),
+                "{settings}: key {n}"
+            );
         }
         // The charges wrote what the look-ups computed.
         for (charged, seen) in grants(&ak).await.iter().zip(&seen) {
-            assert!(charged.0 == seen.0 || seen.0 <= SystemTime::now().into(), "{settings}: {charged:?}, not {seen:?}");
+            assert!(
+                charged.0 == seen.0 || seen.0 <= SystemTime::now().into(),
+                "{settings}: {charged:?}, not {seen:?}"
+            );
             assert_eq!((charged.1, charged.2), (seen.1, 5), "{settings}");
         }
         for (period, first_reset) in [
             ("day", "(created_at + interval '24 h')"),
-            ("month", "((date_trunc('day', created_at AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC')"),
+            (
+                "month",
+                "((date_trunc('day', created_at AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC')",
+            ),
         ] {
-            let created = ak.create(CreateKey::new("new").budget_cents(1).budget_period(period).expires_in("1h")).await.unwrap();
+            let created = ak
+                .create(CreateKey::new("new").budget_cents(1).budget_period(period).expires_in("1h"))
+                .await
+                .unwrap();
             let off = format!(
                 "SELECT (abs(extract(epoch FROM budget_reset_at - {first_reset}))
                      + abs(extract(epoch FROM expires_at - created_at - interval '1 h')))::bigint FROM sdk_api_keys WHERE id = {}",

@@ -22,7 +22,8 @@ async fn sixty_four_at_once_all_succeed() {
         for worker in process::start(&db, 4, "worker", &db.url).await {
             assert_eq!(process::finish(worker).await, "16 succeeded");
         }
-        let indexes = "SELECT count(*) FROM pg_index WHERE indrelid = 'sdk_api_keys'::regclass AND indisvalid";
+        let indexes =
+            "SELECT count(*) FROM pg_index WHERE indrelid = 'sdk_api_keys'::regclass AND indisvalid";
         assert_eq!(db.number(indexes).await, 6, "each index once");
         assert_works(&db.client().await, "acct").await;
         db.drop().await;
@@ -52,7 +53,8 @@ async fn many_at_once_succeed_under_strict_isolation() {
         for prepare in ["", &original_table("UUID DEFAULT gen_random_uuid()", "INTEGER")] {
             let db = TestDatabase::create().await;
             db.run(prepare).await;
-            db.run(&format!("ALTER DATABASE {} SET default_transaction_isolation = '{isolation}'", db.name)).await;
+            db.run(&format!("ALTER DATABASE {} SET default_transaction_isolation = '{isolation}'", db.name))
+                .await;
             let clients = db.fleet(4, AgentKey::builder).await;
             let mut tasks = JoinSet::new();
             for ak in clients.iter().cycle().take(16).cloned() {
@@ -71,10 +73,19 @@ async fn many_at_once_succeed_under_strict_isolation() {
 async fn every_combination_of_types_migrates_and_keeps_its_rows() {
     let db = TestDatabase::create().await;
     let uuid = "0b9c2f0e-3d2b-4a53-9f0e-2f6a1c3d4e5f";
-    for id in ["SERIAL", "BIGSERIAL", "UUID DEFAULT gen_random_uuid()", "TEXT DEFAULT gen_random_uuid()::text"] {
-        for (account, value) in [("TEXT", "acct"), ("INTEGER", "42"), ("BIGINT", "9007199254740993"), ("UUID", uuid)] {
+    for id in
+        ["SERIAL", "BIGSERIAL", "UUID DEFAULT gen_random_uuid()", "TEXT DEFAULT gen_random_uuid()::text"]
+    {
+        for (account, value) in
+            [("TEXT", "acct"), ("INTEGER", "42"), ("BIGINT", "9007199254740993"), ("UUID", uuid)]
+        {
             let table = format!("keys_{}_{account}", &id[..4]).to_lowercase();
-            db.run(&original_table(id, account).replace("sdk_api_keys", &table).replace("idx_subject", &format!("ix_{table}"))).await;
+            db.run(
+                &original_table(id, account)
+                    .replace("sdk_api_keys", &table)
+                    .replace("idx_subject", &format!("ix_{table}")),
+            )
+            .await;
             let ak = AgentKey::builder().table_name(&table).pool(db.pool.clone()).unwrap();
             // Used before and after: the columns that are added must reach a client that knows the table without them.
             let before = ak.create(CreateKey::new(value).budget_cents(5)).await.unwrap();
@@ -83,7 +94,11 @@ async fn every_combination_of_types_migrates_and_keeps_its_rows() {
             ak.migrate().await.unwrap();
             assert_eq!(db.number(&rows).await, file, "{table} is not rewritten");
             let grant = ak.validate(before.key.expose()).await.unwrap().unwrap();
-            assert_eq!((grant.id, grant.account_id.unwrap().to_string()), (before.id, value.to_owned()), "{table}");
+            assert_eq!(
+                (grant.id, grant.account_id.unwrap().to_string()),
+                (before.id, value.to_owned()),
+                "{table}"
+            );
             assert_works(&ak, value).await;
             let types = format!(
                 "SELECT string_agg(DISTINCT format_type(atttypid, atttypmod), ' ') FROM pg_attribute
@@ -101,11 +116,30 @@ async fn odd_names_work_from_migration_to_revocation() {
     let db = TestDatabase::create().await;
     db.run(r#"CREATE SCHEMA app; CREATE SCHEMA "Ot%he""r's {table}""#).await;
     let names = [
-        r#"app."odd ""na%me""#, "app.Keys", "Select", "ключи", r#""o'brien's""#, r#""Ot%he""r's {table}"."%s %I %%""#, r#""{table}""#,
-        r#""{k.name}""#, r#""{lookup} --? scopes""#, r#""$agentkey$""#, r#""$1 $$ $agentkey_$""#, r#""back\slash""#, r#""semi;colon -- /* ""#,
-        r#"" ""#, "app.\"new\nline\"", "Ünï", r#""a.b""#, r#""🔑""#,
+        r#"app."odd ""na%me""#,
+        "app.Keys",
+        "Select",
+        "ключи",
+        r#""o'brien's""#,
+        r#""Ot%he""r's {table}"."%s %I %%""#,
+        r#""{table}""#,
+        r#""{k.name}""#,
+        r#""{lookup} --? scopes""#,
+        r#""$agentkey$""#,
+        r#""$1 $$ $agentkey_$""#,
+        r#""back\slash""#,
+        r#""semi;colon -- /* ""#,
+        r#"" ""#,
+        "app.\"new\nline\"",
+        "Ünï",
+        r#""a.b""#,
+        r#""🔑""#,
     ];
-    let long = [format!("app.{}", "x".repeat(63)), format!("\"{}\"", "x".repeat(63)), format!("{}z", "я".repeat(31))];
+    let long = [
+        format!("app.{}", "x".repeat(63)),
+        format!("\"{}\"", "x".repeat(63)),
+        format!("{}z", "я".repeat(31)),
+    ];
     for name in names.into_iter().map(str::to_owned).chain(long) {
         let ak = AgentKey::builder().table_name(&name).pool(db.pool.clone()).unwrap();
         let unmigrated = ak.validate("ak_x").await.unwrap_err();
@@ -116,7 +150,10 @@ async fn odd_names_work_from_migration_to_revocation() {
         let quoted = TableName::new(&name).unwrap().quoted();
         assert_eq!(db.number(&format!("SELECT count(*) FROM {quoted}")).await, 2, "{name}");
     }
-    assert_eq!(db.number("SELECT count(*) FROM pg_tables WHERE schemaname !~ '^pg_|^information_schema'").await, 21 * 3);
+    assert_eq!(
+        db.number("SELECT count(*) FROM pg_tables WHERE schemaname !~ '^pg_|^information_schema'").await,
+        21 * 3
+    );
     db.drop().await;
 }
 
@@ -125,8 +162,36 @@ async fn hostile_names_are_refused_without_a_query() {
     let db = TestDatabase::create().await;
     let long = "x".repeat(64);
     let names = [
-        "", ".", "a.", ".a", "a.b.c", "a b", "a;DROP TABLE x", "a--", "a/*", "a'b", "a\"b", "\"a", "\"\"", "\"a\"b", "a\0", "\"a\0\"",
-        "1a", "a-b", "a(b)", "a.\"\"", "\"a\".\"b\".\"c\"", " a", "a ", "a\n", "$a", "a=b", "a\\b", "a%b", "a::text", &long,
+        "",
+        ".",
+        "a.",
+        ".a",
+        "a.b.c",
+        "a b",
+        "a;DROP TABLE x",
+        "a--",
+        "a/*",
+        "a'b",
+        "a\"b",
+        "\"a",
+        "\"\"",
+        "\"a\"b",
+        "a\0",
+        "\"a\0\"",
+        "1a",
+        "a-b",
+        "a(b)",
+        "a.\"\"",
+        "\"a\".\"b\".\"c\"",
+        " a",
+        "a ",
+        "a\n",
+        "$a",
+        "a=b",
+        "a\\b",
+        "a%b",
+        "a::text",
+        &long,
     ];
     for name in names {
         let error = AgentKey::builder().table_name(name).pool(db.pool.clone()).unwrap_err();
@@ -167,12 +232,16 @@ async fn a_complete_table_is_neither_locked_nor_altered() {
 async fn what_cannot_be_migrated_says_why_and_stays_as_it_is() {
     let columns = "id INT, account_id TEXT, key_hash TEXT, key_prefix TEXT";
     let table = |without: &str| {
-        let kept: Vec<_> = columns.split(", ").filter(|c| without.is_empty() || !c.starts_with(without)).collect();
+        let kept: Vec<_> =
+            columns.split(", ").filter(|c| without.is_empty() || !c.starts_with(without)).collect();
         format!("CREATE TABLE sdk_api_keys ({})", kept.join(", "))
     };
     let cases = [
         ("CREATE VIEW sdk_api_keys AS SELECT 1 AS id".to_owned(), "\"sdk_api_keys\" is a view, not a table"),
-        ("CREATE MATERIALIZED VIEW sdk_api_keys AS SELECT 1 AS id".to_owned(), "is a materialized view, not a table"),
+        (
+            "CREATE MATERIALIZED VIEW sdk_api_keys AS SELECT 1 AS id".to_owned(),
+            "is a materialized view, not a table",
+        ),
         ("CREATE SEQUENCE sdk_api_keys".to_owned(), "is a sequence, not a table"),
         (table("id"), "table \"sdk_api_keys\" lacks the column id"),
         (table("account_id"), "lacks the column account_id"),
@@ -209,7 +278,10 @@ async fn the_original_goes_on_writing_rows() {
     );
     insert.bind(KeyHash::of(key).as_str()).execute(&db.pool).await.unwrap();
     let grant = ak.validate(key).await.unwrap().unwrap();
-    assert_eq!((grant.budget_used_cents, grant.budget_reserved_cents, grant.budget_remaining_cents), (0, 0, Some(50)));
+    assert_eq!(
+        (grant.budget_used_cents, grant.budget_reserved_cents, grant.budget_remaining_cents),
+        (0, 0, Some(50))
+    );
     assert!(ak.track_usage(key, 30).await.unwrap().is_success());
     assert!(support::plain_charge(&db.pool, key, 20).await);
     assert_eq!(ak.validate(key).await.unwrap().unwrap_err().reason, DenialReason::BudgetExceeded);
@@ -222,7 +294,8 @@ async fn a_table_that_only_the_original_knows_works_and_a_migration_shows_withou
     db.run(&original_table("SERIAL", "TEXT")).await;
     db.run("ALTER TABLE sdk_api_keys DROP COLUMN external_subject").await;
     let ak = AgentKey::builder().pool(db.pool.clone()).unwrap();
-    let created = ak.create(CreateKey::new("acct").budget_cents(10).scopes(["a"]).expires_in("1d")).await.unwrap();
+    let created =
+        ak.create(CreateKey::new("acct").budget_cents(10).scopes(["a"]).expires_in("1d")).await.unwrap();
     let key = created.key.expose();
     assert!(ak.validate(key).await.unwrap().is_ok());
     assert!(ak.track_usage(key, 3).await.unwrap().is_success());
@@ -265,7 +338,8 @@ fn assert_names_subject(error: agentkey::Error) {
 
 /// The life of a key and of a subject.
 async fn assert_works(ak: &AgentKey, account: &str) {
-    let spec = CreateKey::new(account).budget_cents(10).budget_period("month").scopes(["a", "b c"]).expires_in("1d");
+    let spec =
+        CreateKey::new(account).budget_cents(10).budget_period("month").scopes(["a", "b c"]).expires_in("1d");
     let created = ak.create(spec).await.unwrap();
     let key = created.key.expose();
     assert_eq!(ak.validate(key).await.unwrap().unwrap().scopes.unwrap(), ["a", "b c"]);

@@ -125,14 +125,17 @@ async fn load(clients: &[AgentKey], keys: &[String]) -> Load {
             let right = if cost == 0 {
                 match ak.validate(&raw).await {
                     Ok(Ok(grant)) => {
-                        grant.account_id == Some(AccountId::Text(format!("{table_name} {key}"))) && grant.budget_cents == Some(budget)
+                        grant.account_id == Some(AccountId::Text(format!("{table_name} {key}")))
+                            && grant.budget_cents == Some(budget)
                     }
                     Ok(Err(_)) => false,
                     Err(error) => return Called::Failed(error.to_string()),
                 }
             } else {
                 match ak.track_usage(&raw, cost).await {
-                    Ok(Usage::Recorded { budget_used_cents: used, budget_remaining_cents: Some(left) }) => used + left == budget,
+                    Ok(Usage::Recorded { budget_used_cents: used, budget_remaining_cents: Some(left) }) => {
+                        used + left == budget
+                    }
                     Ok(_) => false,
                     Err(error) => return Called::Failed(error.to_string()),
                 }
@@ -140,7 +143,8 @@ async fn load(clients: &[AgentKey], keys: &[String]) -> Load {
             if right { Called::Right(table, key, cost) } else { Called::Wrong }
         });
     }
-    let mut load = Load { wrong: 0, errors: Vec::new(), recorded: [vec![0; keys.len()], vec![0; keys.len()]] };
+    let mut load =
+        Load { wrong: 0, errors: Vec::new(), recorded: [vec![0; keys.len()], vec![0; keys.len()]] };
     for called in tasks.join_all().await {
         match called {
             Called::Right(table, key, cost) => load.recorded[table][key] += cost,
@@ -162,7 +166,8 @@ impl Pooler {
     /// `None`, with a line that says so, where there is no PgBouncer and nobody promised one.
     async fn start() -> Option<Pooler> {
         let programs = ["pgbouncer", "/usr/sbin/pgbouncer", "/usr/local/sbin/pgbouncer"];
-        let found = programs.iter().find(|p| Command::new(p).arg("--version").stdout(Stdio::null()).status().is_ok());
+        let found =
+            programs.iter().find(|p| Command::new(p).arg("--version").stdout(Stdio::null()).status().is_ok());
         let Some(program) = found else {
             assert!(std::env::var_os("CI").is_none(), "pgbouncer is missing: tests/setup.sh installs it");
             println!("not tested: pgbouncer is missing, tests/setup.sh installs it");
@@ -172,7 +177,10 @@ impl Pooler {
         std::fs::create_dir(&dir).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let server: PgConnectOptions = server_url().parse().unwrap();
-        let user_info = server_url().split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(user, _)| user.to_owned());
+        let user_info = server_url()
+            .split_once("://")
+            .and_then(|(_, rest)| rest.rsplit_once('@'))
+            .map(|(user, _)| user.to_owned());
         let user_info = user_info.unwrap_or_else(|| server.get_username().to_owned());
         let password = user_info.split_once(':').map_or("", |(_, password)| password);
         std::fs::write(dir.join("users"), format!("\"{}\" \"{password}\"\n", server.get_username())).unwrap();
@@ -186,10 +194,14 @@ impl Pooler {
             dir = dir.display(),
         );
         std::fs::write(dir.join("settings"), settings).unwrap();
-        let process = Command::new(program).arg("-q").arg(dir.join("settings")).stderr(Stdio::null()).spawn().unwrap();
+        let process =
+            Command::new(program).arg("-q").arg(dir.join("settings")).stderr(Stdio::null()).spawn().unwrap();
         let url = format!("postgresql://{user_info}@127.0.0.1:{port}/postgres");
         let pooler = Pooler { process, dir, url };
-        eventually("the pooler answers", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
+        eventually("the pooler answers", async || {
+            tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+        })
+        .await;
         Some(pooler)
     }
 }

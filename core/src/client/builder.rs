@@ -105,11 +105,9 @@ impl Builder {
     /// # Errors
     /// As `pool`, and `database` if the URL cannot be read or nothing answers there.
     pub async fn connect(self, database_url: &str) -> Result<AgentKey, Error> {
-        let pool = self
-            .pool_options()
-            .connect(database_url)
-            .await
-            .map_err(|e| Error::new(ErrorCode::Database, format!("cannot connect: {e}")).with_source(Arc::new(e)))?;
+        let pool = self.pool_options().connect(database_url).await.map_err(|e| {
+            Error::new(ErrorCode::Database, format!("cannot connect: {e}")).with_source(Arc::new(e))
+        })?;
         self.build(pool, true)
     }
 

@@ -115,7 +115,12 @@ impl Driver {
     }
 
     /// Submits a request whose answer goes to a sink.
-    pub(super) fn submit(this: &Arc<Self>, request: Request, sink: Arc<dyn Sink>, token: u64) -> Result<Ticket, Error> {
+    pub(super) fn submit(
+        this: &Arc<Self>,
+        request: Request,
+        sink: Arc<dyn Sink>,
+        token: u64,
+    ) -> Result<Ticket, Error> {
         let ticket = this.begin(request, Caller::Sink(sink, token))?;
         this.watch();
         Ok(ticket)
@@ -260,7 +265,10 @@ impl Driver {
             Err(_) => {
                 // Its answer may still be on the way: nobody else may use this connection.
                 drop(connection.detach());
-                Err((Fault { sqlstate: None, message: "the database did not answer in time".to_owned() }, None))
+                Err((
+                    Fault { sqlstate: None, message: "the database did not answer in time".to_owned() },
+                    None,
+                ))
             }
         }
     }
@@ -282,10 +290,12 @@ fn give(answers: Vec<(Caller, Answer)>) {
         match caller {
             // A caller that is gone needs no answer.
             Caller::Future(sender) => drop(sender.send(answer)),
-            Caller::Sink(sink, token) => match batches.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &sink)) {
-                Some((_, batch)) => batch.push((token, answer)),
-                None => batches.push((sink, vec![(token, answer)])),
-            },
+            Caller::Sink(sink, token) => {
+                match batches.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &sink)) {
+                    Some((_, batch)) => batch.push((token, answer)),
+                    None => batches.push((sink, vec![(token, answer)])),
+                }
+            }
         }
     }
     for (sink, batch) in batches {
@@ -295,12 +305,16 @@ fn give(answers: Vec<(Caller, Answer)>) {
 
 fn query(statement: &Statement) -> QueryScalar<'_, Postgres, String, PgArguments> {
     let sql = AssertSqlSafe(Arc::clone(&statement.sql));
-    let persistent = !matches!(statement.kind, crate::StatementKind::Migrate | crate::StatementKind::Catalogue);
+    let persistent =
+        !matches!(statement.kind, crate::StatementKind::Migrate | crate::StatementKind::Catalogue);
     let query = sqlx::query_scalar(sql).persistent(persistent);
     statement.params.iter().fold(query, |query, param| query.bind(param.as_deref()))
 }
 
-async fn in_transaction(connection: &mut PgConnection, statement: &Statement) -> Result<Vec<String>, sqlx::Error> {
+async fn in_transaction(
+    connection: &mut PgConnection,
+    statement: &Statement,
+) -> Result<Vec<String>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let rows = query(statement).persistent(false).fetch_all(&mut *transaction).await?;
     transaction.commit().await?;
@@ -329,7 +343,8 @@ impl Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if let Some(id) = self.id.take() {
-            let fault = Fault { sqlstate: None, message: "the runtime stopped while the statement ran".to_owned() };
+            let fault =
+                Fault { sqlstate: None, message: "the runtime stopped while the statement ran".to_owned() };
             let answers = {
                 let mut state = self.driver.state();
                 state.engine.receive(self.driver.now(), id, Err(fault));

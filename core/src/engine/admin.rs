@@ -83,13 +83,19 @@ impl Engine {
             Admin::Revoke { id, account } => {
                 let account = match account {
                     AccountFilter::Any => None,
-                    AccountFilter::Only(Some(account)) if shape.fits_account(account) => Some(account.clone()),
+                    AccountFilter::Only(Some(account)) if shape.fits_account(account) => {
+                        Some(account.clone())
+                    }
                     AccountFilter::Only(_) => return Ok(Plan::Answer(Outcome::Revoked(false))),
                 };
                 if !shape.fits_id(id) {
                     return Ok(Plan::Answer(Outcome::Revoked(false)));
                 }
-                Plan::Send(StatementKind::Revoke, Arc::clone(&statements.revoke), vec![Some(id.clone()), account])
+                Plan::Send(
+                    StatementKind::Revoke,
+                    Arc::clone(&statements.revoke),
+                    vec![Some(id.clone()), account],
+                )
             }
         })
     }

@@ -36,16 +36,24 @@ impl Engine {
         statements: &Arc<Statements>,
     ) -> Option<Statement> {
         let needed = [column.name()];
-        let batch = self.take_batch(|engine| &mut engine.validate[column as usize], now, statements, &needed)?;
+        let batch =
+            self.take_batch(|engine| &mut engine.validate[column as usize], now, statements, &needed)?;
         let (kind, sql, lookup) = match batch.requests.as_slice() {
-            [group] if group.iter().all(|request| !request.work.needs_batch) => {
-                (StatementKind::ValidateOne, &statements.batch(column).validate_one, batch.keys[0].to_string())
-            }
+            [group] if group.iter().all(|request| !request.work.needs_batch) => (
+                StatementKind::ValidateOne,
+                &statements.batch(column).validate_one,
+                batch.keys[0].to_string(),
+            ),
             _ => (StatementKind::Validate, &statements.batch(column).validate, text_array(&batch.keys)),
         };
         let params = vec![Some(lookup), Some(self.options.touch_interval_seconds.to_string())];
         self.validate[column as usize].in_flight += 1;
-        Some(self.send(kind, Arc::clone(sql), params, Work::Validate(column, kind, batch, Arc::clone(statements))))
+        Some(self.send(
+            kind,
+            Arc::clone(sql),
+            params,
+            Work::Validate(column, kind, batch, Arc::clone(statements)),
+        ))
     }
 
     pub(super) fn poll_charge(
@@ -55,11 +63,13 @@ impl Engine {
         statements: &Arc<Statements>,
     ) -> Option<Statement> {
         let needed = [column.name(), "budget_used_cents"];
-        let mut batch = self.take_batch(|engine| &mut engine.charge[column as usize], now, statements, &needed)?;
+        let mut batch =
+            self.take_batch(|engine| &mut engine.charge[column as usize], now, statements, &needed)?;
         let (kind, sql, params) = match batch.requests.as_mut_slice() {
             // One charge alone: the general statement costs half as much again to plan.
             [group] if group.len() == 1 && !group[0].work.needs_batch => {
-                let params = vec![Some(batch.keys[0].to_string()), Some(group[0].work.microcents.to_string())];
+                let params =
+                    vec![Some(batch.keys[0].to_string()), Some(group[0].work.microcents.to_string())];
                 (StatementKind::ChargeOne, &statements.batch(column).charge_one, params)
             }
             groups => {
@@ -71,7 +81,8 @@ impl Engine {
                     totals.push(amounts().fold(0, i64::saturating_add));
                     costs.push(integer_array(amounts()));
                 }
-                let params = vec![Some(text_array(&batch.keys)), Some(integer_array(totals)), Some(text_array(costs))];
+                let params =
+                    vec![Some(text_array(&batch.keys)), Some(integer_array(totals)), Some(text_array(costs))];
                 (StatementKind::ChargeBatch, &statements.batch(column).charge_batch, params)
             }
         };
@@ -148,7 +159,9 @@ impl Engine {
         for row in rows {
             let read = Lookup::read(row, shape).and_then(|lookup| {
                 let group = groups.get_mut(lookup.place).and_then(Option::take);
-                group.map(|group| (lookup, group)).ok_or_else(|| Error::unexpected("a key that was not asked for"))
+                group
+                    .map(|group| (lookup, group))
+                    .ok_or_else(|| Error::unexpected("a key that was not asked for"))
             });
             match read {
                 Ok((lookup, mut group)) => {
@@ -184,7 +197,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn receive_charges(&mut self, column: Column, kind: StatementKind, batch: Batch<Charge>, rows: &[String]) {
+    pub(super) fn receive_charges(
+        &mut self,
+        column: Column,
+        kind: StatementKind,
+        batch: Batch<Charge>,
+        rows: &[String],
+    ) {
         let mut groups: Vec<Option<Vec<Pending<Charge>>>> = batch.requests.into_iter().map(Some).collect();
         let mut fault = None;
         for row in rows {
@@ -231,8 +250,13 @@ impl Engine {
 
     /// The table lacked a column when the catalogue was asked. Requests that have not yet caused a second look come
     /// back, others are answered.
-    pub(super) fn after_missing_column<T>(&mut self, requests: Vec<Pending<T>>, error: &Error) -> Vec<Pending<T>> {
-        let (mut again, answered): (Vec<_>, Vec<_>) = requests.into_iter().partition(|request| request.attempts == 0);
+    pub(super) fn after_missing_column<T>(
+        &mut self,
+        requests: Vec<Pending<T>>,
+        error: &Error,
+    ) -> Vec<Pending<T>> {
+        let (mut again, answered): (Vec<_>, Vec<_>) =
+            requests.into_iter().partition(|request| request.attempts == 0);
         for ticket in answered.into_iter().filter_map(|request| request.ticket) {
             self.answer(ticket, Err(error.clone()));
         }

@@ -56,7 +56,13 @@ struct Key<T> {
 
 impl<T> KeyLane<T> {
     pub(crate) fn new(exclusive: bool) -> Self {
-        KeyLane { keys: HashMap::new(), ready: VecDeque::new(), exclusive, in_flight: 0, blocked_until: Duration::ZERO }
+        KeyLane {
+            keys: HashMap::new(),
+            ready: VecDeque::new(),
+            exclusive,
+            in_flight: 0,
+            blocked_until: Duration::ZERO,
+        }
     }
 
     pub(crate) fn push(&mut self, key: String, request: Pending<T>) {
@@ -126,7 +132,10 @@ impl<T> KeyLane<T> {
             return;
         }
         let exclusive = self.exclusive;
-        let key = self.keys.entry(Arc::clone(name)).or_insert_with(|| Key { waiting: Vec::new(), in_flight: exclusive });
+        let key = self
+            .keys
+            .entry(Arc::clone(name))
+            .or_insert_with(|| Key { waiting: Vec::new(), in_flight: exclusive });
         if key.waiting.is_empty() && !key.in_flight {
             self.ready.push_back(Arc::clone(name));
         }

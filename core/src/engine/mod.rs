@@ -173,7 +173,10 @@ impl Engine {
             return Err(Error::new(ErrorCode::Closed, "the client is closed"));
         }
         if self.pending >= self.options.max_waiting {
-            return Err(Error::new(ErrorCode::Overloaded, format!("{} calls are waiting already", self.pending)));
+            return Err(Error::new(
+                ErrorCode::Overloaded,
+                format!("{} calls are waiting already", self.pending),
+            ));
         }
         let ticket = Ticket(self.next_id());
         self.pending += 1;
@@ -188,17 +191,23 @@ impl Engine {
             Request::Charge(credential, cost) => match (cost, text_of(credential)) {
                 (Cost::Invalid, _) => self.answer_usage(ticket, Usage::Refused(ChargeRefusal::InvalidCost)),
                 (Cost::Free, _) => self.answer_usage(ticket, Usage::Free),
-                (Cost::Microcents(_), None) => self.answer_usage(ticket, Usage::Refused(ChargeRefusal::InvalidKey)),
+                (Cost::Microcents(_), None) => {
+                    self.answer_usage(ticket, Usage::Refused(ChargeRefusal::InvalidKey))
+                }
                 (Cost::Microcents(microcents), Some((column, lookup))) => {
                     let charge = Charge { microcents, needs_batch: false };
                     self.charge[column as usize].push(lookup, pending(ticket, deadline, charge));
                 }
             },
-            Request::Insert(row) => self.admin.waiting.push_back(pending(ticket, deadline, Admin::Insert(row))),
+            Request::Insert(row) => {
+                self.admin.waiting.push_back(pending(ticket, deadline, Admin::Insert(row)))
+            }
             Request::Revoke { id, account } => {
                 self.admin.waiting.push_back(pending(ticket, deadline, Admin::Revoke { id, account }));
             }
-            Request::Migrate => self.admin.waiting.push_back(pending(ticket, None, Admin::Migrate { step: 0 })),
+            Request::Migrate => {
+                self.admin.waiting.push_back(pending(ticket, None, Admin::Migrate { step: 0 }))
+            }
         }
         Ok(ticket)
     }
@@ -211,24 +220,30 @@ impl Engine {
 
     /// The next statement to run, if one may be sent now. May also make answers.
     pub fn poll(&mut self, now: Duration) -> Option<Statement> {
-        if let Some(statement) = self.poll_admin(now) {
-            return Some(statement);
-        }
-        let statements = match &self.table {
-            Table::Known(statements) => Arc::clone(statements),
-            Table::Asked { .. } => return None,
-            Table::Unknown if self.needs_table(now) => return Some(self.ask_catalogue()),
-            Table::Unknown => return None,
-        };
-        for column in Column::ALL {
-            if let Some(statement) = self.poll_charge(column, now, &statements) {
+        self.end_pauses(now);
+        loop {
+            if let Some(statement) = self.poll_admin(now) {
                 return Some(statement);
             }
-            if let Some(statement) = self.poll_validate(column, now, &statements) {
-                return Some(statement);
+            let statements = match &self.table {
+                Table::Known(statements) => Arc::clone(statements),
+                Table::Asked { .. } => return None,
+                Table::Unknown if self.needs_table(now) => return Some(self.ask_catalogue()),
+                Table::Unknown => return None,
+            };
+            for column in Column::ALL {
+                if let Some(statement) = self.poll_charge(column, now, &statements) {
+                    return Some(statement);
+                }
+                if let Some(statement) = self.poll_validate(column, now, &statements) {
+                    return Some(statement);
+                }
+            }
+            // A lane that missed a column wants the catalogue asked again.
+            if matches!(self.table, Table::Known(_)) {
+                return self.poll_touch(now, &statements);
             }
         }
-        self.poll_touch(now, &statements)
     }
 
     /// Takes what became of a statement: its rows, each the text of its only column, or why there are none. An unknown
@@ -236,7 +251,7 @@ impl Engine {
     pub fn receive(&mut self, now: Duration, id: StatementId, result: Result<&[String], Fault>) {
         let Some(work) = self.in_flight.remove(&id) else { return };
         match work {
-            Work::Catalogue => self.receive_catalogue(result),
+            Work::Catalogue => self.receive_catalogue(now, result),
             Work::Validate(column, kind, batch, statements) => {
                 self.validate[column as usize].in_flight -= 1;
                 match result {
@@ -251,13 +266,15 @@ impl Engine {
                     Err(fault) => self.batch_fault(|e| &mut e.charge[column as usize], now, batch, &fault),
                 }
             }
-            Work::Touch => match result.map(|rows| rows.iter().map(|row| read_id(row)).collect::<Option<Vec<_>>>()) {
-                Ok(Some(left_out)) => self.touches.finish(now, left_out.iter().map(|id| &**id)),
-                Ok(None) | Err(_) => {
-                    self.stats.failed_touches += 1;
-                    self.touches.fail(now);
+            Work::Touch => {
+                match result.map(|rows| rows.iter().map(|row| read_id(row)).collect::<Option<Vec<_>>>()) {
+                    Ok(Some(left_out)) => self.touches.finish(now, left_out.iter().map(|id| &**id)),
+                    Ok(None) | Err(_) => {
+                        self.stats.failed_touches += 1;
+                        self.touches.fail(now);
+                    }
                 }
-            },
+            }
             Work::Admin(request, statements) => {
                 self.admin.in_flight -= 1;
                 self.receive_admin(now, request, statements.as_deref(), result);
@@ -275,8 +292,12 @@ impl Engine {
         let mut given_up = Vec::new();
         for (id, work) in &mut self.in_flight {
             let open = match work {
-                Work::Validate(_, _, batch, _) => expire_requests(batch.requests.iter_mut().flatten(), now, &mut tickets),
-                Work::Charge(_, _, batch) => expire_requests(batch.requests.iter_mut().flatten(), now, &mut tickets),
+                Work::Validate(_, _, batch, _) => {
+                    expire_requests(batch.requests.iter_mut().flatten(), now, &mut tickets)
+                }
+                Work::Charge(_, _, batch) => {
+                    expire_requests(batch.requests.iter_mut().flatten(), now, &mut tickets)
+                }
                 Work::Admin(request, _) => expire_requests(std::iter::once(request), now, &mut tickets),
                 // Without callers of their own: the driver's own time limit ends them.
                 Work::Catalogue | Work::Touch => continue,
@@ -298,7 +319,10 @@ impl Engine {
             }
         }
         for ticket in tickets {
-            let message = format!("no answer within {:?}; if it was a charge, it may have been recorded", self.options.timeout);
+            let message = format!(
+                "no answer within {:?}; if it was a charge, it may have been recorded",
+                self.options.timeout
+            );
             self.answer(ticket, Err(Error::new(ErrorCode::Timeout, message)));
         }
     }
@@ -312,9 +336,13 @@ impl Engine {
     /// When the time of the next caller is over: `expire` has something to do then.
     pub fn next_deadline(&self) -> Option<Duration> {
         let validate = self.validate.iter().map(KeyLane::next_deadline);
-        let waiting = validate.chain(self.charge.iter().map(KeyLane::next_deadline)).chain([self.admin.next_deadline()]);
+        let waiting = validate
+            .chain(self.charge.iter().map(KeyLane::next_deadline))
+            .chain([self.admin.next_deadline()]);
         let under_way = self.in_flight.values().map(|work| match work {
-            Work::Validate(_, _, batch, _) => batch.open_requests().filter_map(|request| request.deadline).min(),
+            Work::Validate(_, _, batch, _) => {
+                batch.open_requests().filter_map(|request| request.deadline).min()
+            }
             Work::Charge(_, _, batch) => batch.open_requests().filter_map(|request| request.deadline).min(),
             Work::Admin(request, _) => request.ticket.and(request.deadline),
             Work::Catalogue | Work::Touch => None,
@@ -342,15 +370,33 @@ impl Engine {
         self.validate.iter().any(|lane| lane.is_ready(now, max))
             || self.charge.iter().any(|lane| lane.is_ready(now, max))
             || self.admin.is_ready(now, admin::MAX_IN_FLIGHT)
+            || self.touches.is_ready(now)
+    }
+
+    fn end_pauses(&mut self, now: Duration) {
+        let end = |pause: &mut Duration| {
+            if *pause <= now {
+                *pause = Duration::ZERO;
+            }
+        };
+        self.validate.iter_mut().for_each(|lane| end(&mut lane.blocked_until));
+        self.charge.iter_mut().for_each(|lane| end(&mut lane.blocked_until));
+        end(&mut self.admin.blocked_until);
+        self.touches.end_pause(now);
     }
 
     fn ask_catalogue(&mut self) -> Statement {
         self.table = Table::Asked { outdated: false };
         let params = vec![Some(self.options.table.quoted())];
-        self.send(StatementKind::Catalogue, Arc::from(include_str!("../sql/catalogue.sql")), params, Work::Catalogue)
+        self.send(
+            StatementKind::Catalogue,
+            Arc::from(include_str!("../sql/catalogue.sql")),
+            params,
+            Work::Catalogue,
+        )
     }
 
-    fn receive_catalogue(&mut self, result: Result<&[String], Fault>) {
+    fn receive_catalogue(&mut self, now: Duration, result: Result<&[String], Fault>) {
         let outdated = matches!(self.table, Table::Asked { outdated: true });
         self.table = Table::Unknown;
         if outdated {
@@ -362,7 +408,10 @@ impl Engine {
         };
         match shape {
             Ok(shape) => self.table = Table::Known(Arc::new(Statements::new(&self.options, shape))),
-            Err(error) => self.fail_all_waiting(&error),
+            Err(error) => {
+                self.touches.fail(now);
+                self.fail_all_waiting(&error);
+            }
         }
     }
 
@@ -424,12 +473,20 @@ impl Engine {
 
     fn poll_touch(&mut self, now: Duration, statements: &Statements) -> Option<Statement> {
         let ids = self.touches.take(now, self.options.max_batch)?;
-        let params =
-            vec![Some(crate::literal::text_array(ids)), Some(self.options.touch_interval_seconds.to_string())];
+        let params = vec![
+            Some(crate::literal::text_array(ids)),
+            Some(self.options.touch_interval_seconds.to_string()),
+        ];
         Some(self.send(StatementKind::Touch, Arc::clone(&statements.touch), params, Work::Touch))
     }
 
-    fn send(&mut self, kind: StatementKind, sql: Arc<str>, params: Vec<Option<String>>, work: Work) -> Statement {
+    fn send(
+        &mut self,
+        kind: StatementKind,
+        sql: Arc<str>,
+        params: Vec<Option<String>>,
+        work: Work,
+    ) -> Statement {
         let id = StatementId(self.next_id());
         self.in_flight.insert(id, work);
         self.stats.statements += 1;

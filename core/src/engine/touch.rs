@@ -22,14 +22,16 @@ pub(super) struct Touches {
 
 impl Touches {
     pub(super) fn note(&mut self, id: &str, now: Duration) {
-        let is_known = || self.waiting.contains_key(id) || self.in_flight.as_ref().is_some_and(|ids| ids.contains_key(id));
+        let is_known = || {
+            self.waiting.contains_key(id) || self.in_flight.as_ref().is_some_and(|ids| ids.contains_key(id))
+        };
         if self.failing_until <= now && self.waiting.len() < MAX_WAITING && !is_known() {
             self.waiting.insert(id.to_owned(), 0);
         }
     }
 
     pub(super) fn take(&mut self, now: Duration, max: usize) -> Option<Vec<String>> {
-        if self.in_flight.is_some() || self.waiting.is_empty() || self.paused_until > now {
+        if !self.is_ready(now) {
             return None;
         }
         let first_left = self.waiting.keys().nth(max).cloned();
@@ -38,6 +40,16 @@ impl Touches {
         let ids = taken.keys().cloned().collect();
         self.in_flight = Some(taken);
         Some(ids)
+    }
+
+    pub(super) fn is_ready(&self, now: Duration) -> bool {
+        self.in_flight.is_none() && !self.waiting.is_empty() && self.paused_until <= now
+    }
+
+    pub(super) fn end_pause(&mut self, now: Duration) {
+        if self.paused_until <= now {
+            self.paused_until = Duration::ZERO;
+        }
     }
 
     /// Takes the ids that were left out.
@@ -60,7 +72,8 @@ impl Touches {
 
     /// When those that were left out are tried again.
     pub(super) fn next_retry(&self) -> Option<Duration> {
-        let is_pausing = self.in_flight.is_none() && !self.waiting.is_empty() && self.paused_until > Duration::ZERO;
+        let is_pausing =
+            self.in_flight.is_none() && !self.waiting.is_empty() && self.paused_until > Duration::ZERO;
         is_pausing.then_some(self.paused_until)
     }
 

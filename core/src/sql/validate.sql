@@ -1,6 +1,6 @@
 -- Looks up a batch of keys. Reads only: a budget reset that is due is computed here and written by the next charge.
 -- $1: text[] of key hashes or external subjects, each once. $2: seconds after which a key's last use is old.
--- One row a key that exists: its place in $1, then {key_columns}.
+-- One row a key that exists: its place in $1, then what key_columns.sql names.
 -- The sub-select hides the parameter from the planner: one plan, kept, whatever the number of keys.
 SELECT ROW(
     input.n,

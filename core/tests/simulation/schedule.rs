@@ -24,12 +24,12 @@ pub fn run(seed: u64, is_traced: bool) -> Checked<Coverage> {
 fn step(world: &mut World) -> Checked {
     match world.random.below(100) {
         0..34 => submit(world),
-        34..84 if !world.messages.is_empty() => {
+        34..78 if !world.messages.is_empty() => {
             let n = world.random.below(world.messages.len());
             world.deliver(n)
         }
-        84..90 => {
-            let time = world.random.pick(&[1, 1, 10, 10, 10, 100, 100, 1_000, 1_000, 11_000]);
+        78..90 => {
+            let time = world.random.pick(&[1, 10, 10, 100, 100, 500, 1_000, 1_500, 11_000]);
             world.pass(Duration::from_millis(time))
         }
         90..92 => move_database_clock(world),

@@ -49,7 +49,7 @@ impl Setup {
             max_in_flight: random.pick(&[1, 2, 2, 3]),
             max_waiting: random.pick(&[4, 1_000, 1_000]),
             max_attempts: random.pick(&[2, 5]),
-            timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(random.pick(&[2, 10])),
             ..Options::default()
         };
         let setup = Setup {

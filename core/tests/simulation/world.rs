@@ -264,6 +264,10 @@ impl World {
     pub fn pass(&mut self, time: Duration) -> Checked {
         self.now += time;
         for at in 0..self.processes.len() {
+            // Whether the end of a pause or that of somebody's time is noticed first is up to the driver.
+            if self.random.chance(50) {
+                self.drive(at)?;
+            }
             self.processes[at].engine.expire(self.now);
             self.drive(at)?;
             self.promises.expired(self.now, self.processes[at].id)?;

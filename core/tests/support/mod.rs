@@ -12,8 +12,9 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
 /// The server's URL. `make test` starts a server and sets it.
 pub fn server_url() -> String {
-    std::env::var("DATABASE_URL")
-        .expect("DATABASE_URL is not set: run the tests with `make test`, or `tests/postgres.sh run -- cargo test`")
+    std::env::var("DATABASE_URL").expect(
+        "DATABASE_URL is not set: run the tests with `make test`, or `tests/postgres.sh run -- cargo test`",
+    )
 }
 
 /// A database of one test, dropped at the end.
@@ -72,7 +73,10 @@ impl TestDatabase {
 
     /// Runs SQL of any number of statements.
     pub async fn run(&self, sql: &str) {
-        self.pool.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        self.pool
+            .execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())))
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {e}"));
     }
 
     /// The first column of the first row, as an integer.
@@ -83,7 +87,8 @@ impl TestDatabase {
     /// The first column of the first row, as text; empty if it is NULL.
     pub async fn text(&self, sql: &str) -> String {
         let sql = format!("SELECT (q.value)::text FROM ({sql}) AS q(value)");
-        let row = self.pool.fetch_one(AssertSqlSafe(sql.clone())).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        let row =
+            self.pool.fetch_one(AssertSqlSafe(sql.clone())).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
         row.get::<Option<String>, _>(0).unwrap_or_default()
     }
 
@@ -128,7 +133,10 @@ pub fn url_of(database: &str) -> String {
 
 pub fn url_on(server_url: &str, database: &str) -> String {
     let options: PgConnectOptions = server_url.parse().unwrap();
-    let user = server_url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(user, _)| user.to_owned());
+    let user = server_url
+        .split_once("://")
+        .and_then(|(_, rest)| rest.rsplit_once('@'))
+        .map(|(user, _)| user.to_owned());
     let user = user.unwrap_or_else(|| options.get_username().to_owned());
     format!("postgresql://{user}@{}:{}/{database}", options.get_host(), options.get_port())
 }

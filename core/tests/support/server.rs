@@ -46,11 +46,13 @@ impl TestServer {
         let processes = list.lines().filter_map(|line| line.trim().split_once(char::is_whitespace));
         let family = processes.filter(|(pid, parent)| *pid == postmaster || parent.trim() == postmaster);
         // A child may end at any time.
-        let _ = Command::new("kill").arg(format!("-{name}")).args(family.map(|(pid, _)| pid)).output().unwrap();
+        let _ =
+            Command::new("kill").arg(format!("-{name}")).args(family.map(|(pid, _)| pid)).output().unwrap();
     }
 
     async fn launcher(&self, command: &str) -> String {
-        let output = tokio::process::Command::new(LAUNCHER).arg(command).arg(&self.dir).output().await.unwrap();
+        let output =
+            tokio::process::Command::new(LAUNCHER).arg(command).arg(&self.dir).output().await.unwrap();
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
