@@ -168,40 +168,65 @@ fn fits(kind: ColumnKind, text: &str) -> bool {
 /// `{account_type}`, `{scopes_type}`; `{max_cents}`; `{next_reset}`, `{first_reset}` and `{due}`, the period rule;
 /// `{key_columns}`, what a look-up answers; `{lookup}`, the column that a batch is keyed by. A line that ends in `--? column` stands only where the table has that column.
 pub(crate) fn render(template: &str, table: &TableName, shape: &TableShape, lookup: &str) -> Arc<str> {
-    let fragment = |text: &str| lines_for(text, shape);
-    let next_reset = fragment(include_str!("sql/next_reset.sql"));
-    let mut sql = fragment(template)
-        .replace("{key_columns}", &fragment(include_str!("sql/key_columns.sql")))
-        .replace("{next_reset}", &next_reset)
-        .replace("{first_reset}", &next_reset.replace("{k.budget_", "k.budget_").replace('}', ""))
-        .replace("{due}", &fragment(include_str!("sql/due.sql")));
-    for (column, sql_type) in OPTIONAL_COLUMNS {
-        let mark = format!("{{k.{column}}}");
-        if sql.contains(&mark) {
-            let value = if shape.has(column) { format!("k.{column}") } else { format!("NULL::{sql_type}") };
-            sql = sql.replace(&mark, &value);
-        }
-    }
-    let type_of = |column: &str| shape.columns.get(column).map_or("text", |c| c.sql_type.as_str());
-    sql = sql.replace("{id_type}", type_of("id"));
-    sql = sql.replace("{account_type}", type_of("account_id"));
-    sql = sql.replace("{scopes_type}", type_of("scopes"));
-    sql = sql.replace("{max_cents}", &shape.max_cents().to_string());
-    sql = sql.replace("{lookup}", lookup);
-    // Last: a table may be named like one of the marks.
-    Arc::from(sql.replace("{table}", &table.quoted()).trim())
+    let renderer = Renderer { table: table.quoted(), shape, lookup };
+    let mut sql = String::with_capacity(4 * template.len());
+    renderer.expand(template, false, &mut sql);
+    Arc::from(sql.trim())
 }
 
-/// The lines that stand for a table of this shape, without comments.
-fn lines_for(text: &str, shape: &TableShape) -> String {
-    let lines = text.lines().filter_map(|line| match line.split_once("--") {
-        None => Some(line),
-        Some((line, comment)) => match comment.strip_prefix('?') {
-            Some(column) if !shape.has(column.trim()) => None,
-            _ => Some(line.trim_end()),
-        },
-    });
-    lines.filter(|line| !line.trim().is_empty()).collect::<Vec<_>>().join("\n")
+struct Renderer<'a> {
+    table: String,
+    shape: &'a TableShape,
+    lookup: &'a str,
+}
+
+impl Renderer<'_> {
+    /// Writes the lines that stand for a table of this shape, without comments, each mark replaced. With `all_columns`
+    /// every column of `k` exists: `k` is not the table.
+    fn expand(&self, text: &str, all_columns: bool, sql: &mut String) {
+        for line in text.lines() {
+            let (line, comment) = line.split_once("--").unwrap_or((line, ""));
+            let is_missing = comment.strip_prefix('?').is_some_and(|column| !self.shape.has(column.trim()));
+            if is_missing || line.trim().is_empty() {
+                continue;
+            }
+            let mut rest = line.trim_end();
+            while let Some((before, after)) = rest.split_once('{') {
+                sql.push_str(before);
+                let (mark, after) = after.split_once('}').unwrap_or((after, ""));
+                self.replace(mark, all_columns, sql);
+                rest = after;
+            }
+            sql.push_str(rest);
+            sql.push('\n');
+        }
+    }
+
+    fn replace(&self, mark: &str, all_columns: bool, sql: &mut String) {
+        let type_of = |column: &str| self.shape.columns.get(column).map_or("text", |c| c.sql_type.as_str());
+        match mark {
+            "table" => sql.push_str(&self.table),
+            "lookup" => sql.push_str(self.lookup),
+            "id_type" => sql.push_str(type_of("id")),
+            "account_type" => sql.push_str(type_of("account_id")),
+            "scopes_type" => sql.push_str(type_of("scopes")),
+            "max_cents" => sql.push_str(&self.shape.max_cents().to_string()),
+            "due" => self.expand(include_str!("sql/due.sql"), all_columns, sql),
+            "key_columns" => self.expand(include_str!("sql/key_columns.sql"), all_columns, sql),
+            "next_reset" => self.expand(include_str!("sql/next_reset.sql"), all_columns, sql),
+            "first_reset" => self.expand(include_str!("sql/next_reset.sql"), true, sql),
+            _ => {
+                let column = mark.strip_prefix("k.").unwrap_or(mark);
+                match OPTIONAL_COLUMNS.iter().find(|(name, _)| *name == column) {
+                    Some((_, sql_type)) if !all_columns && !self.shape.has(column) => {
+                        sql.push_str("NULL::");
+                        sql.push_str(sql_type);
+                    }
+                    _ => sql.push_str(mark),
+                }
+            }
+        }
+    }
 }
 
 /// A migration's text for one table.

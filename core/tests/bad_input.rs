@@ -1,18 +1,12 @@
-//! Bad input at every door: each case has its answer, none panics, none writes. And no secret is ever shown.
+//! Bad input at every door: each case has its answer, none panics, none writes.
 
 mod support;
 
-use std::error::Error as _;
-use std::fmt::Debug;
 use std::time::Duration;
 
 use agentkey::{
-    AcceptedPeriods, AgentKey, ChargeRefusal, Cost, CreateKey, Credential, DenialReason, Engine, Error,
-    ErrorCode, KeyHash, KeyPrefix, MAX_CENTS, NewRow, Options, Request, Usage,
+    AcceptedPeriods, AgentKey, ChargeRefusal, Cost, CreateKey, DenialReason, ErrorCode, MAX_CENTS, Usage,
 };
-use sqlx::Executor;
-use sqlx::postgres::PgConnectOptions;
-use support::server::TestServer;
 use support::{TestDatabase, original_table};
 
 /// Texts that are no key, no number, no name.
@@ -289,7 +283,10 @@ async fn accounts_that_the_column_cannot_hold_are_refused() {
         "{0b9c2f0e-3d2b-4a53-9f0e-2f6a1c3d4e5f}",
         "0b9c2f0e-3d2b-4a53-9f0e-2f6a1c3d4e5g",
     ];
-    let cases: [(&str, Vec<&str>); 5] = [
+    let long = "x".repeat(1 << 20);
+    let cases: [(&str, Vec<&str>); 6] = [
+        // More than an index can hold.
+        ("TEXT", vec![&long]),
         ("SMALLINT", integers.iter().copied().chain(["32768"]).collect()),
         ("INTEGER", integers.iter().copied().chain(["2147483648", "-2147483649"]).collect()),
         ("BIGINT", integers.iter().copied().chain(["9223372036854775808"]).collect()),
@@ -302,14 +299,17 @@ async fn accounts_that_the_column_cannot_hold_are_refused() {
         let ak = db.client().await;
         let before = db.snapshot().await;
         for value in values {
-            let error =
-                ak.create(CreateKey::new(value)).await.map(|_| ()).expect_err(&format!("{account}: {value}"));
-            assert_eq!(error.code(), ErrorCode::InvalidAccountId, "{account}: {value}: {error}");
+            let error = ak
+                .create(CreateKey::new(value))
+                .await
+                .map(|_| ())
+                .expect_err(&format!("{account}: {}", shown(value)));
+            assert_eq!(error.code(), ErrorCode::InvalidAccountId, "{account}: {}: {error}", shown(value));
             let error = ak
                 .ensure_subject(if value.is_empty() { "s" } else { value }, CreateKey::new(value))
                 .await
                 .unwrap_err();
-            assert_eq!(error.code(), ErrorCode::InvalidAccountId, "{account}: {value}: {error}");
+            assert_eq!(error.code(), ErrorCode::InvalidAccountId, "{account}: {}: {error}", shown(value));
         }
         assert_eq!(db.snapshot().await, before, "{account}");
         db.drop().await;
@@ -366,7 +366,8 @@ async fn whatever_can_be_stored_reads_back_as_it_was() {
         let db = TestDatabase::create().await;
         db.run(&original_table("SERIAL", "TEXT").replace("TEXT[]", scopes_type)).await;
         let ak = db.client().await;
-        for text in &texts {
+        // Megabytes once are enough.
+        for text in texts.iter().filter(|text| text.len() < 100_000 || scopes_type == "TEXT[]") {
             let account = if text.len() > 2_000 { "acct" } else { text };
             let scopes = [text.as_str(), "read", "", "a b", "{\"x\"}", text];
             let spec = CreateKey::new(account).name(text).user_id(text).delegated_by(text).scopes(scopes);
@@ -411,106 +412,4 @@ async fn bad_options_are_refused() {
         assert_eq!(error.code(), ErrorCode::Database, "{url}");
     }
     db.drop().await;
-}
-
-/// Everything that was shown, to be searched for secrets.
-#[derive(Default)]
-struct Shown(Vec<String>);
-
-impl Shown {
-    fn debug(&mut self, value: &impl Debug) {
-        self.0.push(format!("{value:?} {value:#?}"));
-    }
-
-    fn error(&mut self, error: &Error) {
-        self.debug(error);
-        self.0.push(error.to_string());
-        let mut source = error.source();
-        while let Some(cause) = source {
-            self.0.push(format!("{cause} {cause:?}"));
-            source = cause.source();
-        }
-    }
-}
-
-#[tokio::test]
-async fn no_raw_key_is_shown_or_stored_anywhere() {
-    let server = TestServer::start().await;
-    let db = TestDatabase::create_on(&server.url).await;
-    for setting in [
-        "log_statement = 'all'",
-        "log_min_duration_statement = 0",
-        "log_min_messages = debug1",
-        "log_error_verbosity = verbose",
-        "log_parameter_max_length = -1",
-        "log_parameter_max_length_on_error = -1",
-        "track_activity_query_size = 100000",
-    ] {
-        db.run(&format!("ALTER SYSTEM SET {setting}")).await;
-    }
-    db.run("SELECT pg_reload_conf()").await;
-    let ak = db.client().await;
-    let mut shown = Shown::default();
-    let created = ak.create(CreateKey::new("acct").budget_cents(5)).await.unwrap();
-    let planted = "ak_PLANTED_0123456789abcdef_never_created".to_owned();
-    shown.debug(&created);
-    for key in [created.key.expose(), &planted] {
-        shown.debug(&ak.validate(key).await);
-        shown.debug(&tokio::join!(
-            ak.track_usage(key, 3),
-            ak.track_usage(key, 3),
-            ak.track_usage(key, i64::MAX)
-        ));
-        shown.debug(&KeyHash::of(key));
-        let mut engine = Engine::new(Options::default());
-        engine
-            .submit(Duration::ZERO, Request::Charge(Credential::Key(KeyHash::of(key)), Cost::cents(1)))
-            .unwrap();
-        shown.debug(&engine.poll(Duration::ZERO));
-        shown.debug(&engine);
-    }
-    let minted = KeyPrefix::default().mint().unwrap();
-    let row = NewRow::for_key(CreateKey::new("acct"), &minted, &Options::default()).unwrap();
-    shown.debug(&(&minted, &row, Request::Insert(Box::new(row.clone()))));
-    let sleeper = db.text("SELECT string_agg(query, ' ') FROM pg_stat_activity").await;
-    shown.0.push(sleeper);
-
-    // Faults of every kind: no permission, no column, no table, no server.
-    db.run("CREATE ROLE stranger LOGIN").await;
-    let options: PgConnectOptions = db.url.parse().unwrap();
-    let stranger = sqlx::PgPool::connect_with(options.username("stranger")).await.unwrap();
-    let strangers = AgentKey::builder().pool(stranger).unwrap();
-    for breakage in ["SELECT", "ALTER TABLE sdk_api_keys RENAME key_hash TO gone", "DROP TABLE sdk_api_keys"]
-    {
-        if breakage.starts_with("DROP") {
-            let everything = "SELECT string_agg(k::text, ' ') || (SELECT coalesce(string_agg(e::text, ' '), '') FROM sdk_api_keys_events e) FROM sdk_api_keys k";
-            shown.0.push(db.text(everything).await);
-        }
-        db.run(breakage).await;
-        let client = if breakage == "SELECT" { &strangers } else { &ak };
-        for key in [created.key.expose(), &planted] {
-            shown.error(&client.validate(key).await.unwrap_err());
-            shown.error(&client.track_usage(key, 1).await.unwrap_err());
-            let both = tokio::join!(client.track_usage(key, 1), client.track_usage(key, 1));
-            shown.error(&both.0.unwrap_err());
-        }
-        shown.error(&client.create(CreateKey::new("a")).await.unwrap_err());
-    }
-    shown.debug(&ak);
-    shown.debug(&AgentKey::builder());
-    server.crash().await;
-    shown.error(&ak.validate(&planted).await.unwrap_err());
-    let log = server.log();
-    assert!(log.contains("execute") && log.contains(created.key.hash().as_str()), "the log shows parameters");
-    shown.0.push(log);
-    assert!(shown.0.len() > 25);
-    for text in &shown.0 {
-        for secret in [&created.key.expose()[11..], &minted.raw.expose()[11..], &planted[11..]] {
-            assert!(
-                !text.contains(secret),
-                "a raw key is shown: {}",
-                text.chars().take(2_000).collect::<String>()
-            );
-        }
-    }
 }

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use agentkey::{AgentKey, CreateKey, ErrorCode};
-use sqlx::Executor;
 use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::{Executor, PgConnection};
 use support::{Dice, TestDatabase, eventually, plain_charge, process, random};
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
 const CLIENTS: usize = 8;
@@ -189,43 +190,58 @@ async fn callers_behind_many_that_went_away_are_answered() {
     db.drop().await;
 }
 
-#[test]
-fn a_runtime_that_stops_leaves_nobody_hanging_on_another() {
-    let runtime =
-        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let (doomed, lasting) = (runtime(), runtime());
-    let limit = Duration::from_secs(3);
-    let (db, ak, keys) = lasting.block_on(async {
-        let db = TestDatabase::create().await;
-        let ak = db.client_with(AgentKey::builder().timeout(limit)).await;
-        let keys = keys(&ak, 1, 1_000_000).await;
-        (db, ak, keys)
-    });
-    let call = |cost: i64| {
-        let (ak, key) = (ak.clone(), keys[0].clone());
-        async move { ak.track_usage(&key, cost).await }
-    };
-    // The statement under way belongs to the runtime that will stop; callers on the other wait behind them.
-    let mut blocker = lasting.block_on(async {
-        let mut blocker = db.session().await;
-        blocker.execute("BEGIN; SELECT FROM sdk_api_keys FOR UPDATE").await.unwrap();
-        blocker
-    });
-    for _ in 0..50 {
-        doomed.spawn(call(1));
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// A client whose statements under way belong to a runtime that is going to stop, and wait for a lock until then.
+struct TwoRuntimes {
+    doomed: Runtime,
+    lasting: Runtime,
+    db: TestDatabase,
+    ak: AgentKey,
+    key: String,
+    blocker: PgConnection,
+}
+
+impl TwoRuntimes {
+    fn start() -> Self {
+        let runtime = || Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (doomed, lasting) = (runtime(), runtime());
+        let (db, ak, key, blocker) = lasting.block_on(async {
+            let db = TestDatabase::create().await;
+            let ak = db.client_with(AgentKey::builder().timeout(LIMIT)).await;
+            let key = keys(&ak, 1, 1_000_000).await[0].clone();
+            let mut blocker = db.session().await;
+            blocker.execute("BEGIN; SELECT FROM sdk_api_keys FOR UPDATE").await.unwrap();
+            for _ in 0..50 {
+                let (ak, key) = (ak.clone(), key.clone());
+                doomed.spawn(async move { ak.track_usage(&key, 1).await });
+            }
+            let blocked = async || ak.stats().pending == 50 && db.waiting_sessions().await > 0;
+            eventually("a statement waits for the lock", blocked).await;
+            (db, ak, key, blocker)
+        });
+        TwoRuntimes { doomed, lasting, db, ak, key, blocker }
     }
-    let waiting = lasting.block_on(async {
-        eventually("a statement waits for the lock", async || db.waiting_sessions().await == 1).await;
-        let waiting: Vec<_> = (0..50).map(|_| tokio::spawn(call(100))).collect();
+}
+
+#[test]
+fn a_runtime_that_stops_leaves_no_caller_hanging_on_another() {
+    let TwoRuntimes { doomed, lasting, db, ak, key, mut blocker } = TwoRuntimes::start();
+    let call = || {
+        let (ak, key) = (ak.clone(), key.clone());
+        async move { ak.track_usage(&key, 100).await }
+    };
+    let behind = lasting.block_on(async {
+        let behind: Vec<_> = (0..50).map(|_| tokio::spawn(call())).collect();
         eventually("all have called", async || ak.stats().pending == 100).await;
-        waiting
+        behind
     });
     doomed.shutdown_background();
     lasting.block_on(async {
         blocker.execute("COMMIT").await.unwrap();
         let mut acknowledged = 0;
-        for caller in waiting {
-            let answer = tokio::time::timeout(limit * 2, caller).await.expect("nobody hangs").unwrap();
+        for caller in behind {
+            let answer = tokio::time::timeout(LIMIT * 2, caller).await.expect("nobody hangs").unwrap();
             match answer {
                 Ok(usage) => acknowledged += if usage.is_success() { 100 } else { panic!("no cap was near") },
                 Err(error) => {
@@ -233,10 +249,23 @@ fn a_runtime_that_stops_leaves_nobody_hanging_on_another() {
                 }
             }
         }
-        eventually("the client works again", async || call(100).await.is_ok()).await;
+        eventually("the client works again", async || call().await.is_ok()).await;
         let used = db.number("SELECT budget_used_cents FROM sdk_api_keys").await;
         assert!(acknowledged + 100 <= used, "{acknowledged} {used}");
-        tokio::time::timeout(limit * 2, ak.close()).await.expect("the client comes to rest");
+        tokio::time::timeout(LIMIT * 2, ak.close()).await.expect("the client comes to rest");
+        db.drop().await;
+    });
+}
+
+#[test]
+fn a_runtime_that_stops_leaves_no_close_hanging_on_another() {
+    let TwoRuntimes { doomed, lasting, db, ak, blocker, .. } = TwoRuntimes::start();
+    let closing = lasting.spawn(async move { ak.close().await });
+    doomed.shutdown_background();
+    lasting.block_on(async {
+        let closed = tokio::time::timeout(LIMIT * 3, closing).await;
+        drop(blocker);
+        closed.expect("the client comes to rest").unwrap();
         db.drop().await;
     });
 }

@@ -71,7 +71,12 @@ impl Check {
 pub fn heading(server: &str, timing: Timing, pgbench: Option<&Pgbench>) {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     println!("{cores} cores for clients and server together. {server}.");
-    println!("Median of {} rounds of {:?} each.", timing.rounds(), timing.measured);
+    match timing.rounds() {
+        1 => println!("One round of {:?} each: too short for more than a first look.", timing.measured),
+        rounds => {
+            println!("Median of {rounds} rounds of {:?} each, all contenders in turn.", timing.measured)
+        }
+    }
     match pgbench {
         Some(pgbench) => {
             println!("pgbench: {} -M prepared, best number of clients.", pgbench.binary().display())

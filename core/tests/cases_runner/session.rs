@@ -59,13 +59,8 @@ impl<'d> Session<'d> {
         for sql in setup {
             execute(&db.pool, &fill(sql, &name, &Kept::new(), None)?).await?;
         }
-        // Connects after the setup, which may change settings of the database.
-        let pool = PgPoolOptions::new()
-            .max_connections(POOL_SIZE)
-            .connect(&db.url)
-            .await
+        let ak = call::client(options, connect(&db.url).await.map_err(|e| e.to_string())?)?
             .map_err(|e| e.to_string())?;
-        let ak = call::client(options, pool)?.map_err(|e| e.to_string())?;
         if let Table::Migrated = table {
             ak.migrate().await.map_err(|e| format!("migrate: {e}"))?;
         }
@@ -324,6 +319,18 @@ impl<'d> Session<'d> {
             self.db.pool.fetch_one(AssertSqlSafe(sql.clone())).await.map_err(|e| format!("  {sql}: {e}"))?;
         row.try_get(0).map_err(|e| e.to_string())
     }
+}
+
+/// The client's connections, made after the setup, which may change settings of the database.
+async fn connect(url: &str) -> Result<PgPool, sqlx::Error> {
+    // sqlx sets a time zone of its own, and more, at connection: the database's settings are to win here.
+    const SETTINGS: &str = "SELECT set_config(split_part(s, '=', 1), substr(s, strpos(s, '=') + 1), false)
+        FROM pg_db_role_setting, unnest(setconfig) s
+        WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let options = PgPoolOptions::new().max_connections(POOL_SIZE);
+    let options = options
+        .after_connect(|connection, _| Box::pin(async { connection.execute(SETTINGS).await.map(|_| ()) }));
+    options.connect(url).await
 }
 
 async fn execute(pool: &PgPool, sql: &str) -> Result<u64, Problem> {

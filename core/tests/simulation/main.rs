@@ -3,6 +3,8 @@
 //!
 //! `AGENTKEY_SIM_SEED=n` runs one schedule and prints its trace; `AGENTKEY_SIM_SCHEDULES=n` sets how many there are.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "the model stops at what it cannot have been sent")]
+
 mod books;
 mod coverage;
 mod database;
