@@ -1,5 +1,6 @@
 //! Behind a real PgBouncer in transaction mode, where a driver that sends a statement in two round trips may get the
 //! answer to somebody else's.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop")]
 
 mod support;
 

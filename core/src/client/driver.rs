@@ -17,6 +17,10 @@ use crate::request::{Answer, Outcome, Request};
 use crate::statement::{Fault, Statement, StatementId};
 
 type DriverError = Arc<dyn std::error::Error + Send + Sync>;
+/// What a statement answered, or why it did not, with the driver's own error.
+type StatementResult = Result<Vec<String>, (Fault, Option<DriverError>)>;
+/// Answers to one sink, with their tokens.
+type SinkBatch = (Arc<dyn Sink>, Vec<(u64, Answer)>);
 
 #[derive(Debug)]
 pub(super) struct Driver {
@@ -224,7 +228,7 @@ impl Driver {
         give(todo.answers);
     }
 
-    fn receive(self: &Arc<Self>, id: StatementId, result: Result<Vec<String>, (Fault, Option<DriverError>)>) {
+    fn receive(self: &Arc<Self>, id: StatementId, result: StatementResult) {
         let (todo, pause) = {
             let mut state = self.state();
             let now = self.now();
@@ -248,7 +252,7 @@ impl Driver {
         }
     }
 
-    async fn run(&self, statement: Statement) -> Result<Vec<String>, (Fault, Option<DriverError>)> {
+    async fn run(&self, statement: Statement) -> StatementResult {
         let has_deadline = statement.kind != crate::StatementKind::Migrate;
         let mut connection = self.pool.acquire().await.map_err(fault)?;
         let running = async {
@@ -285,7 +289,7 @@ impl Driver {
 
 /// Gives answers to their callers; to a sink, all of a batch at once.
 fn give(answers: Vec<(Caller, Answer)>) {
-    let mut batches: Vec<(Arc<dyn Sink>, Vec<(u64, Answer)>)> = Vec::new();
+    let mut batches: Vec<SinkBatch> = Vec::new();
     for (caller, answer) in answers {
         match caller {
             // A caller that is gone needs no answer.
@@ -333,7 +337,7 @@ struct Unfinished {
 }
 
 impl Unfinished {
-    fn finish(mut self, result: Result<Vec<String>, (Fault, Option<DriverError>)>) {
+    fn finish(mut self, result: StatementResult) {
         if let Some(id) = self.id.take() {
             Driver::receive(&self.driver, id, result);
         }

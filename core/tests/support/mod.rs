@@ -1,5 +1,6 @@
 //! What tests on a real Postgres share: a database of their own, and keys tables as they are found in the wild.
 #![allow(dead_code, reason = "every test file uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop")]
 
 pub mod process;
 pub mod server;
