@@ -6,7 +6,7 @@ SHELL := bash
 with_postgres := tests/postgres.sh run --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
+.PHONY: help demo test check bench bench-node packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */make \1|/' | \
@@ -29,7 +29,7 @@ packages: $(PARTS:%=packages-%) ## what users install, in dist/
 
 clean: ## remove everything that was made
 	@echo "==> clean"
-	rm -rf target dist
+	rm -rf target dist bindings-node/{node_modules,dist,npm} bindings-node/native/*.{node,js} examples/express/node_modules
 
 setup:
 	@tests/setup.sh
@@ -38,20 +38,20 @@ setup:
 
 test-rust: have-cargo setup
 	@echo "==> test: Rust"
-	$(with_postgres) cargo test --workspace --all-features
+	$(with_postgres) cargo test -p agentkey --all-features
 
 check-rust: have-cargo
 	@echo "==> check: format"
-	cargo fmt --all --check
+	cargo fmt -p agentkey --check
 	@echo "==> check: lints"
-	cargo clippy --workspace --all-targets --all-features -- -D warnings
+	cargo clippy -p agentkey --all-targets --all-features -- -D warnings
 	@echo "==> check: without default features the crate does no I/O"
 	@tree=$$(cargo tree -p agentkey --no-default-features -e normal --prefix none) || exit 1; \
 	if found=$$(grep -E '^(tokio|sqlx)' <<<"$$tree"); then \
 		echo "agentkey without default features depends on:" $$found >&2; exit 1; \
 	fi
 	@if command -v cargo-deny >/dev/null; then \
-		echo "==> check: licences and advisories"; cargo deny check; \
+		echo "==> check: licences and sources"; cargo deny check bans licenses sources; \
 	else \
 		echo "==> check: licences and advisories not checked, cargo-deny is not installed"; \
 	fi
@@ -61,6 +61,41 @@ packages-rust: have-cargo
 	cargo package -p agentkey --allow-dirty --quiet
 	@mkdir -p dist/rust
 	cp target/package/agentkey-*.crate dist/rust/
+
+# --- Node
+
+node := bindings-node
+node_modules := $(node)/node_modules/.package-lock.json
+# The native module and the TypeScript; quick where nothing changed.
+build-node := npm --prefix $(node) run --silent build
+
+$(node_modules): $(node)/package-lock.json | have-node have-npm
+	@echo "==> npm ci"
+	@npm --prefix $(node) ci --silent --no-audit --no-fund && touch $@
+
+test-node: have-cargo setup $(node_modules)
+	@echo "==> test: Node"
+	@$(build-node)
+	cd $(node) && ../$(with_postgres) npx --no-install vitest run
+
+check-node: have-cargo $(node_modules)
+	@echo "==> check: Node, types"
+	@cp $(node)/native/native.d.ts $(node)/native/committed.d.ts
+	@$(build-node)
+	@cd $(node)/native && if ! diff committed.d.ts native.d.ts; then \
+		rm committed.d.ts; echo "native/native.d.ts was not as built: commit it" >&2; exit 1; \
+	fi; rm committed.d.ts
+	npm --prefix $(node) run --silent check
+
+packages-node: have-cargo $(node_modules)
+	@echo "==> packages: Node"
+	@$(build-node)
+	node $(node)/scripts/pack.mjs dist/npm
+	$(node)/scripts/smoke.sh dist/npm
+
+bench-node: have-cargo $(node_modules)
+	@$(build-node)
+	$(with_postgres) node --expose-gc $(node)/bench/bench.mjs
 
 # --- tools
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use agentkey::{
-    AccountFilter, Cost, CreateKey, Credential, Fault, KeyHash, NewRow, Options, Request, Statement, StatementId,
-    StatementKind, Ticket,
+    AccountFilter, Cost, CreateKey, Credential, Fault, KeyHash, NewRow, Options, Request, Statement,
+    StatementId, StatementKind, Ticket,
 };
 use napi_derive::napi;
 
@@ -130,7 +130,11 @@ impl Engine {
     /// Takes why a statement has no rows.
     #[napi]
     pub fn fail(&mut self, id: f64, sqlstate: Option<String>, message: String) {
-        self.engine.receive(self.started.elapsed(), StatementId(integer(id)), Err(Fault { sqlstate, message }));
+        self.engine.receive(
+            self.started.elapsed(),
+            StatementId(integer(id)),
+            Err(Fault { sqlstate, message }),
+        );
     }
 
     /// Gives up what has waited too long.
@@ -210,8 +214,9 @@ fn native(statement: Statement) -> NativeStatement {
 }
 
 fn read_spec(json: &str) -> Result<CreateKey> {
-    serde_json::from_str(json)
-        .map_err(|e| thrown(agentkey::Error::new(agentkey::ErrorCode::InvalidText, format!("Invalid key: {e}"))))
+    serde_json::from_str(json).map_err(|e| {
+        thrown(agentkey::Error::new(agentkey::ErrorCode::InvalidText, format!("Invalid key: {e}")))
+    })
 }
 
 /// Counted from 1 in steps of 1: a double holds it for thousands of years.

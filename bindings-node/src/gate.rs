@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use agentkey::gate::{
-    self, Body, Call, Clerk, NewKey, OldKey, RateLimit, RevokePolicy, Route, SignupAccount, SignupBudget, Step,
-    Verification, wire,
+    self, Body, Call, Clerk, NewKey, OldKey, RateLimit, RevokePolicy, Route, SignupAccount, SignupBudget,
+    Step, Verification, wire,
 };
 use agentkey::{AccountFilter, Verdict};
 use chrono::Utc;
@@ -176,7 +176,8 @@ impl Routes {
             None => Body::Missing,
             Some(text) => serde_json::from_str(&text).map_or(Body::Unreadable, Body::Json),
         };
-        let call = Call { route, authorization: call.authorization, body, address: call.address, now: Utc::now() };
+        let call =
+            Call { route, authorization: call.authorization, body, address: call.address, now: Utc::now() };
         Exchange(Some(self.0.handle(call)))
     }
 }
@@ -193,8 +194,12 @@ impl Exchange {
         let nothing = NativeStep { response: None, token: None, create: None, revoke: None };
         match &self.0 {
             None => nothing,
-            Some(Step::Respond(response)) => NativeStep { response: Some(response.clone().into()), ..nothing },
-            Some(Step::Validate { token, .. }) => NativeStep { token: Some(token.expose().to_owned()), ..nothing },
+            Some(Step::Respond(response)) => {
+                NativeStep { response: Some(response.clone().into()), ..nothing }
+            }
+            Some(Step::Validate { token, .. }) => {
+                NativeStep { token: Some(token.expose().to_owned()), ..nothing }
+            }
             Some(Step::Create(new)) => NativeStep { create: Some(spec(new)), ..nothing },
             Some(Step::Revoke(old)) => NativeStep { revoke: Some(revocation(old)), ..nothing },
         }
@@ -268,7 +273,9 @@ impl ClerkDoor {
     pub fn subject(&self, said: NativeVerification) -> NativeSubject {
         let verification = match said.failure {
             Some(message) => Verification::Failed { status: said.status, message },
-            None => Verification::Known { subject: said.subject, revoked: said.revoked, expired: said.expired },
+            None => {
+                Verification::Known { subject: said.subject, revoked: said.revoked, expired: said.expired }
+            }
         };
         match self.0.subject(verification) {
             Ok(subject) => NativeSubject { subject: Some(subject), response: None },
@@ -285,7 +292,8 @@ impl ClerkDoor {
     /// The response when it could not be made.
     #[napi]
     pub fn row_failed(&self, said: Said) -> NativeResponse {
-        let error = said.read().err().unwrap_or_else(|| named("database", "the row could not be made".to_owned()));
+        let error =
+            said.read().err().unwrap_or_else(|| named("database", "the row could not be made".to_owned()));
         Clerk::row_failed(&error).into()
     }
 }
@@ -311,12 +319,20 @@ impl NativeRouteOptions {
             signup_scopes: self.signup_scopes,
             require_email_for_signup: self.require_email_for_signup,
             signup_rate_limit: limit.map(|(max, window_seconds)| RateLimit { max, window_seconds }),
-            signup_account: if self.email_is_account { SignupAccount::Email } else { SignupAccount::Generated },
+            signup_account: if self.email_is_account {
+                SignupAccount::Email
+            } else {
+                SignupAccount::Generated
+            },
             signup_max_expires_in: self.signup_max_expires_in.unwrap_or(defaults.signup_max_expires_in),
             signup_budget: self
                 .signup_max_cents
                 .map(|cents| SignupBudget { max_cents: cents as i64, period: self.signup_period }),
-            revoke_policy: if self.only_descendants { RevokePolicy::Descendants } else { RevokePolicy::Account },
+            revoke_policy: if self.only_descendants {
+                RevokePolicy::Descendants
+            } else {
+                RevokePolicy::Account
+            },
         }
     }
 }

@@ -32,7 +32,8 @@ pub struct EngineOptions {
 
 impl EngineOptions {
     pub(crate) fn read(self) -> Result<Options> {
-        let mut options = Options { seed: u64::from(self.seed), valid_scopes: self.valid_scopes, ..Options::default() };
+        let mut options =
+            Options { seed: u64::from(self.seed), valid_scopes: self.valid_scopes, ..Options::default() };
         if let Some(name) = &self.table_name {
             options.table = TableName::new(name).map_err(thrown)?;
         }

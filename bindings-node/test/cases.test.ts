@@ -1,7 +1,7 @@
 // The behaviour that every language shares: tests/cases.
 import { readFileSync, readdirSync } from "node:fs";
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { TestDatabase, originalSql } from "./support/database.js";
 import { type Json, fill, isObject } from "./support/expect.js";
 import { type Fields, Session } from "./support/session.js";
@@ -55,17 +55,19 @@ async function run(db: TestDatabase, { tables: _, setup, client, steps }: Case, 
 const files = readdirSync(directory).filter((name) => name.endsWith(".json"));
 test("there are cases", () => expect(files.length).toBeGreaterThan(0));
 
-describe.each(files)("%s", (file) => {
-  let db: TestDatabase;
-  beforeAll(async () => void (db = await TestDatabase.create()));
-  afterAll(() => db.drop());
-
+// Files run side by side, each with a database of its own.
+test.concurrent.each(files)("%s", { timeout: 300_000 }, async (file) => {
+  const db = await TestDatabase.create();
+  const failures: string[] = [];
   for (const one of read(readFileSync(new URL(file, directory), "utf8"))) {
     for (const table of one.tables) {
-      test(`${one.name} (table: ${JSON.stringify(table)})`, async () => {
-        if (one.mustFail) await expect(run(db, one, table)).rejects.toThrow();
-        else await run(db, one, table);
-      });
+      const problem = await run(db, one, table).then(
+        () => (one.mustFail ? "it passed, but it must fail" : undefined),
+        (error: Error) => (one.mustFail ? undefined : error.message),
+      );
+      if (problem) failures.push(`${one.name} (table: ${JSON.stringify(table)})\n${problem}`);
     }
   }
+  await db.drop();
+  expect(failures.join("\n\n")).toBe("");
 });

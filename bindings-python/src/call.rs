@@ -13,12 +13,15 @@ use crate::errors::{misuse, raise};
 use crate::results::{Denial, Grant, Usage, UsageRefusal};
 
 /// What a call answers, before it is a Python object.
+#[allow(clippy::large_enum_variant, reason = "the large one is by far the most common")]
 pub(crate) enum Reply {
     /// Of a request that shares a statement.
     Answer(Answer),
     /// Of anything else.
-    Other(Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>),
+    Other(Make),
 }
+
+type Make = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 
 /// Where replies go. Called from threads of the runtime: never touches Python.
 pub(crate) trait Inbox: Sink + 'static {

@@ -13,7 +13,6 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::call::{Call, Inbox, Reply};
-use crate::runtime::generation;
 
 /// Replies for one event loop, which watches `fileno()` and calls `deliver()`. All but the queue is used by the loop's
 /// thread alone.
@@ -24,7 +23,6 @@ pub struct Channel {
     create_future: Py<PyAny>,
     waiting: Mutex<HashMap<u64, Py<PyAny>>>,
     last_token: AtomicU64,
-    generation: u64,
 }
 
 struct Queue {
@@ -45,18 +43,12 @@ impl Channel {
             create_future,
             waiting: Mutex::default(),
             last_token: AtomicU64::new(0),
-            generation: generation(),
         })
     }
 
     /// Becomes readable when there are replies.
     fn fileno(&self) -> i32 {
         self.wakened.as_raw_fd()
-    }
-
-    /// Whether it was made before a fork.
-    fn is_of_parent(&self) -> bool {
-        self.generation != generation()
     }
 
     /// Starts a call. Answers its token, and a future of the loop for its result.

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use agentkey::gate::{Body, Call as HttpCall, Pending, Response as HttpResponse, Route, Step};
-use agentkey::{AcceptedPeriods, AccountFilter, AgentKey, Align, Credential, ErrorCode, KeyPrefix, Request, TableName};
+use agentkey::{
+    AcceptedPeriods, AccountFilter, AgentKey, Align, Credential, ErrorCode, KeyPrefix, Request, TableName,
+};
 use chrono::Utc;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -88,7 +90,12 @@ impl Client {
                 .map(Duration::from_secs_f64)
                 .ok_or_else(|| wrong_value("timeout must be between 0.001 and 86400 seconds"))?,
             max_waiting: in_range("max_waiting", max_waiting, 1, i64::from(i32::MAX))?,
-            touch_interval_seconds: in_range("touch_interval_seconds", touch_interval_seconds, 0, i64::from(i32::MAX))?,
+            touch_interval_seconds: in_range(
+                "touch_interval_seconds",
+                touch_interval_seconds,
+                0,
+                i64::from(i32::MAX),
+            )?,
             pooler,
         };
         let database = crate::dsn::parse(dsn)?;
@@ -195,7 +202,7 @@ impl Client {
             Err(response) => self.task(|_| async move { Ok(Admission::Refused(Response(response))) }),
             Ok(token) => self.task(|ak| async move {
                 let verdict = ak.validate(token.expose()).await;
-                Ok(guard.decide(verdict, Utc::now()).into())
+                Ok(Admission::from(guard.decide(verdict, Utc::now())))
             }),
         }
     }
@@ -279,7 +286,10 @@ async fn finish(ak: &AgentKey, mut step: Step) -> HttpResponse {
                 return agentkey::gate::Routes::created(created);
             }
             Step::Revoke(old) => {
+                // No key is linked to its parent yet: its descendants are itself.
+                let may_revoke = old.within.is_none_or(|key| key.to_string() == old.id);
                 let revoked = match old.account {
+                    _ if !may_revoke => Ok(false),
                     AccountFilter::Any => ak.revoke(old.id).await,
                     AccountFilter::Only(account) => ak.revoke_of_account(old.id, account).await,
                 };

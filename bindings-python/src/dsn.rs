@@ -7,13 +7,31 @@ use crate::errors::with_code;
 
 /// Parameters that sqlx reads.
 const KNOWN: &[&str] = &[
-    "sslmode", "ssl-mode", "sslrootcert", "sslcert", "sslkey", "host", "hostaddr", "port", "dbname", "user", "password",
-    "application_name", "options",
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
 ];
 /// Parameters of libpq that change nothing here.
 const IGNORED: &[&str] = &[
-    "channel_binding", "client_encoding", "connect_timeout", "gssencmode", "keepalives", "keepalives_count", "keepalives_idle",
-    "keepalives_interval", "target_session_attrs",
+    "channel_binding",
+    "client_encoding",
+    "connect_timeout",
+    "gssencmode",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "target_session_attrs",
 ];
 
 /// Reads `postgresql://`, `postgres://` and `postgresql+driver://`. No message repeats the name: it may hold a password.
@@ -31,9 +49,15 @@ pub(crate) fn parse(dsn: &str) -> PyResult<PgConnectOptions> {
         match name {
             // asyncpg's word for it.
             "ssl" => parameters.push(format!("sslmode={value}")),
-            _ if KNOWN.contains(&name) || name.starts_with("options[") => parameters.push(parameter.to_owned()),
+            _ if KNOWN.contains(&name) || name.starts_with("options[") => {
+                parameters.push(parameter.to_owned())
+            }
             _ if IGNORED.contains(&name) => {}
-            "pgbouncer" => return Err(invalid("for PgBouncer in transaction mode give pooler=True instead of a parameter")),
+            "pgbouncer" => {
+                return Err(invalid(
+                    "for PgBouncer in transaction mode give pooler=True instead of a parameter",
+                ));
+            }
             _ => return Err(invalid(&format!("unknown parameter {name:?}"))),
         }
     }

@@ -94,7 +94,7 @@ pub struct Routes(pub(crate) gate::Routes);
 #[pymethods]
 impl Routes {
     #[new]
-    #[pyo3(signature = (*, signup_scopes, require_email_for_signup, signup_rate_limit, signup_account, signup_max_expires_in, signup_budget))]
+    #[pyo3(signature = (*, signup_scopes, require_email_for_signup, signup_rate_limit, signup_account, signup_max_expires_in, signup_budget, revoke_policy))]
     fn new(
         signup_scopes: Option<&Bound<'_, PyAny>>,
         require_email_for_signup: bool,
@@ -102,6 +102,7 @@ impl Routes {
         signup_account: &str,
         signup_max_expires_in: String,
         signup_budget: Option<(i64, Option<String>)>,
+        revoke_policy: &str,
     ) -> PyResult<Self> {
         let rate_limit = |(max, seconds)| {
             Ok::<_, PyErr>(gate::RateLimit {
@@ -120,7 +121,11 @@ impl Routes {
             },
             signup_max_expires_in,
             signup_budget: signup_budget.map(|(max_cents, period)| gate::SignupBudget { max_cents, period }),
-            ..gate::RouteOptions::default()
+            revoke_policy: match revoke_policy {
+                "account" => gate::RevokePolicy::Account,
+                "descendants" => gate::RevokePolicy::Descendants,
+                _ => return Err(wrong_value("revoke_policy must be \"account\" or \"descendants\"")),
+            },
         };
         gate::Routes::new(&options).map(Routes).map_err(raise)
     }

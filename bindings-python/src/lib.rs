@@ -63,6 +63,14 @@ mod _native {
         agentkey::seconds_until_expiry(duration).map_err(crate::errors::raise)
     }
 
+    /// Whether a key with these scopes may do `scope`; `None` is everything.
+    #[pyfunction]
+    #[pyo3(signature = (scopes, scope, /))]
+    fn has_scope(scopes: Option<&Bound<'_, PyAny>>, scope: &str) -> PyResult<bool> {
+        let scopes = scopes.map(|scopes| crate::args::texts("scopes", scopes)).transpose()?;
+        Ok(agentkey::has_scope(scopes.as_deref(), scope))
+    }
+
     /// Forgets what belongs to the parent. For `os.register_at_fork`.
     #[pyfunction]
     fn after_fork_in_child() {

