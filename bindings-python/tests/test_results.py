@@ -118,7 +118,7 @@ def test_dsns_as_others_write_them(db: Database) -> None:
     for scheme in ("postgres", "postgresql+asyncpg", "postgresql+psycopg"):
         with AgentKey(f"{scheme}://{rest}?sslmode=disable&application_name=app&connect_timeout=5", pool_size=1) as ak:
             assert ak.validate("ak_x").reason == "invalid"
-    with AgentKey(f"{db.url}?ssl=disable&options=-c%20search_path%3Dnowhere") as ak, pytest.raises(DatabaseError):
+    with AgentKey(f"{db.url}?ssl=disable&options=-c%20search_path%3Dnowhere") as ak, pytest.raises(MigrationRequiredError):
         ak.create("acct")
     with AgentKey(f"{db.url}?sslmode=require") as ak, pytest.raises(DatabaseError):
         ak.validate("ak_x")

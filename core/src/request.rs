@@ -13,6 +13,9 @@ use crate::scope::check_scopes;
 use crate::shape::{TableShape, invalid_account};
 use crate::verdict::{AccountId, KeyId, Verdict};
 
+/// An index row holds about 2,700 bytes: longer identities cannot be looked up.
+pub(crate) const MAX_INDEXED_BYTES: usize = 2_000;
+
 /// What names a row: the hash of a raw key, or an external subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
@@ -150,10 +153,10 @@ impl NewRow {
 
     /// The row of an external subject, whose account is the subject itself unless the spec names one.
     pub fn for_subject(subject: &str, mut spec: CreateKey, options: &Options) -> Result<Self, Error> {
-        if subject.is_empty() || subject.contains('\0') {
+        if subject.is_empty() || subject.contains('\0') || subject.len() > MAX_INDEXED_BYTES {
             return Err(Error::new(
                 ErrorCode::InvalidSubject,
-                "Invalid subject: it is empty or holds a NUL character",
+                "Invalid subject: it is empty, too long, or holds a NUL character",
             ));
         }
         spec.account_id.get_or_insert_with(|| subject.to_owned());

@@ -25,7 +25,10 @@ pub(crate) fn check_scopes(scopes: &[String], valid: Option<&[String]>) -> Resul
     if invalid.is_empty() {
         return Ok(());
     }
-    Err(Error::new(ErrorCode::InvalidScopes, format!("Invalid scopes: {}", invalid.join(", "))))
+    Err(Error::new(
+        ErrorCode::InvalidScopes,
+        format!("Invalid scopes: {}", crate::duration::shortened(&invalid.join(", "))),
+    ))
 }
 
 /// Reads a stored value. The column is TEXT[] by the contract, but TEXT columns exist in the wild, holding an array

@@ -34,6 +34,8 @@ pub(crate) enum ColumnKind {
     Integer,
     BigInteger,
     Uuid,
+    /// VARCHAR(n) and CHAR(n): a cast would cut longer text off, silently.
+    Bounded(usize),
     Other,
 }
 
@@ -65,7 +67,7 @@ impl TableShape {
                 "integer" => ColumnKind::Integer,
                 "bigint" => ColumnKind::BigInteger,
                 "uuid" => ColumnKind::Uuid,
-                _ => ColumnKind::Other,
+                other => bound(other).map_or(ColumnKind::Other, ColumnKind::Bounded),
             };
             columns.insert(
                 name.to_string(),
@@ -143,6 +145,11 @@ impl TableShape {
     }
 }
 
+/// The n of `character varying(n)` or `character(n)`.
+fn bound(base_type: &str) -> Option<usize> {
+    base_type.strip_prefix("character")?.split_once('(')?.1.strip_suffix(')')?.parse().ok()
+}
+
 fn fits(kind: ColumnKind, text: &str) -> bool {
     // Postgres reads more forms (blanks, +1, braces); only the form that it writes names an id.
     let canonical = |ok: bool, printed: Option<String>| ok && printed.as_deref() == Some(text);
@@ -157,7 +164,8 @@ fn fits(kind: ColumnKind, text: &str) -> bool {
                     _ => b.is_ascii_hexdigit(),
                 })
         }
-        ColumnKind::Other => !text.contains('\0'),
+        ColumnKind::Bounded(length) => !text.contains('\0') && text.chars().count() <= length,
+        ColumnKind::Other => !text.contains('\0') && text.len() <= crate::request::MAX_INDEXED_BYTES,
     }
 }
 

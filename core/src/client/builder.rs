@@ -105,10 +105,13 @@ impl Builder {
     /// # Errors
     /// As `pool`, and `database` if the URL cannot be read or nothing answers there.
     pub async fn connect(self, database_url: &str) -> Result<AgentKey, Error> {
-        let pool = self.pool_options().connect(database_url).await.map_err(|e| {
+        let cannot_connect = |e: sqlx::Error| {
             Error::new(ErrorCode::Database, format!("cannot connect: {e}")).with_source(Arc::new(e))
-        })?;
-        self.build(pool, true)
+        };
+        // Bad options are refused before anything is connected to.
+        let ak = self.connect_lazy(database_url.parse().map_err(cannot_connect)?)?;
+        ak.pool().acquire().await.map_err(cannot_connect)?;
+        Ok(ak)
     }
 
     /// A client with a pool of its own, which connects when the first call needs it. For bindings; must be called

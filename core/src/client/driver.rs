@@ -179,10 +179,13 @@ impl Driver {
         });
     }
 
-    pub(super) async fn close(&self) {
+    pub(super) async fn close(self: &Arc<Self>) {
         self.state().engine.close();
         loop {
             let changed = self.changed.notified();
+            // What a runtime that stopped left behind is sent by nobody else.
+            let todo = self.advance(&mut self.state(), None);
+            self.carry_out(todo);
             if self.state().engine.is_idle() {
                 break;
             }
@@ -356,6 +359,7 @@ impl Drop for Unfinished {
             };
             // No task can be spawned here: whoever calls next sends what waits.
             give(answers);
+            self.driver.changed.notify_waiters();
         }
     }
 }

@@ -3,7 +3,7 @@
 SELECT ROW(
     a.attname,
     format_type(a.atttypid, a.atttypmod),
-    format_type(CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE a.atttypid END, NULL),
+    CASE t.typtype WHEN 'd' THEN format_type(t.typbasetype, t.typtypmod) ELSE format_type(a.atttypid, a.atttypmod) END,
     a.attnotnull
 )::text AS agentkey
 FROM pg_catalog.pg_attribute a
