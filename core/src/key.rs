@@ -1,5 +1,7 @@
 //! Raw keys: minting, hashing, and a type that never shows its secret.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorCode};
@@ -34,12 +36,12 @@ impl std::fmt::Debug for RawKey {
 
 /// Lower-case hexadecimal SHA-256 of a whole raw key.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyHash(String);
+pub struct KeyHash(Arc<str>);
 
 impl KeyHash {
     /// Hashes a raw key of any length and content.
     pub fn of(raw_key: &str) -> Self {
-        KeyHash(hex::encode(Sha256::digest(raw_key.as_bytes())))
+        KeyHash::from_bytes(&Sha256::digest(raw_key.as_bytes()).into())
     }
 
     /// The 64 characters.
@@ -47,8 +49,15 @@ impl KeyHash {
         &self.0
     }
 
-    pub(crate) fn into_string(self) -> String {
+    pub(crate) fn into_text(self) -> Arc<str> {
         self.0
+    }
+
+    fn from_bytes(bytes: &[u8; 32]) -> Self {
+        let mut digits = [0; 64];
+        // The digits are twice as many as the bytes, and ASCII: neither step can fail.
+        let _ = hex::encode_to_slice(bytes, &mut digits);
+        KeyHash(String::from_utf8_lossy(&digits).into())
     }
 }
 
@@ -106,7 +115,7 @@ impl Default for KeyPrefix {
 
 /// A `key_hash` that is the hash of no key: 32 random bytes.
 pub(crate) fn unusable_hash() -> Result<KeyHash, Error> {
-    Ok(KeyHash(hex::encode(random::<32>()?)))
+    Ok(KeyHash::from_bytes(&random::<32>()?))
 }
 
 /// A number that spreads an engine's retries.

@@ -13,12 +13,14 @@ pub(crate) fn text_array<S: AsRef<str>>(items: impl IntoIterator<Item = S>) -> S
             literal.push(',');
         }
         literal.push('"');
-        for c in item.as_ref().chars() {
-            if c == '"' || c == '\\' {
-                literal.push('\\');
-            }
-            literal.push(c);
+        let mut plain = item.as_ref();
+        while let Some(at) = plain.find(['"', '\\']) {
+            literal.push_str(&plain[..at]);
+            literal.push('\\');
+            literal.push_str(&plain[at..=at]);
+            plain = &plain[at + 1..];
         }
+        literal.push_str(plain);
         literal.push('"');
     }
     literal.push('}');

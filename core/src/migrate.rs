@@ -18,8 +18,7 @@ pub(crate) fn step(number: usize, table: &TableName) -> Option<Arc<str>> {
     MIGRATIONS.get(number).map(|template| render_migration(template, table))
 }
 
-/// What a migration meets when another process was faster, or holds a lock that it needs: it is tried again.
-pub(crate) fn may_be_retried(sqlstate: &str) -> bool {
-    const CREATED_MEANWHILE: [&str; 4] = ["42P07", "23505", "42701", "42710"];
-    CREATED_MEANWHILE.contains(&sqlstate) || crate::engine::aborted_by_concurrency(sqlstate)
+/// What a migration meets when another process was faster: it is tried again.
+pub(crate) fn was_done_meanwhile(sqlstate: &str) -> bool {
+    ["42P07", "23505", "42701", "42710"].contains(&sqlstate)
 }

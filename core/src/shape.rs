@@ -9,7 +9,7 @@ use crate::money::MAX_CENTS;
 use crate::table::{TableName, quote_literal};
 
 /// Columns that statements read, and the type that a missing one is read as NULL of.
-const OPTIONAL_COLUMNS: &[(&str, &str)] = &[
+pub(crate) const OPTIONAL_COLUMNS: &[(&str, &str)] = &[
     ("name", "text"),
     ("last_used_at", "timestamptz"),
     ("user_id", "text"),
@@ -39,7 +39,7 @@ pub(crate) enum ColumnKind {
     Other,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Column {
     sql_type: String,
     kind: ColumnKind,
@@ -47,7 +47,7 @@ struct Column {
 }
 
 /// A table's columns.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TableShape {
     columns: BTreeMap<String, Column>,
 }
@@ -84,6 +84,11 @@ impl TableShape {
 
     pub(crate) fn has(&self, column: &str) -> bool {
         self.columns.contains_key(column)
+    }
+
+    /// Whether nothing is left for a migration to add.
+    pub(crate) fn is_complete(&self) -> bool {
+        OPTIONAL_COLUMNS.iter().all(|(column, _)| self.has(column))
     }
 
     /// A clear error naming those of `needed` that the table lacks.

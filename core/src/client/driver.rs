@@ -37,6 +37,8 @@ pub(super) struct Driver {
 struct State {
     engine: Engine,
     callers: HashMap<Ticket, Caller>,
+    /// Whether a worker is about to take what waits.
+    poll_due: bool,
     /// Whether a task ends the waiting of callers that do not watch their own time.
     has_watcher: bool,
 }
@@ -62,19 +64,13 @@ impl std::fmt::Debug for Caller {
     }
 }
 
-/// What is to be done once the state is unlocked: statements to run, and answers to give. A sink may take a lock whose
-/// holder waits for ours (Python's, say).
-#[must_use]
-#[derive(Default)]
-struct Todo {
-    statements: Vec<Statement>,
-    answers: Vec<(Caller, Answer)>,
-}
+/// Answers to give once the state is unlocked: a sink may take a lock whose holder waits for ours (Python's, say).
+type Ready = Vec<(Caller, Answer)>;
 
 impl Driver {
     pub(super) fn new(options: Options, pool: PgPool, owns_pool: bool, transport: Transport) -> Self {
         let engine = Engine::new(options.clone());
-        let state = State { engine, callers: HashMap::new(), has_watcher: false };
+        let state = State { engine, callers: HashMap::new(), poll_due: false, has_watcher: false };
         Driver {
             pool,
             owns_pool,
@@ -139,23 +135,32 @@ impl Driver {
     }
 
     fn begin(self: &Arc<Self>, request: Request, caller: Caller) -> Result<Ticket, Error> {
-        let (ticket, todo) = {
+        let (ticket, ready) = {
             let mut state = self.state();
             let ticket = state.engine.submit(self.now(), request)?;
             state.callers.insert(ticket, caller);
-            (ticket, self.advance(&mut state, None))
+            (ticket, self.ready_answers(&mut state, None))
         };
-        self.carry_out(todo);
+        give(ready);
+        self.poll_soon();
         Ok(ticket)
     }
 
     fn expire(self: &Arc<Self>) {
-        let todo = {
+        let ready = {
             let mut state = self.state();
             state.engine.expire(self.now());
-            self.advance(&mut state, None)
+            self.ready_answers(&mut state, None)
         };
-        self.carry_out(todo);
+        give(ready);
+        self.poll_soon();
+    }
+
+    /// Has a worker take what waits, unless one is about to.
+    fn poll_soon(self: &Arc<Self>) {
+        if !std::mem::replace(&mut self.state().poll_due, true) {
+            Worker::spawn(self, None);
+        }
     }
 
     /// Ends the waiting of callers that do not watch their own time.
@@ -184,8 +189,7 @@ impl Driver {
         loop {
             let changed = self.changed.notified();
             // What a runtime that stopped left behind is sent by nobody else.
-            let todo = self.advance(&mut self.state(), None);
-            self.carry_out(todo);
+            self.poll_soon();
             if self.state().engine.is_idle() {
                 break;
             }
@@ -196,18 +200,7 @@ impl Driver {
         }
     }
 
-    /// Takes the statements that may be sent and the answers that are ready.
-    fn advance(&self, state: &mut State, source: Option<&DriverError>) -> Todo {
-        let now = self.now();
-        let mut todo = Todo::default();
-        while let Some(statement) = state.engine.poll(now) {
-            todo.statements.push(statement);
-        }
-        todo.answers = self.ready_answers(state, source);
-        todo
-    }
-
-    fn ready_answers(&self, state: &mut State, source: Option<&DriverError>) -> Vec<(Caller, Answer)> {
+    fn ready_answers(&self, state: &mut State, source: Option<&DriverError>) -> Ready {
         let mut ready = Vec::new();
         for (ticket, mut answer) in state.engine.answers() {
             if let (Err(error), Some(source)) = (&answer, source)
@@ -220,39 +213,43 @@ impl Driver {
         ready
     }
 
-    fn carry_out(self: &Arc<Self>, todo: Todo) {
-        for statement in todo.statements {
-            let unfinished = Unfinished { driver: Arc::clone(self), id: Some(statement.id) };
-            tokio::spawn(async move {
-                let result = unfinished.driver.run(statement).await;
-                unfinished.finish(result);
-            });
-        }
-        give(todo.answers);
+    /// Takes the statements that may be sent now.
+    fn poll(&self) -> Vec<Statement> {
+        let mut state = self.state();
+        state.poll_due = false;
+        let now = self.now();
+        let statements = std::iter::from_fn(|| state.engine.poll(now)).collect();
+        let ready = self.ready_answers(&mut state, None);
+        drop(state);
+        give(ready);
+        statements
     }
 
-    fn receive(self: &Arc<Self>, id: StatementId, result: StatementResult) {
-        let (todo, pause) = {
+    /// Has a worker take what may be sent again only after a pause.
+    fn poll_after_pause(self: &Arc<Self>) {
+        let Some(at) = self.state().engine.next_retry() else { return };
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(at.saturating_sub(this.now())).await;
+            this.poll_soon();
+        });
+    }
+
+    /// Takes what became of a statement. Its caller polls next.
+    fn receive(&self, id: StatementId, result: StatementResult) {
+        let ready = {
             let mut state = self.state();
-            let now = self.now();
             let (rows, source) = match result {
                 Ok(rows) => (Ok(rows), None),
                 Err((fault, source)) => (Err(fault), source),
             };
-            state.engine.receive(now, id, rows.as_deref().map_err(Clone::clone));
-            let todo = self.advance(&mut state, source.as_ref());
-            (todo, state.engine.next_retry().map(|at| at.saturating_sub(now)))
+            state.engine.receive(self.now(), id, rows.as_deref().map_err(Clone::clone));
+            // Whoever is answered now and asks again is to share a statement with the others.
+            state.poll_due = true;
+            self.ready_answers(&mut state, source.as_ref())
         };
-        self.carry_out(todo);
+        give(ready);
         self.changed.notify_waiters();
-        if let Some(pause) = pause {
-            let this = Arc::clone(self);
-            tokio::spawn(async move {
-                tokio::time::sleep(pause).await;
-                let todo = this.advance(&mut this.state(), None);
-                this.carry_out(todo);
-            });
-        }
     }
 
     async fn run(&self, statement: Statement) -> StatementResult {
@@ -291,7 +288,7 @@ impl Driver {
 }
 
 /// Gives answers to their callers; to a sink, all of a batch at once.
-fn give(answers: Vec<(Caller, Answer)>) {
+fn give(answers: Ready) {
     let mut batches: Vec<SinkBatch> = Vec::new();
     for (caller, answer) in answers {
         match caller {
@@ -333,33 +330,61 @@ fn fault(error: sqlx::Error) -> (Fault, Option<DriverError>) {
     (Fault { sqlstate, message: error.to_string() }, Some(Arc::new(error)))
 }
 
-/// Reports a statement whose task ended without an answer (its runtime shut down), so that no caller waits for ever.
-struct Unfinished {
+/// Takes statements and runs them, one after the other, until nothing waits.
+struct Worker {
     driver: Arc<Driver>,
-    id: Option<StatementId>,
+    /// Whether it is the one that was to take what waits.
+    polls: bool,
+    /// What it runs.
+    statement: Option<StatementId>,
 }
 
-impl Unfinished {
-    fn finish(mut self, result: StatementResult) {
-        if let Some(id) = self.id.take() {
-            Driver::receive(&self.driver, id, result);
+impl Worker {
+    fn spawn(driver: &Arc<Driver>, first: Option<Statement>) {
+        let statement = first.as_ref().map(|statement| statement.id);
+        let worker = Worker { driver: Arc::clone(driver), polls: first.is_none(), statement };
+        tokio::spawn(worker.run(first));
+    }
+
+    fn run(mut self, first: Option<Statement>) -> impl Future<Output = ()> + Send {
+        async move {
+            let mut next = first;
+            loop {
+                if let Some(statement) = next.take() {
+                    self.statement = Some(statement.id);
+                    let result = self.driver.run(statement).await;
+                    self.receive(result);
+                    self.driver.poll_after_pause();
+                }
+                // Callers that were just answered, or that are ready as well, submit first.
+                tokio::task::yield_now().await;
+                self.polls = false;
+                let mut statements = self.driver.poll();
+                next = statements.pop();
+                statements.into_iter().for_each(|statement| Worker::spawn(&self.driver, Some(statement)));
+                if next.is_none() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self, result: StatementResult) {
+        if let Some(id) = self.statement.take() {
+            self.polls = true;
+            self.driver.receive(id, result);
         }
     }
 }
 
-impl Drop for Unfinished {
+/// Its runtime shut down: no caller is to wait for ever, for this statement or for the next.
+impl Drop for Worker {
     fn drop(&mut self) {
-        if let Some(id) = self.id.take() {
-            let fault =
-                Fault { sqlstate: None, message: "the runtime stopped while the statement ran".to_owned() };
-            let answers = {
-                let mut state = self.driver.state();
-                state.engine.receive(self.driver.now(), id, Err(fault));
-                self.driver.ready_answers(&mut state, None)
-            };
+        let message = "the runtime stopped while the statement ran".to_owned();
+        self.receive(Err((Fault { sqlstate: None, message }, None)));
+        if self.polls {
             // No task can be spawned here: whoever calls next sends what waits.
-            give(answers);
-            self.driver.changed.notify_waiters();
+            self.driver.state().poll_due = false;
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lane::Pending;
+use super::retry::Failure;
 use super::{Engine, Statements, Table, Work, database_error};
 use crate::error::{Error, ErrorCode};
 use crate::literal::parse_row;
@@ -34,7 +35,7 @@ impl Engine {
     pub(super) fn poll_admin(&mut self, now: Duration) -> Option<Statement> {
         while self.admin.is_ready(now, MAX_IN_FLIGHT) {
             let statements = match &self.table {
-                Table::Known(statements) => Some(Arc::clone(statements)),
+                Table::Known { statements, .. } => Some(Arc::clone(statements)),
                 // A migration needs no catalogue; all else waits for it.
                 _ if self.admin.waiting.iter().any(|p| matches!(p.work, Admin::Migrate { .. })) => None,
                 _ => return None,
@@ -129,7 +130,8 @@ impl Engine {
         match &request.work {
             Admin::Migrate { .. } => {
                 request.attempts += 1;
-                if migrate::may_be_retried(sqlstate) && request.attempts < MAX_MIGRATION_ATTEMPTS {
+                let again = Failure::of(fault) == Failure::Aborted || migrate::was_done_meanwhile(sqlstate);
+                if again && request.attempts < MAX_MIGRATION_ATTEMPTS {
                     self.stats.retries += 1;
                     self.admin.blocked_until = now + self.retry_delay(request.attempts.min(8));
                     self.admin.waiting.push_front(request);
@@ -143,12 +145,12 @@ impl Engine {
             }
             _ => {
                 request.attempts += 1;
-                match self.retry_at(now, request.attempts, fault) {
-                    Some(at) => {
-                        self.admin.waiting.push_front(request);
-                        self.admin.blocked_until = at;
-                    }
-                    None => self.answer_fault(vec![request], fault),
+                let failure = Failure::of(fault);
+                if failure.may_be_retried(request.attempts, self.options.max_attempts) {
+                    self.admin.blocked_until = self.retry_at(now, failure, request.attempts);
+                    self.admin.waiting.push_front(request);
+                } else {
+                    self.answer_admin(&request, Err(database_error(fault)));
                 }
             }
         }

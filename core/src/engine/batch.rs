@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lane::{Batch, KeyLane, Pending};
-use super::{Column, Engine, Statements, Work};
+use super::retry::Failure;
+use super::{Column, Engine, Statements, Work, database_error};
 use crate::charge::ChargedKey;
 use crate::error::Error;
 use crate::literal::{integer_array, text_array};
@@ -129,19 +130,26 @@ impl Engine {
         batch: Batch<T>,
         fault: &Fault,
     ) {
-        let attempts = batch.requests.iter().flatten().map(|request| request.attempts).max().unwrap_or(0) + 1;
-        let retry = self.retry_at(now, attempts, fault);
-        for (name, mut group) in batch.keys.iter().zip(batch.requests) {
-            group.retain(|request| request.ticket.is_some());
-            match retry {
-                Some(_) => group.iter_mut().for_each(|request| request.attempts = attempts),
-                None => self.answer_fault(std::mem::take(&mut group), fault),
+        let failure = Failure::of(fault);
+        let max_attempts = self.options.max_attempts;
+        let mut most_attempts = None;
+        for (name, group) in batch.keys.iter().zip(batch.requests) {
+            let mut again = Vec::new();
+            for mut request in group {
+                let Some(ticket) = request.ticket else { continue };
+                request.attempts += 1;
+                if failure.may_be_retried(request.attempts, max_attempts) {
+                    most_attempts = most_attempts.max(Some(request.attempts));
+                    again.push(request);
+                } else {
+                    self.answer(ticket, Err(database_error(fault)));
+                }
             }
-            lane(self).put_back(name, group);
+            lane(self).put_back(name, again);
             lane(self).release(name);
         }
-        if let Some(at) = retry {
-            lane(self).blocked_until = at;
+        if let Some(attempts) = most_attempts {
+            lane(self).blocked_until = self.retry_at(now, failure, attempts);
         }
     }
 

@@ -65,15 +65,14 @@ impl<T> KeyLane<T> {
         }
     }
 
-    pub(crate) fn push(&mut self, key: String, request: Pending<T>) {
-        if let Some(known) = self.keys.get_mut(key.as_str()) {
+    pub(crate) fn push(&mut self, key: Arc<str>, request: Pending<T>) {
+        if let Some(known) = self.keys.get_mut(&key) {
             known.waiting.push(request);
             if known.waiting.len() > 1 || known.in_flight {
                 return;
             }
-            self.ready.push_back(Arc::from(key));
+            self.ready.push_back(key);
         } else {
-            let key: Arc<str> = Arc::from(key);
             self.ready.push_back(Arc::clone(&key));
             self.keys.insert(key, Key { waiting: vec![request], in_flight: false });
         }

@@ -7,7 +7,10 @@
 
 mod admin;
 mod batch;
+mod catalogue;
+mod deadline;
 mod lane;
+mod retry;
 mod touch;
 
 use std::borrow::Cow;
@@ -20,11 +23,12 @@ use crate::literal::parse_row;
 use crate::money::Cost;
 use crate::options::Options;
 use crate::request::{Answer, ChargeRefusal, Credential, Outcome, Request, Usage};
-use crate::shape::{TableShape, render};
 use crate::statement::{Fault, Statement, StatementId, StatementKind};
 use crate::verdict::Denial;
 use admin::Admin;
 use batch::{Charge, LookUp};
+pub(crate) use catalogue::Statements;
+use catalogue::Table;
 use lane::{Batch, KeyLane, Pending, Queue};
 use touch::Touches;
 
@@ -45,40 +49,11 @@ pub struct Stats {
     pub failed_touches: u64,
 }
 
-/// What is known of the table.
-#[derive(Debug)]
-enum Table {
-    Unknown,
-    /// The catalogue was asked; `outdated` if the table may have changed since.
-    Asked {
-        outdated: bool,
-    },
-    Known(Arc<Statements>),
-}
-
-/// The statements for the table as it is.
-#[derive(Debug)]
-pub(crate) struct Statements {
-    pub(crate) shape: TableShape,
-    by_key: BatchStatements,
-    by_subject: BatchStatements,
-    touch: Arc<str>,
-    insert: Arc<str>,
-    revoke: Arc<str>,
-}
-
-#[derive(Debug)]
-struct BatchStatements {
-    validate_one: Arc<str>,
-    validate: Arc<str>,
-    charge_one: Arc<str>,
-    charge_batch: Arc<str>,
-}
-
 /// A statement under way.
 #[derive(Debug)]
 enum Work {
     Catalogue,
+    Refresh,
     Validate(Column, StatementKind, Batch<LookUp>, Arc<Statements>),
     Charge(Column, StatementKind, Batch<Charge>),
     Touch,
@@ -119,21 +94,6 @@ pub struct Engine {
     last_id: u64,
     closed: bool,
     stats: Stats,
-}
-
-/// Whether the database says that a statement lost against concurrent ones and certainly had no effect.
-pub(crate) fn aborted_by_concurrency(sqlstate: &str) -> bool {
-    const SERIALIZATION_FAILURE: &str = "40001";
-    const DEADLOCK_DETECTED: &str = "40P01";
-    const LOCK_NOT_AVAILABLE: &str = "55P03";
-    [SERIALIZATION_FAILURE, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE].contains(&sqlstate)
-}
-
-/// Whether the table is not as the catalogue said: somebody changed it meanwhile.
-fn shape_is_outdated(sqlstate: &str) -> bool {
-    const UNDEFINED_COLUMN: &str = "42703";
-    const UNDEFINED_TABLE: &str = "42P01";
-    [UNDEFINED_COLUMN, UNDEFINED_TABLE].contains(&sqlstate)
 }
 
 impl Engine {
@@ -226,11 +186,14 @@ impl Engine {
                 return Some(statement);
             }
             let statements = match &self.table {
-                Table::Known(statements) => Arc::clone(statements),
+                Table::Known { statements, .. } => Arc::clone(statements),
                 Table::Asked { .. } => return None,
                 Table::Unknown if self.needs_table(now) => return Some(self.ask_catalogue()),
                 Table::Unknown => return None,
             };
+            if let Some(statement) = self.poll_refresh(now) {
+                return Some(statement);
+            }
             for column in Column::ALL {
                 if let Some(statement) = self.poll_charge(column, now, &statements) {
                     return Some(statement);
@@ -240,7 +203,7 @@ impl Engine {
                 }
             }
             // A lane that missed a column wants the catalogue asked again.
-            if matches!(self.table, Table::Known(_)) {
+            if matches!(self.table, Table::Known { .. }) {
                 return self.poll_touch(now, &statements);
             }
         }
@@ -252,6 +215,7 @@ impl Engine {
         let Some(work) = self.in_flight.remove(&id) else { return };
         match work {
             Work::Catalogue => self.receive_catalogue(now, result),
+            Work::Refresh => self.receive_refresh(now, result),
             Work::Validate(column, kind, batch, statements) => {
                 self.validate[column as usize].in_flight -= 1;
                 match result {
@@ -282,72 +246,10 @@ impl Engine {
         }
     }
 
-    /// Gives up what has waited too long. A statement whose callers are all gone no longer counts as under way.
-    pub fn expire(&mut self, now: Duration) {
-        let mut tickets = self.admin.take_expired(now);
-        for column in Column::ALL {
-            tickets.extend(self.validate[column as usize].take_expired(now));
-            tickets.extend(self.charge[column as usize].take_expired(now));
-        }
-        let mut given_up = Vec::new();
-        for (id, work) in &mut self.in_flight {
-            let open = match work {
-                Work::Validate(_, _, batch, _) => {
-                    expire_requests(batch.requests.iter_mut().flatten(), now, &mut tickets)
-                }
-                Work::Charge(_, _, batch) => {
-                    expire_requests(batch.requests.iter_mut().flatten(), now, &mut tickets)
-                }
-                Work::Admin(request, _) => expire_requests(std::iter::once(request), now, &mut tickets),
-                // Without callers of their own: the driver's own time limit ends them.
-                Work::Catalogue | Work::Touch => continue,
-            };
-            if !open {
-                given_up.push(*id);
-            }
-        }
-        for id in given_up {
-            match self.in_flight.remove(&id) {
-                Some(Work::Validate(column, ..)) => self.validate[column as usize].in_flight -= 1,
-                Some(Work::Charge(column, _, batch)) => {
-                    let lane = &mut self.charge[column as usize];
-                    lane.in_flight -= 1;
-                    batch.keys.iter().for_each(|name| lane.release(name));
-                }
-                Some(Work::Admin(..)) => self.admin.in_flight -= 1,
-                Some(Work::Catalogue | Work::Touch) | None => {}
-            }
-        }
-        for ticket in tickets {
-            let message = format!(
-                "no answer within {:?}; if it was a charge, it may have been recorded",
-                self.options.timeout
-            );
-            self.answer(ticket, Err(Error::new(ErrorCode::Timeout, message)));
-        }
-    }
-
     /// When a pause after an aborted statement ends: `poll` may have something then.
     pub fn next_retry(&self) -> Option<Duration> {
         let batched = self.validate.iter().map(KeyLane::pause).chain(self.charge.iter().map(KeyLane::pause));
         batched.chain([self.admin.pause(), self.touches.next_retry()]).flatten().min()
-    }
-
-    /// When the time of the next caller is over: `expire` has something to do then.
-    pub fn next_deadline(&self) -> Option<Duration> {
-        let validate = self.validate.iter().map(KeyLane::next_deadline);
-        let waiting = validate
-            .chain(self.charge.iter().map(KeyLane::next_deadline))
-            .chain([self.admin.next_deadline()]);
-        let under_way = self.in_flight.values().map(|work| match work {
-            Work::Validate(_, _, batch, _) => {
-                batch.open_requests().filter_map(|request| request.deadline).min()
-            }
-            Work::Charge(_, _, batch) => batch.open_requests().filter_map(|request| request.deadline).min(),
-            Work::Admin(request, _) => request.ticket.and(request.deadline),
-            Work::Catalogue | Work::Touch => None,
-        });
-        waiting.chain(under_way).flatten().min()
     }
 
     /// The answers that are ready. A request gets exactly one.
@@ -383,92 +285,6 @@ impl Engine {
         self.charge.iter_mut().for_each(|lane| end(&mut lane.blocked_until));
         end(&mut self.admin.blocked_until);
         self.touches.end_pause(now);
-    }
-
-    fn ask_catalogue(&mut self) -> Statement {
-        self.table = Table::Asked { outdated: false };
-        let params = vec![Some(self.options.table.quoted())];
-        self.send(
-            StatementKind::Catalogue,
-            Arc::from(include_str!("../sql/catalogue.sql")),
-            params,
-            Work::Catalogue,
-        )
-    }
-
-    fn receive_catalogue(&mut self, now: Duration, result: Result<&[String], Fault>) {
-        let outdated = matches!(self.table, Table::Asked { outdated: true });
-        self.table = Table::Unknown;
-        if outdated {
-            return;
-        }
-        let shape = match result {
-            Ok(rows) => TableShape::read(&self.options.table, rows),
-            Err(fault) => Err(database_error(&fault)),
-        };
-        match shape {
-            Ok(shape) => self.table = Table::Known(Arc::new(Statements::new(&self.options, shape))),
-            Err(error) => {
-                self.touches.fail(now);
-                self.fail_all_waiting(&error);
-            }
-        }
-    }
-
-    /// No statement can be built: whoever waits for one learns why.
-    fn fail_all_waiting(&mut self, error: &Error) {
-        let mut tickets = Vec::new();
-        for column in Column::ALL {
-            tickets.extend(self.charge[column as usize].take_all());
-            tickets.extend(self.validate[column as usize].take_all());
-        }
-        let (migrations, rest): (Vec<_>, Vec<_>) =
-            self.admin.waiting.drain(..).partition(|p| matches!(p.work, Admin::Migrate { .. }));
-        self.admin.waiting.extend(migrations);
-        tickets.extend(rest.into_iter().filter_map(|p| p.ticket));
-        for ticket in tickets {
-            self.answer(ticket, Err(error.clone()));
-        }
-    }
-
-    /// Whether and when a failed statement is tried again: if it certainly had no effect, and can do better.
-    fn retry_at(&mut self, now: Duration, attempts: u32, fault: &Fault) -> Option<Duration> {
-        let sqlstate = fault.sqlstate.as_deref().unwrap_or_default();
-        if shape_is_outdated(sqlstate) && attempts == 1 {
-            self.stats.retries += 1;
-            self.forget_table();
-            return Some(now);
-        }
-        if !aborted_by_concurrency(sqlstate) || attempts >= self.options.max_attempts {
-            return None;
-        }
-        self.stats.retries += 1;
-        Some(now + self.retry_delay(attempts))
-    }
-
-    fn answer_fault<T>(&mut self, requests: Vec<Pending<T>>, fault: &Fault) {
-        for ticket in requests.into_iter().filter_map(|request| request.ticket) {
-            self.answer(ticket, Err(database_error(fault)));
-        }
-    }
-
-    /// 5 ms, doubling, each spread over half to one and a half of it.
-    fn retry_delay(&mut self, attempts: u32) -> Duration {
-        let base = 5_000u64 << attempts.min(10);
-        // SplitMix64: enough to keep engines from retrying in step.
-        let mut z = self.options.seed ^ self.next_id().wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        Duration::from_micros(base / 2 + (z ^ (z >> 31)) % base)
-    }
-
-    /// The catalogue is asked again before the next statement.
-    fn forget_table(&mut self) {
-        match &mut self.table {
-            Table::Known(_) => self.table = Table::Unknown,
-            Table::Asked { outdated } => *outdated = true,
-            Table::Unknown => {}
-        }
     }
 
     fn poll_touch(&mut self, now: Duration, statements: &Statements) -> Option<Statement> {
@@ -510,42 +326,17 @@ impl Engine {
     }
 }
 
-impl Statements {
-    fn new(options: &Options, shape: TableShape) -> Self {
-        let render = |template: &str, lookup: &str| render(template, &options.table, &shape, lookup);
-        let batch = |column: Column| BatchStatements {
-            validate_one: render(include_str!("../sql/validate_one.sql"), column.name()),
-            validate: render(include_str!("../sql/validate.sql"), column.name()),
-            charge_one: render(include_str!("../sql/charge_one.sql"), column.name()),
-            charge_batch: render(include_str!("../sql/charge_batch.sql"), column.name()),
-        };
-        Statements {
-            by_key: batch(Column::KeyHash),
-            by_subject: batch(Column::Subject),
-            touch: render(include_str!("../sql/touch.sql"), ""),
-            insert: render(include_str!("../sql/insert_key.sql"), ""),
-            revoke: render(include_str!("../sql/revoke.sql"), ""),
-            shape,
-        }
-    }
-
-    fn batch(&self, column: Column) -> &BatchStatements {
-        match column {
-            Column::KeyHash => &self.by_key,
-            Column::Subject => &self.by_subject,
-        }
-    }
-}
-
 fn pending<T>(ticket: Ticket, deadline: Option<Duration>, work: T) -> Pending<T> {
     Pending { ticket: Some(ticket), deadline, attempts: 0, work }
 }
 
 /// The column and text of a credential; `None` if no row can have it.
-fn text_of(credential: Credential) -> Option<(Column, String)> {
+fn text_of(credential: Credential) -> Option<(Column, Arc<str>)> {
     match credential {
-        Credential::Key(hash) => Some((Column::KeyHash, hash.into_string())),
-        Credential::Subject(subject) => (!subject.contains('\0')).then_some((Column::Subject, subject)),
+        Credential::Key(hash) => Some((Column::KeyHash, hash.into_text())),
+        Credential::Subject(subject) => {
+            (!subject.contains('\0')).then(|| (Column::Subject, Arc::from(subject)))
+        }
     }
 }
 
@@ -556,22 +347,6 @@ fn read_id(row: &str) -> Option<Cow<'_, str>> {
 
 fn database_error(fault: &Fault) -> Error {
     Error::new(ErrorCode::Database, &fault.message)
-}
-
-/// Collects the tickets of requests whose time is over. Whether any request is still open.
-fn expire_requests<'p, T: 'p>(
-    requests: impl Iterator<Item = &'p mut Pending<T>>,
-    now: Duration,
-    tickets: &mut Vec<Ticket>,
-) -> bool {
-    let mut open = false;
-    for request in requests {
-        if request.is_expired(now) {
-            tickets.extend(request.ticket.take());
-        }
-        open |= request.ticket.is_some();
-    }
-    open
 }
 
 #[cfg(test)]

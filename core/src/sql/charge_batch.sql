@@ -3,7 +3,14 @@
 -- $3: text[] of bigint[], each key's costs in ascending order: where the total does not fit, the longest prefix that
 -- does is charged, and a refused cost never crowds out an accepted one.
 -- One row a key that is live: its place in $1, id, budget, used before, reserved, used after.
-WITH locked AS MATERIALIZED (
+WITH found AS MATERIALIZED (
+    SELECT k.id, input.n, input.lookup, input.total, input.costs
+    FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::bigint[]), (SELECT $3::text::text[]))
+        WITH ORDINALITY AS input(lookup, total, costs, n)
+    CROSS JOIN LATERAL (SELECT id FROM {table} WHERE {lookup} = input.lookup OFFSET 0) k
+    ORDER BY k.id
+),
+locked AS MATERIALIZED (
     SELECT
         k.id,
         input.n,
@@ -17,17 +24,18 @@ WITH locked AS MATERIALIZED (
         END AS before,
         CASE WHEN {due} THEN coalesce({k.budget_anchor_at}, {k.budget_reset_at}) ELSE {k.budget_anchor_at} END AS anchor_at,
         CASE WHEN {due} THEN {next_reset} ELSE {k.budget_reset_at} END AS reset_at
-    -- The sub-selects hide the parameters from the planner: one plan, kept, whatever the number of keys.
-    FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::bigint[]), (SELECT $3::text::text[]))
-        WITH ORDINALITY AS input(lookup, total, costs, n)
-    JOIN {table} k ON k.{lookup} = input.lookup
-    WHERE k.revoked_at IS NULL
-    ORDER BY k.id
-    FOR NO KEY UPDATE OF k
+    FROM found input
+    CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = input.id AND {lookup} = input.lookup AND revoked_at IS NULL FOR NO KEY UPDATE) k
 ),
 decided AS MATERIALIZED (
     SELECT
-        l.*,
+        l.id,
+        l.n,
+        l.budget_cents,
+        l.reserved,
+        l.anchor_at,
+        l.reset_at,
+        l.before,
         l.before + CASE
             WHEN l.total <= l.cap - l.reserved - l.before THEN l.total
             ELSE coalesce((

@@ -41,13 +41,17 @@ impl TestServer {
     pub fn signal(&self, name: &str) {
         let pid_file = std::fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap();
         let postmaster = pid_file.lines().next().unwrap();
+        let kill = |pids: &[&str]| {
+            // A child may end at any time.
+            let _ = Command::new("kill").arg(format!("-{name}")).args(pids).output().unwrap();
+        };
+        // First the one that makes the others: no child is missed.
+        kill(&[postmaster]);
         let list = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().unwrap().stdout;
         let list = String::from_utf8(list).unwrap();
         let processes = list.lines().filter_map(|line| line.trim().split_once(char::is_whitespace));
-        let family = processes.filter(|(pid, parent)| *pid == postmaster || parent.trim() == postmaster);
-        // A child may end at any time.
-        let _ =
-            Command::new("kill").arg(format!("-{name}")).args(family.map(|(pid, _)| pid)).output().unwrap();
+        let children = processes.filter(|(_, parent)| parent.trim() == postmaster);
+        kill(&children.map(|(pid, _)| pid).collect::<Vec<_>>());
     }
 
     async fn launcher(&self, command: &str) -> String {

@@ -58,6 +58,25 @@ fn tries_are_bounded_and_pauses_grow() {
 }
 
 #[test]
+fn each_request_has_tries_of_its_own() {
+    let mut bench = Bench::ready(Options { max_attempts: 2, ..Options::default() });
+    let first = bench.charge("a", 1);
+    let statement = bench.sent_one();
+    bench.fails(&statement, Some("40P01"));
+    let joined = bench.charge("a", 2);
+    bench.pass_pause();
+    let shared = bench.sent_one();
+    bench.fails(&shared, Some("40P01"));
+    assert_eq!(bench.error(first).code(), ErrorCode::Database);
+    assert!(bench.is_open(joined), "it was tried once");
+    bench.pass_pause();
+    let last = bench.sent_one();
+    bench.rows(&last, [charged(1, 0, 2)]);
+    assert_eq!(bench.usage(joined), recorded(2));
+    bench.assert_idle();
+}
+
+#[test]
 fn a_pause_that_is_over_does_not_hide_another() {
     let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
     bench.charge("a", 1);
@@ -169,6 +188,50 @@ fn a_column_that_was_added_meanwhile_is_found() {
     let lookup = bench.sent_one();
     bench.rows(&lookup, [live(1, 1)]);
     assert_eq!(bench.granted(ticket), "1");
+    bench.assert_idle();
+}
+
+#[test]
+fn while_columns_are_missing_the_catalogue_is_asked_from_time_to_time_and_nobody_waits_for_it() {
+    let mut bench = Bench::knowing(Options::default(), columns_but("disabled_at"));
+    let before = bench.validate("a");
+    let lookup = bench.sent_one();
+    assert!(!lookup.sql.contains("k.disabled_at"), "the table has no such column");
+    bench.rows(&lookup, [live(1, 1)]);
+    assert_eq!(bench.granted(before), "1");
+
+    bench.now += Duration::from_secs(10);
+    let meanwhile = bench.validate("a");
+    let sent = bench.sent();
+    assert_eq!(kinds(&sent), [StatementKind::Catalogue, StatementKind::ValidateOne]);
+    bench.rows(&sent[1], [live(1, 1)]);
+    assert_eq!(bench.granted(meanwhile), "1");
+    bench.rows(&sent[0], columns());
+
+    let after = bench.validate("a");
+    let lookup = bench.sent_one();
+    assert!(lookup.sql.contains("k.disabled_at"), "the new column counts");
+    bench.rows(&lookup, [live(1, 1)]);
+    assert_eq!(bench.granted(after), "1");
+    bench.now += Duration::from_secs(1_000_000);
+    bench.assert_idle();
+}
+
+#[test]
+fn a_failed_look_at_the_catalogue_fails_no_call() {
+    let mut bench = Bench::knowing(Options::default(), columns_but("disabled_at"));
+    for answer in [Err("08006"), Ok("nonsense")] {
+        bench.now += Duration::from_secs(10);
+        let refresh = bench.sent_one();
+        let ticket = bench.validate("a");
+        match answer {
+            Err(sqlstate) => bench.fails(&refresh, Some(sqlstate)),
+            Ok(row) => bench.rows(&refresh, [row]),
+        }
+        let lookup = bench.sent_one();
+        bench.rows(&lookup, [live(1, 1)]);
+        assert_eq!(bench.granted(ticket), "1");
+    }
     bench.assert_idle();
 }
 

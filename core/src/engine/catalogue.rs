@@ -1,0 +1,157 @@
+//! What the engine knows of the table: its columns, and the statements built for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::admin::Admin;
+use super::{Column, Engine, Work, database_error};
+use crate::error::Error;
+use crate::options::Options;
+use crate::shape::{TableShape, render};
+use crate::statement::{Fault, Statement, StatementKind};
+
+/// While the table lacks columns, the catalogue is asked again this often, beside the calls: somebody may migrate it.
+const REFRESH: Duration = Duration::from_secs(10);
+
+/// What is known of the table.
+#[derive(Debug)]
+pub(super) enum Table {
+    Unknown,
+    /// The catalogue was asked; `outdated` if the table may have changed since.
+    Asked {
+        outdated: bool,
+    },
+    Known {
+        statements: Arc<Statements>,
+        /// When the catalogue is to be asked again.
+        refresh_at: Option<Duration>,
+    },
+}
+
+/// The statements for the table as it is.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    pub(crate) shape: TableShape,
+    by_key: BatchStatements,
+    by_subject: BatchStatements,
+    pub(super) touch: Arc<str>,
+    pub(super) insert: Arc<str>,
+    pub(super) revoke: Arc<str>,
+}
+
+#[derive(Debug)]
+pub(super) struct BatchStatements {
+    pub(super) validate_one: Arc<str>,
+    pub(super) validate: Arc<str>,
+    pub(super) charge_one: Arc<str>,
+    pub(super) charge_batch: Arc<str>,
+}
+
+impl Table {
+    fn known(statements: Arc<Statements>, now: Duration) -> Self {
+        let refresh_at = (!statements.shape.is_complete()).then(|| now.saturating_add(REFRESH));
+        Table::Known { statements, refresh_at }
+    }
+}
+
+impl Engine {
+    pub(super) fn ask_catalogue(&mut self) -> Statement {
+        self.table = Table::Asked { outdated: false };
+        self.send_catalogue(Work::Catalogue)
+    }
+
+    /// Asks again if it is time to; calls go on with what is known.
+    pub(super) fn poll_refresh(&mut self, now: Duration) -> Option<Statement> {
+        match &mut self.table {
+            Table::Known { refresh_at, .. } if refresh_at.is_some_and(|at| at <= now) => *refresh_at = None,
+            _ => return None,
+        }
+        Some(self.send_catalogue(Work::Refresh))
+    }
+
+    fn send_catalogue(&mut self, work: Work) -> Statement {
+        let params = vec![Some(self.options.table.quoted())];
+        self.send(StatementKind::Catalogue, Arc::from(include_str!("../sql/catalogue.sql")), params, work)
+    }
+
+    pub(super) fn receive_catalogue(&mut self, now: Duration, result: Result<&[String], Fault>) {
+        let outdated = matches!(self.table, Table::Asked { outdated: true });
+        self.table = Table::Unknown;
+        if outdated {
+            return;
+        }
+        let shape = match result {
+            Ok(rows) => TableShape::read(&self.options.table, rows),
+            Err(fault) => Err(database_error(&fault)),
+        };
+        match shape {
+            Ok(shape) => self.table = Table::known(Arc::new(Statements::new(&self.options, shape)), now),
+            Err(error) => {
+                self.touches.fail(now);
+                self.fail_all_waiting(&error);
+            }
+        }
+    }
+
+    pub(super) fn receive_refresh(&mut self, now: Duration, result: Result<&[String], Fault>) {
+        let Table::Known { statements, .. } = &self.table else { return };
+        let statements = match result.ok().map(|rows| TableShape::read(&self.options.table, rows)) {
+            Some(Ok(shape)) if shape != statements.shape => Arc::new(Statements::new(&self.options, shape)),
+            // As it was, or not to be had: whatever is wrong, the calls themselves meet it.
+            _ => Arc::clone(statements),
+        };
+        self.table = Table::known(statements, now);
+    }
+
+    /// The catalogue is asked again before the next statement.
+    pub(super) fn forget_table(&mut self) {
+        match &mut self.table {
+            Table::Known { .. } => self.table = Table::Unknown,
+            Table::Asked { outdated } => *outdated = true,
+            Table::Unknown => {}
+        }
+    }
+
+    /// No statement can be built: whoever waits for one learns why.
+    fn fail_all_waiting(&mut self, error: &Error) {
+        let mut tickets = Vec::new();
+        for column in Column::ALL {
+            tickets.extend(self.charge[column as usize].take_all());
+            tickets.extend(self.validate[column as usize].take_all());
+        }
+        let (migrations, rest): (Vec<_>, Vec<_>) =
+            self.admin.waiting.drain(..).partition(|p| matches!(p.work, Admin::Migrate { .. }));
+        self.admin.waiting.extend(migrations);
+        tickets.extend(rest.into_iter().filter_map(|p| p.ticket));
+        for ticket in tickets {
+            self.answer(ticket, Err(error.clone()));
+        }
+    }
+}
+
+impl Statements {
+    fn new(options: &Options, shape: TableShape) -> Self {
+        let render = |template: &str, lookup: &str| render(template, &options.table, &shape, lookup);
+        let batch = |column: Column| BatchStatements {
+            validate_one: render(include_str!("../sql/validate_one.sql"), column.name()),
+            validate: render(include_str!("../sql/validate.sql"), column.name()),
+            charge_one: render(include_str!("../sql/charge_one.sql"), column.name()),
+            charge_batch: render(include_str!("../sql/charge_batch.sql"), column.name()),
+        };
+        Statements {
+            by_key: batch(Column::KeyHash),
+            by_subject: batch(Column::Subject),
+            touch: render(include_str!("../sql/touch.sql"), ""),
+            insert: render(include_str!("../sql/insert_key.sql"), ""),
+            revoke: render(include_str!("../sql/revoke.sql"), ""),
+            shape,
+        }
+    }
+
+    pub(super) fn batch(&self, column: Column) -> &BatchStatements {
+        match column {
+            Column::KeyHash => &self.by_key,
+            Column::Subject => &self.by_subject,
+        }
+    }
+}
