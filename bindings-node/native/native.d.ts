@@ -65,6 +65,8 @@ export declare class Engine {
   close(): void
   /** Whether nothing waits and nothing is under way. */
   get isIdle(): boolean
+  /** Whether no call waits for an answer, here or under way. */
+  get isAnswered(): boolean
   /** Statements sent, retries, and background writes that failed. */
   stats(): EngineStats
 }

@@ -173,6 +173,12 @@ impl Engine {
         self.engine.is_idle()
     }
 
+    /// Whether no call waits for an answer, here or under way.
+    #[napi(getter)]
+    pub fn is_answered(&self) -> bool {
+        self.engine.stats().pending == 0
+    }
+
     /// Statements sent, retries, and background writes that failed.
     #[napi]
     pub fn stats(&self) -> EngineStats {

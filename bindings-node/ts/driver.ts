@@ -69,25 +69,28 @@ export class Driver {
   #schedule(): void {
     if (this.#isScheduled) return;
     this.#isScheduled = true;
-    queueMicrotask(this.#flush);
+    queueMicrotask(this.#pump);
   }
 
-  readonly #flush = (): void => {
-    this.#isScheduled = false;
-    this.#pump();
-  };
+  /** Settles the calls of a statement, then sends what may be sent now. */
+  #answered(cause?: Cause): void {
+    // A caller that is alone may end its transaction next: a use is noted before.
+    if (this.#isScheduled || this.#engine.isAnswered) return this.#pump(cause);
+    if (!this.#settle(cause) && cause) this.#retried ??= cause;
+    // Once the code that was answered has come to its end: what it asks next shares the statement. No I/O comes before.
+    this.#isScheduled = true;
+    process.nextTick(this.#pump);
+  }
 
-  /** Sends what may be sent, settles what is answered. */
-  #pump(cause?: Cause): void {
+  readonly #pump = (cause?: Cause): void => {
+    this.#isScheduled = false;
     for (let statement = this.#engine.poll(); statement; statement = this.#engine.poll()) this.#run(statement);
-    const answers = this.#engine.answers();
-    if (answers !== null) this.#settle(JSON.parse(answers), cause);
-    else if (cause) this.#retried ??= cause;
+    if (!this.#settle(cause) && cause) this.#retried ??= cause;
     this.#awaitRetry();
     if (this.#callers.size > 0) return;
     if (this.#closed && this.#engine.isIdle) this.#end(this.#closed.resolve);
     else if (!this.#closed) this.#deadline?.unref();
-  }
+  };
 
   #run(statement: NativeStatement): void {
     this.#underWay.set(statement, performance.now());
@@ -112,7 +115,7 @@ export class Driver {
     if (!this.#underWay.delete(statement)) return;
     this.#retried = undefined;
     this.#engine.receive(statement.id, rows);
-    this.#pump();
+    this.#answered();
   }
 
   #failed(statement: NativeStatement, error: unknown): void {
@@ -123,11 +126,14 @@ export class Driver {
     // A retry within the caller's transaction only hears that it is aborted: what aborted it says more.
     if (sqlstate === "25P02" && this.#retried) cause = this.#retried;
     this.#engine.fail(statement.id, sqlstate, typeof message === "string" ? message : "the pool rejected the query");
-    this.#pump(cause);
+    this.#answered(cause);
   }
 
-  #settle(answers: Answer[], cause?: Cause): void {
-    for (const [tickets, result, error] of answers) {
+  /** Settles the calls that are answered, if any are. */
+  #settle(cause?: Cause): boolean {
+    const answers = this.#engine.answers();
+    if (answers === null) return false;
+    for (const [tickets, result, error] of JSON.parse(answers) as Answer[]) {
       for (let i = 0; i < tickets.length; i++) {
         const ticket = tickets[i]!;
         const caller = this.#callers.get(ticket);
@@ -141,6 +147,7 @@ export class Driver {
         }
       }
     }
+    return true;
   }
 
   /** A timer for the calls' time limit. It keeps the process alive only while a call waits. */

@@ -1,10 +1,9 @@
 // An API for agents: a key signs itself up, searches until its budget is spent, and its owner may revoke it.
-//   DATABASE_URL=... node app.mjs
+// A search costs a cent for each result that it asks for.
+//   DATABASE_URL=... PORT=3000 node app.mjs
 import { AgentKey, agentKeyMiddleware, createAgentKeyRoutes } from "agentkey";
 import express from "express";
 import pg from "pg";
-
-const CENTS_PER_SEARCH = 3;
 
 export async function start(port = 3000) {
   const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL });
@@ -22,10 +21,12 @@ export async function start(port = 3000) {
     }),
   );
   app.get("/search", agentKeyMiddleware(ak, { scope: "search" }), async (req, res) => {
+    const limit = Number(req.query.limit ?? 3);
+    if (!Number.isInteger(limit) || limit < 1 || limit > 10) return res.status(400).json({ error: "limit must be 1 to 10" });
     const rawKey = req.headers.authorization.split(/\s+/)[1];
-    const usage = await ak.trackUsage(rawKey, { costCents: CENTS_PER_SEARCH });
+    const usage = await ak.trackUsage(rawKey, { costCents: limit });
     if (!usage.success) return res.status(429).json({ error: usage.reason });
-    res.json({ found: [], remainingCents: usage.budgetRemainingCents });
+    res.json({ found: Array(limit).fill("a result"), remainingCents: usage.budgetRemainingCents });
   });
 
   const server = await new Promise((resolve) => {
