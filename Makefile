@@ -1,21 +1,21 @@
 # The commands of the README. A language is a name in PARTS and its targets test-NAME, check-NAME and
 # packages-NAME.
-PARTS := rust
+PARTS := rust node
 
 SHELL := bash
 with_postgres := tests/postgres.sh run --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-node packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
+.PHONY: help demo demo-express demo-axum test check bench bench-node packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */make \1|/' | \
 		while IFS='|' read -r target text; do printf '%-15s %s\n' "$$target" "$$text"; done
 	@echo "DATABASE_URL is used if it is set; otherwise a Postgres is started and stopped again."
 
-demo: have-cargo ## the main features against a real Postgres
+demo: demo-express demo-axum ## one key spends through several servers at once, stopped exactly at its cap
 	@echo "==> demo"
-	@$(with_postgres) cargo run --quiet --release -p agentkey --example demo
+	@$(with_postgres) node examples/demo.mjs $(demo-servers)
 
 test: setup $(PARTS:%=test-%) ## all tests, against a real Postgres
 
@@ -42,9 +42,9 @@ test-rust: have-cargo setup
 
 check-rust: have-cargo
 	@echo "==> check: format"
-	cargo fmt -p agentkey --check
+	cargo fmt --all --check
 	@echo "==> check: lints"
-	cargo clippy -p agentkey --all-targets --all-features -- -D warnings
+	cargo clippy -p agentkey -p agentkey-example-axum --all-targets --all-features -- -D warnings
 	@echo "==> check: without default features the crate does no I/O"
 	@tree=$$(cargo tree -p agentkey --no-default-features -e normal --prefix none) || exit 1; \
 	if found=$$(grep -E '^(tokio|sqlx)' <<<"$$tree"); then \
@@ -96,6 +96,19 @@ packages-node: have-cargo $(node_modules)
 bench-node: have-cargo $(node_modules)
 	@$(build-node)
 	$(with_postgres) node --expose-gc $(node)/bench/bench.mjs
+
+# --- the servers of the demo
+
+demo-servers := Express="node examples/express/app.mjs" axum="target/release/agentkey-example-axum"
+
+demo-express: have-cargo $(node_modules)
+	@echo "==> demo: the package and the Express app"
+	@$(build-node)
+	@npm --prefix examples/express install --silent --no-audit --no-fund --no-package-lock
+
+demo-axum: have-cargo
+	@echo "==> demo: the axum app"
+	@cargo build --quiet --release -p agentkey-example-axum
 
 # --- tools
 

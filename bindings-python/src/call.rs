@@ -46,6 +46,18 @@ pub struct Call {
     state: Mutex<State>,
 }
 
+#[pymethods]
+impl Call {
+    /// Nobody waits for it any more: what is not sent yet never will be.
+    pub(crate) fn cancel(&self) {
+        match std::mem::replace(&mut *self.state(), State::Over) {
+            State::Sent(ticket) => self.live.ak.cancel(ticket),
+            State::Running(task) => task.abort(),
+            State::Request(_) | State::Task(_) | State::Over => {}
+        }
+    }
+}
+
 impl Call {
     /// A request that shares its statement with others.
     pub(crate) fn request(live: Arc<Live>, request: Request) -> Self {
@@ -80,15 +92,6 @@ impl Call {
             State::Sent(_) | State::Running(_) | State::Over => return Err(misuse("a call is started once")),
         };
         Ok(())
-    }
-
-    /// Nobody waits for it any more: what is not sent yet never will be.
-    pub(crate) fn cancel(&self) {
-        match std::mem::replace(&mut *self.state(), State::Over) {
-            State::Sent(ticket) => self.live.ak.cancel(ticket),
-            State::Running(task) => task.abort(),
-            State::Request(_) | State::Task(_) | State::Over => {}
-        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -1,6 +1,5 @@
 //! From the runtime to an event loop, and to threads that block.
 
-use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -9,19 +8,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use agentkey::{Answer, Sink};
-use pyo3::intern;
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 
 use crate::call::{Call, Inbox, Reply};
 
-/// Replies for one event loop, which watches `fileno()` and calls `deliver()`. All but the queue is used by the loop's
-/// thread alone.
+/// Replies for one event loop, which watches `fileno()` and calls `take()`.
+///
+/// Futures are Python's business: a thread that the ending interpreter stops in the middle of Python code must have no
+/// Rust below it, or the process aborts.
 #[pyclass(frozen, module = "pyagentkey._native")]
-pub struct Channel {
+pub struct Mailbox {
     queue: Arc<Queue>,
     wakened: UnixStream,
-    create_future: Py<PyAny>,
-    waiting: Mutex<HashMap<u64, Py<PyAny>>>,
     last_token: AtomicU64,
 }
 
@@ -30,20 +29,18 @@ struct Queue {
     waker: UnixStream,
 }
 
+/// A token with the result of its call, or the exception to raise.
+type Delivery = (u64, Option<Py<PyAny>>, Option<Py<PyBaseException>>);
+
 #[pymethods]
-impl Channel {
+impl Mailbox {
     #[new]
-    fn new(create_future: Py<PyAny>) -> PyResult<Self> {
+    fn new() -> PyResult<Self> {
         let (wakened, waker) = UnixStream::pair()?;
         wakened.set_nonblocking(true)?;
         waker.set_nonblocking(true)?;
-        Ok(Channel {
-            queue: Arc::new(Queue { replies: Mutex::default(), waker }),
-            wakened,
-            create_future,
-            waiting: Mutex::default(),
-            last_token: AtomicU64::new(0),
-        })
+        let queue = Arc::new(Queue { replies: Mutex::default(), waker });
+        Ok(Mailbox { queue, wakened, last_token: AtomicU64::new(0) })
     }
 
     /// Becomes readable when there are replies.
@@ -51,52 +48,26 @@ impl Channel {
         self.wakened.as_raw_fd()
     }
 
-    /// Starts a call. Answers its token, and a future of the loop for its result.
-    fn start<'py>(&self, py: Python<'py>, call: &Bound<'py, Call>) -> PyResult<(u64, Bound<'py, PyAny>)> {
+    /// Starts a call. Answers the token that its reply will have.
+    fn start(&self, call: &Bound<'_, Call>) -> PyResult<u64> {
         let token = self.last_token.fetch_add(1, Ordering::Relaxed) + 1;
-        let future = self.create_future.bind(py).call0()?;
         call.get().start(Arc::clone(&self.queue), token)?;
-        self.waiting().insert(token, future.clone().unbind());
-        Ok((token, future))
+        Ok(token)
     }
 
-    /// Forgets a call that nobody waits for any more.
-    fn cancel(&self, token: u64, call: &Bound<'_, Call>) {
-        if self.waiting().remove(&token).is_some() {
-            call.get().cancel();
-        }
-    }
-
-    /// Gives all replies that came to their futures.
-    fn deliver(&self, py: Python<'_>) -> PyResult<()> {
+    /// All replies that came.
+    fn take(&self, py: Python<'_>) -> PyResult<Vec<Delivery>> {
         self.drain()?;
         let replies = std::mem::take(&mut *self.queue.replies());
-        for (token, reply) in replies {
-            let Some(future) = self.waiting().remove(&token) else { continue };
-            let future = future.bind(py);
-            // Its task was cancelled and has not run since.
-            if future.call_method0(intern!(py, "done"))?.is_truthy()? {
-                continue;
-            }
-            match reply.into_result(py) {
-                Ok(result) => future.call_method1(intern!(py, "set_result"), (result,))?,
-                Err(error) => future.call_method1(intern!(py, "set_exception"), (error.into_value(py),))?,
-            };
-        }
-        Ok(())
-    }
-
-    /// Calls that wait for a reply.
-    fn __len__(&self) -> usize {
-        self.waiting().len()
+        let delivery = |(token, reply): (u64, Reply)| match reply.into_result(py) {
+            Ok(result) => (token, Some(result), None),
+            Err(error) => (token, None, Some(error.into_value(py))),
+        };
+        Ok(replies.into_iter().map(delivery).collect())
     }
 }
 
-impl Channel {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Py<PyAny>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl Mailbox {
     /// Takes the wake-ups, before the replies: one that comes in between wakes the loop again.
     fn drain(&self) -> PyResult<()> {
         let mut bytes = [0; 64];

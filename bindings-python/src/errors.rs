@@ -1,5 +1,8 @@
 //! Errors of the core as the exceptions of `pyagentkey`.
 
+use std::error::Error;
+use std::sync::Arc;
+
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -37,7 +40,9 @@ pub(crate) fn misuse(message: &'static str) -> PyErr {
 }
 
 fn sqlstate(error: &agentkey::Error) -> Option<String> {
-    let source = std::error::Error::source(error)?;
-    let database = source.downcast_ref::<sqlx::Error>()?.as_database_error()?;
-    database.code().map(|code| code.into_owned())
+    let source = error.source()?;
+    // The core shares its cause: what is asked for is within.
+    let cause =
+        source.downcast_ref::<Arc<dyn Error + Send + Sync>>().map_or(source, |shared| shared.as_ref());
+    cause.downcast_ref::<sqlx::Error>()?.as_database_error()?.code().map(|code| code.into_owned())
 }

@@ -24,7 +24,7 @@ mod _native {
     #[pymodule_export]
     use crate::call::Call;
     #[pymodule_export]
-    use crate::channel::Channel;
+    use crate::channel::Mailbox;
     #[pymodule_export]
     use crate::client::Client;
     #[pymodule_export]
@@ -69,6 +69,14 @@ mod _native {
     fn has_scope(scopes: Option<&Bound<'_, PyAny>>, scope: &str) -> PyResult<bool> {
         let scopes = scopes.map(|scopes| crate::args::texts("scopes", scopes)).transpose()?;
         Ok(agentkey::has_scope(scopes.as_deref(), scope))
+    }
+
+    /// The key of an `Authorization` header.
+    #[pyfunction]
+    #[pyo3(signature = (authorization, /))]
+    fn presented_key(authorization: Option<&str>) -> Option<String> {
+        let token = agentkey::gate::Guard::new().begin(authorization).ok()?;
+        Some(token.expose().to_owned())
     }
 
     /// Forgets what belongs to the parent. For `os.register_at_fork`.

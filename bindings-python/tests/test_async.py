@@ -26,7 +26,8 @@ def test_concurrent_calls_share_statements_and_wake_ups(db: Database) -> None:
             key = (await ak.create("acct", budget_cents=300)).key
             loop = asyncio.get_running_loop()
             channel = _loops.channel_of_running_loop()
-            loop.remove_reader(channel.fileno())
+            fileno = channel._mailbox.fileno()
+            loop.remove_reader(fileno)
             wake_ups = 0
 
             def deliver() -> None:
@@ -34,7 +35,7 @@ def test_concurrent_calls_share_statements_and_wake_ups(db: Database) -> None:
                 wake_ups += 1
                 channel.deliver()
 
-            loop.add_reader(channel.fileno(), deliver)
+            loop.add_reader(fileno, deliver)
             before = ak.stats().statements
             results = await asyncio.gather(*(ak.track_usage(key, 1) for _ in range(1000)))
             assert sum(map(bool, results)) == 300

@@ -52,7 +52,9 @@ async def _use(url: str) -> None:
         await ak.validate("ak_x")
 
 
-@pytest.mark.parametrize("ending", ["", "ak.close()", "asyncio.run(other.close())", "import os; os.kill(os.getpid(), 2)"])
+@pytest.mark.parametrize(
+    "ending", ["", "ak.close()", "asyncio.run(other.close())", "import os; os.kill(os.getpid(), 2)"]
+)
 def test_an_interpreter_ends_in_silence(db: Database, ending: str) -> None:
     program = f"""
 import asyncio, sys

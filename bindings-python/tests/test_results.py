@@ -107,7 +107,7 @@ def test_reasons_are_those_of_the_stubs() -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("make", [AgentKey, AsyncAgentKey])
 def test_a_bad_dsn_is_refused_at_once(make: Any, dsn: str) -> None:
-    with pytest.raises(InvalidInputError, match="^Invalid DSN: ") as error:
+    with pytest.raises(InvalidInputError, match=r"^Invalid DSN: ") as error:
         make(dsn)
     assert error.value.code == "invalid_dsn"
     assert "hunter2" not in repr(error.value)
@@ -118,7 +118,10 @@ def test_dsns_as_others_write_them(db: Database) -> None:
     for scheme in ("postgres", "postgresql+asyncpg", "postgresql+psycopg"):
         with AgentKey(f"{scheme}://{rest}?sslmode=disable&application_name=app&connect_timeout=5", pool_size=1) as ak:
             assert ak.validate("ak_x").reason == "invalid"
-    with AgentKey(f"{db.url}?ssl=disable&options=-c%20search_path%3Dnowhere") as ak, pytest.raises(MigrationRequiredError):
+    with (
+        AgentKey(f"{db.url}?ssl=disable&options=-c%20search_path%3Dnowhere") as ak,
+        pytest.raises(MigrationRequiredError),
+    ):
         ak.create("acct")
     with AgentKey(f"{db.url}?sslmode=require") as ak, pytest.raises(DatabaseError):
         ak.validate("ak_x")
@@ -178,7 +181,6 @@ BAD_CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], Any]] = [
     ("create", ("a",), {"expires_in": 5}, TypeError),
     ("create", ("a",), {"name": "a\0"}, InvalidInputError),
     ("create", ("a\0",), {}, InvalidInputError),
-    ("create", (None,), {}, InvalidInputError),
     ("create", ("\ud800",), {}, ValueError),
     ("create", ("a",), {"user_id": 5}, TypeError),
     ("create", ("a",), {"unknown": 5}, TypeError),

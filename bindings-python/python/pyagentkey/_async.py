@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Optional, TypeVar, Union
@@ -90,7 +89,7 @@ class AsyncAgentKey(Base):
             )
         )
 
-    async def revoke(self, key_id: Id, account_id: Union[Id, None, Unset] = UNSET) -> bool:
+    async def revoke(self, key_id: Id, account_id: Union[Id, Unset, None] = UNSET) -> bool:
         """Revokes a key; whether a live one was revoked. With ``account_id`` only a key of that account; an account
         that is ``None`` owns no key."""
         if isinstance(account_id, Unset):
@@ -108,10 +107,4 @@ class AsyncAgentKey(Base):
             await self._run(call)
 
     async def _run(self, call: Call[T]) -> T:
-        channel = channel_of_running_loop()
-        token, future = channel.start(call)
-        try:
-            return await future
-        except (CancelledError, GeneratorExit):
-            channel.cancel(token, call)
-            raise
+        return await channel_of_running_loop().run(call)

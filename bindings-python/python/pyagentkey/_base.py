@@ -15,6 +15,7 @@ TrackUsageResult = Union[Usage, UsageRefusal]
 Id = Union[str, int, UUID]
 BudgetPeriod = Literal["hour", "day", "week", "month", "year"]
 
+
 class Unset:
     """An argument that was not given, where ``None`` means something."""
 

@@ -3,25 +3,65 @@
 from __future__ import annotations
 
 import os
-from asyncio import AbstractEventLoop, get_running_loop
+from asyncio import AbstractEventLoop, CancelledError, Future, get_running_loop
+from typing import Any, TypeVar
 
 from . import _native
+from ._native import Call
 
-_channels: dict[AbstractEventLoop, _native.Channel] = {}
+T = TypeVar("T")
 
 
-def channel_of_running_loop() -> _native.Channel:
+class Channel:
+    """Calls that one event loop waits for. It is woken once for all the replies that came meanwhile."""
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._mailbox = _native.Mailbox()
+        self._create_future = loop.create_future
+        self._waiting: dict[int, Future[Any]] = {}
+        loop.add_reader(self._mailbox.fileno(), self.deliver)
+
+    async def run(self, call: Call[T]) -> T:
+        token = self._mailbox.start(call)
+        future: Future[T] = self._create_future()
+        self._waiting[token] = future
+        try:
+            return await future
+        except (CancelledError, GeneratorExit):
+            if self._waiting.pop(token, None) is not None:
+                call.cancel()
+            raise
+
+    def deliver(self) -> None:
+        """Gives the replies that came to their futures."""
+        for token, result, error in self._mailbox.take():
+            future = self._waiting.pop(token, None)
+            # One that is done is of a task that was cancelled and has not run since.
+            if future is None or future.done():
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+
+_channels: dict[AbstractEventLoop, Channel] = {}
+
+
+def channel_of_running_loop() -> Channel:
     loop = get_running_loop()
     channel = _channels.get(loop)
     return _open(loop) if channel is None else channel
 
 
-def _open(loop: AbstractEventLoop) -> _native.Channel:
+def _open(loop: AbstractEventLoop) -> Channel:
     for other in list(_channels):
         if other.is_closed():
             _channels.pop(other, None)
-    channel = _channels[loop] = _native.Channel(loop.create_future)
-    loop.add_reader(channel.fileno(), channel.deliver)
+    channel = _channels[loop] = Channel(loop)
     return channel
 
 

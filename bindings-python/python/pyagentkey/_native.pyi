@@ -1,12 +1,39 @@
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, Optional, TypeVar, Union, final
 from uuid import UUID
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 _Id = Union[str, int, UUID]
 _DenialReason = Literal["invalid", "revoked", "disabled", "expired", "budget_exceeded"]
 _ChargeRefusal = Literal["invalid_cost", "invalid_key", "budget_exceeded"]
+
+__all__ = [
+    "Call",
+    "Client",
+    "Created",
+    "Denial",
+    "Grant",
+    "Guard",
+    "Limit",
+    "Mailbox",
+    "Pass",
+    "Response",
+    "Routes",
+    "ScopeCheck",
+    "Stats",
+    "Usage",
+    "UsageRefusal",
+    "__version__",
+    "after_fork_in_child",
+    "bad_input_codes",
+    "charge_refusals",
+    "denial_reasons",
+    "duration_seconds",
+    "error_codes",
+    "has_scope",
+    "presented_key",
+]
 
 __version__: Final[str]
 
@@ -208,16 +235,15 @@ class Stats:
     __hash__: None  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride]
 
 @final
-class Call(Generic[T]): ...
+class Call(Generic[_T]):
+    def cancel(self) -> None: ...
 
 @final
-class Channel:
-    def __new__(cls, create_future: Callable[[], Any]) -> Channel: ...
+class Mailbox:
+    def __new__(cls) -> Mailbox: ...
     def fileno(self) -> int: ...
-    def start(self, call: Call[T]) -> tuple[int, Awaitable[T]]: ...
-    def cancel(self, token: int, call: Call[Any]) -> None: ...
-    def deliver(self) -> None: ...
-    def __len__(self) -> int: ...
+    def start(self, call: Call[Any]) -> int: ...
+    def take(self) -> list[tuple[int, Any, Optional[BaseException]]]: ...
 
 @final
 class Guard:
@@ -305,7 +331,7 @@ class Client:
     def revoke_of_account(self, key_id: _Id, account_id: Optional[_Id]) -> Call[bool]: ...
     def migrate(self) -> Call[None]: ...
     def close(self) -> Optional[Call[None]]: ...
-    def wait(self, call: Call[T]) -> T: ...
+    def wait(self, call: Call[_T]) -> _T: ...
     def validate_scopes(self, scopes: Iterable[str]) -> ScopeCheck: ...
     def stats(self) -> Stats: ...
     def admit(self, guard: Guard, authorization: Optional[str]) -> Call[Union[Pass, Response]]: ...
@@ -327,4 +353,5 @@ def duration_seconds(duration: Optional[str], /) -> Optional[int]: ...
 def has_scope(scopes: Optional[Iterable[str]], scope: str, /) -> bool:
     """Whether a key with these scopes may do `scope`; `None` is everything."""
 
+def presented_key(authorization: Optional[str], /) -> Optional[str]: ...
 def after_fork_in_child() -> None: ...

@@ -88,7 +88,7 @@ class AgentKey(Base):
             )
         )
 
-    def revoke(self, key_id: Id, account_id: Union[Id, None, Unset] = UNSET) -> bool:
+    def revoke(self, key_id: Id, account_id: Union[Id, Unset, None] = UNSET) -> bool:
         """Revokes a key; whether a live one was revoked. With ``account_id`` only a key of that account; an account
         that is ``None`` owns no key."""
         if isinstance(account_id, Unset):

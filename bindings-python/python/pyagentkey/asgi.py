@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Iterable, MutableMapping
 from typing import Any, Callable, Literal, Optional, Union
 from urllib.parse import quote
 
+from . import _native
 from ._async import AsyncAgentKey
 from ._native import Guard, Pass, Response, Routes
 
@@ -78,7 +79,7 @@ class KeyRoutes:
         revoke_policy: Literal["account", "descendants"] = "account",
     ) -> None:
         """
-        :param signup_scopes: the scopes that a signup may ask for, and gets if it asks for none; none at all if not given
+        :param signup_scopes: the scopes that a signup may ask for, and gets if it asks for none; none if not given
         :param signup_rate_limit: how often one client address may sign up: so many an hour, or ``(times, seconds)``;
             counted by each process
         :param signup_account: whose keys signups are: each its own account, or (anyone can claim it) the address
@@ -141,6 +142,14 @@ def logged(response: Response) -> Response:
     if response.fault is not None:
         _log.error("%s", response.fault)
     return response
+
+
+def presented_key(scope: Scope) -> str:
+    """The key that a guarded request presented, for charging it."""
+    key = _native.presented_key(header(scope, b"authorization"))
+    if key is None:
+        raise RuntimeError("The request presented no key: guard it first")
+    return key
 
 
 def header(scope: Scope, name: bytes) -> Optional[str]:

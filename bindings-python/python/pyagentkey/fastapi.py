@@ -1,15 +1,18 @@
 """For FastAPI: ``pip install pyagentkey[fastapi]``.
 
 >>> from typing import Annotated
->>> from fastapi import Depends, FastAPI
+>>> from fastapi import Depends, FastAPI, HTTPException
 >>> from pyagentkey import AsyncAgentKey, Grant
->>> from pyagentkey.fastapi import RESPONSES, create_router, require_key
+>>> from pyagentkey.fastapi import RESPONSES, create_router, presented_key, require_key
 >>> def make_app(ak: AsyncAgentKey) -> FastAPI:
 ...     app = FastAPI()
-...     Searcher = Annotated[Grant, Depends(require_key(ak, scope="search"))]
+...     Caller = Annotated[Grant, Depends(require_key(ak, scope="search"))]
+...     Key = Annotated[str, Depends(presented_key)]
 ...
 ...     @app.get("/search", responses=RESPONSES)
-...     async def search(caller: Searcher) -> dict[str, str]:
+...     async def search(caller: Caller, key: Key) -> dict[str, str]:
+...         if not await ak.track_usage(key, 12):
+...             raise HTTPException(429, "budget_exceeded")
 ...         return {"account": str(caller.account_id)}
 ...
 ...     app.include_router(create_router(ak, signup_scopes=["search"]))
@@ -28,7 +31,7 @@ from . import _native, asgi
 from ._async import AsyncAgentKey
 from ._native import Grant
 
-__all__ = ["RESPONSES", "KeyRefused", "create_router", "require_key"]
+__all__ = ["RESPONSES", "KeyRefused", "create_router", "presented_key", "require_key"]
 
 
 def _error(description: str) -> dict[str, Any]:
@@ -83,12 +86,17 @@ class _RequireKey(_Bearer):
 
 
 def require_key(ak: AsyncAgentKey, *, scope: Optional[str] = None, budget_headers: bool = False) -> Any:
-    """A dependency, for ``Depends``: the :class:`Grant` of the caller's key, which has budget left and may do ``scope``.
+    """A dependency, for ``Depends``: the :class:`Grant` of the caller, whose key has budget left and may do ``scope``.
     Other requests are answered 401, 403 or 429, as by every other framework.
 
     :param budget_headers: puts ``RateLimit`` and ``RateLimit-Policy`` headers for the budget on the response
     """
     return _RequireKey(ak, _native.Guard(scope=scope, budget_headers=budget_headers))
+
+
+async def presented_key(request: Request) -> str:
+    """A dependency, for ``Depends``: the secret of a request that :func:`require_key` guards, for charging it."""
+    return asgi.presented_key(request.scope)
 
 
 def create_router(

@@ -230,7 +230,7 @@ class Session:
                 await self._meet(call, outcome)
         if counts is None:
             return
-        left = [outcome["result"] if "result" in outcome else outcome for outcome in outcomes]
+        left = [outcome.get("result", outcome) for outcome in outcomes]
         for entry in counts:
             expected = resolve(members(entry, ["of", "count"], [])["of"], self._kept)
             others = [result for result in left if self._differs(expected, result)]

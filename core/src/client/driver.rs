@@ -346,7 +346,10 @@ impl Worker {
         tokio::spawn(worker.run(first));
     }
 
-    #[expect(clippy::manual_async_fn, reason = "a worker spawns workers: that this is Send cannot be inferred")]
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "a worker spawns workers: that this is Send cannot be inferred"
+    )]
     fn run(mut self, first: Option<Statement>) -> impl Future<Output = ()> + Send {
         async move {
             let mut next = first;
