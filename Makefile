@@ -1,6 +1,6 @@
 # The commands of the README. A language is a name in PARTS and its targets test-NAME, check-NAME and
 # packages-NAME.
-PARTS := rust node
+PARTS := rust
 
 SHELL := bash
 with_postgres := tests/postgres.sh run --

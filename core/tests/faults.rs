@@ -312,7 +312,7 @@ async fn session_settings_change_no_reset_and_no_expiry() {
         // The charges wrote what the look-ups computed.
         for (charged, seen) in grants(&ak).await.iter().zip(&seen) {
             assert!(
-                charged.0 == seen.0 || seen.0 <= SystemTime::now().into(),
+                charged.0 == seen.0 || seen.0 <= chrono::DateTime::<chrono::Utc>::from(SystemTime::now()),
                 "{settings}: {charged:?}, not {seen:?}"
             );
             assert_eq!((charged.1, charged.2), (seen.1, 5), "{settings}");
