@@ -387,8 +387,9 @@ impl Drop for Worker {
         let message = "the runtime stopped while the statement ran".to_owned();
         self.receive(Err((Fault { sqlstate: None, message }, None)));
         if self.polls {
-            // No task can be spawned here: whoever calls next sends what waits.
+            // No task can be spawned here: whoever calls next, or closes, sends what waits.
             self.driver.state().poll_due = false;
+            self.driver.changed.notify_waiters();
         }
     }
 }
