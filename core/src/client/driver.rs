@@ -222,6 +222,8 @@ impl Driver {
         let ready = self.ready_answers(&mut state, None);
         drop(state);
         give(ready);
+        // Taking forgets calls whose callers are gone: nothing may be left.
+        self.changed.notify_waiters();
         statements
     }
 
