@@ -62,11 +62,10 @@ impl Engine {
 
     /// Asks again if it is time to; calls go on with what is known.
     pub(super) fn poll_refresh(&mut self, now: Duration) -> Option<Statement> {
-        match &mut self.table {
-            Table::Known { refresh_at, .. } if refresh_at.is_some_and(|at| at <= now) => *refresh_at = None,
-            _ => return None,
-        }
-        Some(self.send_catalogue(Work::Refresh))
+        let Table::Known { statements, refresh_at } = &mut self.table else { return None };
+        refresh_at.take_if(|at| *at <= now)?;
+        let work = Work::Refresh(Arc::clone(statements));
+        Some(self.send_catalogue(work))
     }
 
     fn send_catalogue(&mut self, work: Work) -> Statement {
@@ -93,8 +92,17 @@ impl Engine {
         }
     }
 
-    pub(super) fn receive_refresh(&mut self, now: Duration, result: Result<&[String], Fault>) {
+    pub(super) fn receive_refresh(
+        &mut self,
+        now: Duration,
+        asked_for: &Arc<Statements>,
+        result: Result<&[String], Fault>,
+    ) {
         let Table::Known { statements, .. } = &self.table else { return };
+        // A later question may have been answered first.
+        if !Arc::ptr_eq(statements, asked_for) {
+            return;
+        }
         let statements = match result.ok().map(|rows| TableShape::read(&self.options.table, rows)) {
             Some(Ok(shape)) if shape != statements.shape => Arc::new(Statements::new(&self.options, shape)),
             // As it was, or not to be had: whatever is wrong, the calls themselves meet it.

@@ -25,7 +25,7 @@ impl Engine {
                 }
                 Work::Admin(request, _) => expire_requests(std::iter::once(request), now, &mut tickets),
                 // Without callers of their own: the driver's own time limit ends them.
-                Work::Catalogue | Work::Refresh | Work::Touch => continue,
+                Work::Catalogue | Work::Refresh(_) | Work::Touch => continue,
             };
             if !open {
                 given_up.push(*id);
@@ -40,7 +40,7 @@ impl Engine {
                     batch.keys.iter().for_each(|name| lane.release(name));
                 }
                 Some(Work::Admin(..)) => self.admin.in_flight -= 1,
-                Some(Work::Catalogue | Work::Refresh | Work::Touch) | None => {}
+                Some(Work::Catalogue | Work::Refresh(_) | Work::Touch) | None => {}
             }
         }
         for ticket in tickets {
@@ -64,7 +64,7 @@ impl Engine {
             }
             Work::Charge(_, _, batch) => batch.open_requests().filter_map(|request| request.deadline).min(),
             Work::Admin(request, _) => request.ticket.and(request.deadline),
-            Work::Catalogue | Work::Refresh | Work::Touch => None,
+            Work::Catalogue | Work::Refresh(_) | Work::Touch => None,
         });
         waiting.chain(under_way).flatten().min()
     }

@@ -53,7 +53,7 @@ pub struct Stats {
 #[derive(Debug)]
 enum Work {
     Catalogue,
-    Refresh,
+    Refresh(Arc<Statements>),
     Validate(Column, StatementKind, Batch<LookUp>, Arc<Statements>),
     Charge(Column, StatementKind, Batch<Charge>),
     Touch,
@@ -215,7 +215,7 @@ impl Engine {
         let Some(work) = self.in_flight.remove(&id) else { return };
         match work {
             Work::Catalogue => self.receive_catalogue(now, result),
-            Work::Refresh => self.receive_refresh(now, result),
+            Work::Refresh(asked_for) => self.receive_refresh(now, &asked_for, result),
             Work::Validate(column, kind, batch, statements) => {
                 self.validate[column as usize].in_flight -= 1;
                 match result {

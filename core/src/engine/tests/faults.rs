@@ -236,6 +236,25 @@ fn a_failed_look_at_the_catalogue_fails_no_call() {
 }
 
 #[test]
+fn a_look_at_the_catalogue_that_comes_late_undoes_nothing() {
+    let mut bench = Bench::knowing(Options::default(), columns_but("disabled_at"));
+    bench.now += Duration::from_secs(10);
+    let late = bench.sent_one();
+    // Meanwhile a statement meets a changed table, and the catalogue is asked by itself.
+    let ticket = bench.validate("a");
+    let lookup = bench.sent_one();
+    bench.fails(&lookup, Some("42703"));
+    let catalogue = bench.sent_one();
+    bench.rows(&catalogue, columns());
+    bench.rows(&late, columns_but("disabled_at"));
+    let lookup = bench.sent_one();
+    assert!(lookup.sql.contains("k.disabled_at"), "the earlier answer is older");
+    bench.rows(&lookup, [live(1, 1)]);
+    assert_eq!(bench.granted(ticket), "1");
+    bench.assert_idle();
+}
+
+#[test]
 fn where_there_is_no_catalogue_all_who_wait_learn_why_and_the_next_asks_again() {
     for (sqlstate, code) in [(None, ErrorCode::Database), (Some("42501"), ErrorCode::Database)] {
         let mut bench = Bench::new(Options::default());
