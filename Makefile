@@ -6,7 +6,7 @@ SHELL := bash
 with_postgres := tests/postgres.sh run --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-express demo-axum test check bench bench-node packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
+.PHONY: help demo demo-express demo-axum test check bench bench-node bench-python packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */make \1|/' | \
@@ -30,6 +30,7 @@ packages: $(PARTS:%=packages-%) ## what users install, in dist/
 clean: ## remove everything that was made
 	@echo "==> clean"
 	rm -rf target dist bindings-node/{node_modules,dist,npm} bindings-node/native/*.{node,js} examples/express/node_modules
+	rm -f bindings-python/python/pyagentkey/_native.*.so
 
 setup:
 	@tests/setup.sh
@@ -96,6 +97,47 @@ packages-node: have-cargo $(node_modules)
 bench-node: have-cargo $(node_modules)
 	@$(build-node)
 	$(with_postgres) node --expose-gc $(node)/bench/bench.mjs
+
+# --- Python
+
+python := bindings-python
+venv := target/python/venv
+venv-ready := $(venv)/ready
+# The native module, into the environment; quick where nothing changed.
+build-python := cd $(python) && VIRTUAL_ENV=$(abspath $(venv)) $(abspath $(venv))/bin/maturin develop --release --quiet
+in-python := cd $(python) && PATH=$(abspath $(venv))/bin:$$PATH
+
+$(venv-ready): $(python)/requirements-dev.txt | have-python3
+	@echo "==> pip install, into $(venv)"
+	@python3 -m venv $(venv)
+	@$(venv)/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@
+
+test-python: have-cargo $(venv-ready) demo-axum
+	@echo "==> test: Python"
+	@$(build-python)
+	$(in-python) ../$(with_postgres) python -m pytest
+
+check-python: have-cargo $(venv-ready)
+	@echo "==> check: Python, format and lints"
+	@$(build-python)
+	$(in-python) ruff format --check . ../examples/fastapi
+	$(in-python) ruff check . ../examples/fastapi
+	cargo clippy -p agentkey-python --all-targets -- -D warnings
+	@echo "==> check: Python, types"
+	$(in-python) mypy
+	$(in-python) python -m mypy.stubtest pyagentkey._native
+	$(in-python) pyright --warnings
+
+packages-python: have-cargo $(venv-ready)
+	@echo "==> packages: Python"
+	@rm -rf dist/python
+	$(in-python) maturin sdist --out ../dist/python
+	$(in-python) maturin build --release $(if $(filter Linux,$(shell uname)),--zig --compatibility manylinux2014) --out ../dist/python
+	$(with_postgres) $(python)/scripts/smoke.sh dist/python
+
+bench-python: have-cargo $(venv-ready)
+	@$(build-python)
+	$(in-python) ../$(with_postgres) python bench/bench.py
 
 # --- the servers of the demo
 

@@ -1,4 +1,4 @@
-// The quick start of README.md: compiled under `strict` as it stands, and run.
+// The quick start of both READMEs: compiled under `strict` as it stands, and run.
 import { execFile, spawn } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
@@ -11,8 +11,8 @@ import { TestDatabase, eventually } from "./support/database.js";
 const here = fileURLToPath(new URL("..", import.meta.url));
 
 test("the quick start does what it says", async () => {
-  const readme = readFileSync(`${here}/README.md`, "utf8");
-  const code = /```ts\n([\s\S]*?)```/.exec(readme)![1]!;
+  const code = quickStart(`${here}/README.md`);
+  expect(quickStart(`${here}/../README.md`)).toBe(code);
   const directory = `${here}/.readme`;
   mkdirSync(directory, { recursive: true });
   const db = await TestDatabase.create();
@@ -44,6 +44,10 @@ test("the quick start does what it says", async () => {
     await db.drop();
   }
 });
+
+function quickStart(readme: string): string {
+  return /```ts\n([\s\S]*?)```/.exec(readFileSync(readme, "utf8"))![1]!;
+}
 
 function freePort(): Promise<number> {
   return new Promise((resolve) => {

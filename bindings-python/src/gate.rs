@@ -87,6 +87,22 @@ impl From<Result<gate::Pass, gate::Response>> for Admission {
     }
 }
 
+/// What a request presents.
+#[derive(IntoPyObject)]
+pub(crate) enum Presented {
+    Key(String),
+    Nothing(Response),
+}
+
+impl Presented {
+    pub(crate) fn of(authorization: Option<&str>) -> Self {
+        match gate::Guard::new().begin(authorization) {
+            Ok(token) => Presented::Key(token.expose().to_owned()),
+            Err(response) => Presented::Nothing(Response(response)),
+        }
+    }
+}
+
 /// The self-serve routes.
 #[pyclass(frozen, module = "pyagentkey._native")]
 pub struct Routes(pub(crate) gate::Routes);

@@ -71,12 +71,11 @@ mod _native {
         Ok(agentkey::has_scope(scopes.as_deref(), scope))
     }
 
-    /// The key of an `Authorization` header.
+    /// The key of an `Authorization` header, or the `Response` to a request without one.
     #[pyfunction]
     #[pyo3(signature = (authorization, /))]
-    fn presented_key(authorization: Option<&str>) -> Option<String> {
-        let token = agentkey::gate::Guard::new().begin(authorization).ok()?;
-        Some(token.expose().to_owned())
+    fn presented_key(authorization: Option<&str>) -> crate::gate::Presented {
+        crate::gate::Presented::of(authorization)
     }
 
     /// Forgets what belongs to the parent. For `os.register_at_fork`.

@@ -162,7 +162,7 @@ def test_many_loops_and_threads_share_a_client(db: Database) -> None:
 def test_closed_loops_are_forgotten(db: Database) -> None:
     ak = AsyncAgentKey(db.url)
     for _ in range(5):
-        run(ak.validate("ak_x"))  # type: ignore[arg-type]
+        run(ak.validate("ak_x"))
     assert sum(loop.is_closed() for loop in _loops._channels) <= 1
     run(ak.close())
 
@@ -179,7 +179,7 @@ def test_a_loop_may_end_while_calls_are_under_way(db: Database) -> None:
         warnings.simplefilter("error")
         run(main())
         gc.collect()
-        assert run(ak.validate("ak_x")).reason == "invalid"  # type: ignore[arg-type]
+        assert run(ak.validate("ak_x")).reason == "invalid"
         run(ak.close())
 
 

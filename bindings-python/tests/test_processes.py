@@ -47,6 +47,27 @@ def test_a_client_survives_a_fork(db: Database, monkeypatch: pytest.MonkeyPatch)
         assert ak.validate(key).reason == "budget_exceeded"
 
 
+def charge_spawned(url: str, key: str, results: Any) -> None:
+    with AgentKey(url) as ak:
+        charge(ak, key, results)
+
+
+def test_spawned_processes_share_a_budget(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_URL", db.url)
+    context = multiprocessing.get_context("spawn")
+    with AgentKey(db.url) as ak:
+        created = ak.create("acct", budget_cents=150)
+        results = context.Queue()
+        children = [context.Process(target=charge_spawned, args=(db.url, created.key, results)) for _ in range(2)]
+        for child in children:
+            child.start()
+        assert sum(results.get(timeout=60) for _ in children) == 150
+        for child in children:
+            child.join(60)
+            assert child.exitcode == 0
+        assert ak.validate(created.key).reason == "budget_exceeded"
+
+
 async def _use(url: str) -> None:
     async with AsyncAgentKey(url) as ak:
         await ak.validate("ak_x")

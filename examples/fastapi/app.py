@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Union
 
 import uvicorn
 from fastapi import Depends, FastAPI, Response
@@ -38,11 +38,11 @@ app.include_router(
 
 
 @app.get("/search", responses=RESPONSES, response_model=None)
-async def search(_: Searcher, key: Key, limit: int = 3) -> "Response | dict[str, Any]":
+async def search(_: Searcher, key: Key, limit: int = 3) -> Union[Response, dict[str, Any]]:
     if not 1 <= limit <= 10:
         return JSONResponse({"error": "limit must be 1 to 10"}, 400)
     usage = await ak.track_usage(key, limit)
-    if not usage.success:
+    if not usage:
         return JSONResponse({"error": usage.reason}, 429)
     return {"found": ["a result"] * limit, "remainingCents": usage.budget_remaining_cents}
 

@@ -147,7 +147,7 @@ def logged(response: Response) -> Response:
 def presented_key(scope: Scope) -> str:
     """The key that a guarded request presented, for charging it."""
     key = _native.presented_key(header(scope, b"authorization"))
-    if key is None:
+    if isinstance(key, Response):
         raise RuntimeError("The request presented no key: guard it first")
     return key
 

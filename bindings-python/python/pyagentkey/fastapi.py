@@ -39,7 +39,9 @@ def _error(description: str) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-RESPONSES: dict[Union[int, str], dict[str, Any]] = {
+Responses = dict[Union[int, str], dict[str, Any]]
+
+RESPONSES: Responses = {
     401: _error("No key was presented, or one that is invalid, revoked, disabled or expired"),
     403: _error("The key lacks the scope"),
     429: _error("The key's budget is used up"),
@@ -77,8 +79,7 @@ class _RequireKey(_Bearer):
         authorization = asgi.header(request.scope, b"authorization")
         admission = await asgi.admit(self._ak, self._guard, authorization)
         if isinstance(admission, _native.Response):
-            _answer_refusals(request)
-            raise KeyRefused(admission)
+            raise _refusal(request, admission)
         for name, value in admission.headers:
             response.headers[name] = value
         request.state.grant = admission.grant
@@ -96,7 +97,10 @@ def require_key(ak: AsyncAgentKey, *, scope: Optional[str] = None, budget_header
 
 async def presented_key(request: Request) -> str:
     """A dependency, for ``Depends``: the secret of a request that :func:`require_key` guards, for charging it."""
-    return asgi.presented_key(request.scope)
+    key = _native.presented_key(asgi.header(request.scope, b"authorization"))
+    if isinstance(key, _native.Response):
+        raise _refusal(request, key)
+    return key
 
 
 def create_router(
@@ -141,10 +145,10 @@ def create_router(
         """Revokes a key of the caller's account."""
         return _Carried(routes, f"/sdk-keys/{id}", request)
 
-    wrong = {400: _error("A field is no good; the message names it")}
-    unknown = {404: _error("No such key")}
-    some = {key: RESPONSES[key] for key in (401, 500)}
-    limited = {429: _error("Too many signups")}
+    wrong: Responses = {400: _error("A field is no good; the message names it")}
+    unknown: Responses = {404: _error("No such key")}
+    some: Responses = {key: RESPONSES[key] for key in (401, 500)}
+    limited: Responses = {429: _error("Too many signups")}
     router.add_api_route(
         "/signup", sign_up, methods=["POST"], status_code=201, responses={**wrong, **limited}, openapi_extra=_body(True)
     )
@@ -183,12 +187,13 @@ async def _refuse(request: Request, error: Exception) -> Response:
     return Response(error.body, error.status_code, error.headers)
 
 
-def _answer_refusals(request: Request) -> None:
-    """Gives the app of this request a handler for refusals: a dependency can only raise, and what FastAPI makes of an
-    ``HTTPException`` has another body."""
+def _refusal(request: Request, response: _native.Response) -> KeyRefused:
+    """A refusal, for which the app of this request has a handler: a dependency can only raise, and what FastAPI makes
+    of an ``HTTPException`` has another body."""
     handlers = request.scope.get("starlette.exception_handlers")
     if handlers is not None:
         handlers[0].setdefault(KeyRefused, _refuse)
+    return KeyRefused(response)
 
 
 def _body(signup: bool) -> dict[str, Any]:
