@@ -1,19 +1,19 @@
 # The commands of the README. A language is a name in PARTS and its targets test-NAME, check-NAME and
 # packages-NAME.
-PARTS := rust
+PARTS := rust node python
 
 SHELL := bash
 with_postgres := tests/postgres.sh run --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-express demo-axum test check bench bench-node bench-python packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
+.PHONY: help demo demo-express demo-axum demo-fastapi test check bench bench-node bench-python packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */make \1|/' | \
 		while IFS='|' read -r target text; do printf '%-15s %s\n' "$$target" "$$text"; done
 	@echo "DATABASE_URL is used if it is set; otherwise a Postgres is started and stopped again."
 
-demo: demo-express demo-axum ## one key spends through several servers at once, stopped exactly at its cap
+demo: demo-express demo-axum demo-fastapi ## one key spends through several servers at once, stopped exactly at its cap
 	@echo "==> demo"
 	@$(with_postgres) node examples/demo.mjs $(demo-servers)
 
@@ -141,7 +141,7 @@ bench-python: have-cargo $(venv-ready)
 
 # --- the servers of the demo
 
-demo-servers := Express="node examples/express/app.mjs" axum="target/release/agentkey-example-axum"
+demo-servers := Express="node examples/express/app.mjs" axum="target/release/agentkey-example-axum" FastAPI="$(venv)/bin/python examples/fastapi/app.py"
 
 demo-express: have-cargo $(node_modules)
 	@echo "==> demo: the package and the Express app"
@@ -151,6 +151,10 @@ demo-express: have-cargo $(node_modules)
 demo-axum: have-cargo
 	@echo "==> demo: the axum app"
 	@cargo build --quiet --release -p agentkey-example-axum
+
+demo-fastapi: have-cargo $(venv-ready)
+	@echo "==> demo: the package and the FastAPI app"
+	@$(build-python)
 
 # --- tools
 

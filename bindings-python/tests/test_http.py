@@ -208,6 +208,8 @@ def test_signups_are_limited(make: Make, db: Database) -> None:
         {"signup_account": "mine"},
         {"signup_max_expires_in": "soon"},
         {"signup_budget": 5},
+        {"signup_budget": (-1, None)},
+        {"signup_budget": (1, "fortnight")},
         {"revoke_policy": "mine"},
     ],
 )

@@ -12,7 +12,13 @@ from .server import bearer, serving
 from .support import Database
 
 PROJECT = Path(__file__).parents[1]
-QUICK_START, BLOCKING, FASTAPI = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+
+
+def python_in(readme: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
+
+
+QUICK_START, BLOCKING, FASTAPI = python_in(PROJECT / "README.md")
 
 
 def printed(db: Database, program: str) -> list[str]:
@@ -25,6 +31,7 @@ def printed(db: Database, program: str) -> list[str]:
 
 def test_the_quick_start_is_short_and_does_what_it_says(empty_db: Database) -> None:
     assert len(QUICK_START.splitlines()) <= 15
+    assert python_in(PROJECT.parent / "README.md") == [QUICK_START]
     assert printed(empty_db, QUICK_START) == ["488"]
 
 

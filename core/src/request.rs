@@ -107,8 +107,8 @@ impl CreateKey {
             Period::accept(period, options.accepted_periods)?;
         }
         let expires_in_seconds = seconds_until_expiry(self.expires_in.as_deref())?;
-        if let Some(cents) = self.budget_cents.filter(|cents| *cents < 0) {
-            return Err(invalid_budget(cents, "it must not be negative"));
+        if let Some(cents) = self.budget_cents {
+            not_negative(cents)?;
         }
         let texts = [
             ("account id", &self.account_id),
@@ -121,6 +121,11 @@ impl CreateKey {
         }
         Ok(expires_in_seconds)
     }
+}
+
+/// No budget is negative.
+pub(crate) fn not_negative(budget_cents: i64) -> Result<(), Error> {
+    if budget_cents < 0 { Err(invalid_budget(budget_cents, "it must not be negative")) } else { Ok(()) }
 }
 
 fn invalid_budget(cents: i64, why: &str) -> Error {

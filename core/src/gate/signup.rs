@@ -7,7 +7,8 @@ use super::http::Response;
 use super::routes::RouteOptions;
 use super::wire::json;
 use crate::error::{Error, ErrorCode};
-use crate::request::CreateKey;
+use crate::period::{AcceptedPeriods, Period};
+use crate::request::{CreateKey, not_negative};
 
 /// Whose keys signups are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,6 +52,12 @@ impl Signup {
                 ErrorCode::InvalidDuration,
                 "Invalid duration: signup_max_expires_in is empty",
             ));
+        }
+        if let Some(budget) = &options.signup_budget {
+            not_negative(budget.max_cents)?;
+            if let Some(period) = &budget.period {
+                Period::accept(period, AcceptedPeriods::All)?;
+            }
         }
         let usual = Lifetime::read(USUAL_LIFETIME.to_owned())?;
         let usual = if usual.seconds < longest.seconds { usual } else { longest.clone() };

@@ -182,6 +182,19 @@ fn no_signup_lives_for_ever() {
 }
 
 #[test]
+fn a_cap_that_no_key_can_have_is_refused_at_once() {
+    for (max_cents, period, code) in [
+        (-1, None, ErrorCode::InvalidBudget),
+        (1, Some("fortnight"), ErrorCode::InvalidBudgetPeriod),
+        (1, Some(""), ErrorCode::InvalidBudgetPeriod),
+    ] {
+        let budget = SignupBudget { max_cents, period: period.map(str::to_owned) };
+        let options = RouteOptions { signup_budget: Some(budget), ..open() };
+        assert_eq!(Routes::new(&options).unwrap_err().code(), code);
+    }
+}
+
+#[test]
 fn the_server_may_cap_what_a_signup_spends() {
     let mut world = World::new(open());
     world.signup(json!({"budget_cents": 7, "budget_period": "month"}));
