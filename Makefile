@@ -72,7 +72,7 @@ build-node := npm --prefix $(node) run --silent build
 
 $(node_modules): $(node)/package-lock.json | have-node have-npm
 	@echo "==> npm ci"
-	@npm --prefix $(node) ci --silent --no-audit --no-fund && touch $@
+	@npm --prefix $(node) ci --loglevel=error --no-audit --no-fund && touch $@
 
 test-node: have-cargo setup $(node_modules)
 	@echo "==> test: Node"
@@ -146,7 +146,7 @@ demo-servers := Express="node examples/express/app.mjs" axum="target/release/age
 demo-express: have-cargo $(node_modules)
 	@echo "==> demo: the package and the Express app"
 	@$(build-node)
-	@npm --prefix examples/express install --silent --no-audit --no-fund --no-package-lock
+	@npm --prefix examples/express install --loglevel=error --no-audit --no-fund --no-package-lock
 
 demo-axum: have-cargo
 	@echo "==> demo: the axum app"
