@@ -61,7 +61,10 @@ BEGIN
           expires_at         TIMESTAMPTZ NOT NULL,
           settled_microcents BIGINT,
           finished_at        TIMESTAMPTZ,
-          idempotency_key    TEXT COLLATE pg_catalog."C",
+          -- The key's budget when it ended, for a second settle to answer.
+          budget_cents       BIGINT,
+          used_after_microcents BIGINT,
+          reserved_after_microcents BIGINT,
           metadata           JSONB
         )
       $ddl$,
@@ -73,7 +76,7 @@ BEGIN
   -- A table of that name may be somebody else's.
   FOREACH col IN ARRAY ARRAY[
     'id', 'key_id', 'amount_microcents', 'state', 'created_at', 'expires_at',
-    'settled_microcents', 'finished_at', 'idempotency_key', 'metadata'
+    'settled_microcents', 'finished_at', 'budget_cents', 'used_after_microcents', 'reserved_after_microcents', 'metadata'
   ] LOOP
     IF NOT EXISTS (
       SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = tbl AND a.attname = col
@@ -87,9 +90,8 @@ BEGIN
   FOR wanted IN
     SELECT *
       FROM (VALUES
-        ('res_pending',     false, ARRAY['expires_at'],                'state = ''pending''::text'),
-        ('res_key',         false, ARRAY['key_id', 'id'],              NULL),
-        ('res_idempotency', true,  ARRAY['key_id', 'idempotency_key'], 'idempotency_key IS NOT NULL')
+        ('res_pending', false, ARRAY['expires_at'],   'state = ''pending''::text'),
+        ('res_key',     false, ARRAY['key_id', 'id'], NULL)
       ) AS w (suffix, is_unique, cols, predicate)
   LOOP
     CONTINUE WHEN EXISTS (

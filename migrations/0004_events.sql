@@ -64,12 +64,17 @@ BEGIN
           kind                  TEXT NOT NULL,
           amount_microcents     BIGINT,
           used_after_microcents BIGINT,
+          reserved_after_microcents BIGINT,
+          remaining_after_microcents BIGINT,
+          budget_cents          BIGINT,
           idempotency_key       TEXT COLLATE pg_catalog."C",
+          reservation_id        UUID,
+          via_key_id            %s,
           actor                 TEXT,
           metadata              JSONB
         )
       $ddl$,
-      nsp, {events_literal}, id_type, account_type);
+      nsp, {events_literal}, id_type, account_type, id_type);
 
     tbl := pg_catalog.to_regclass(pg_catalog.format('%s.%I', nsp, {events_literal}));
   END IF;
@@ -77,7 +82,8 @@ BEGIN
   -- A table of that name may be somebody else's.
   FOREACH col IN ARRAY ARRAY[
     'id', 'at', 'key_id', 'account_id', 'kind', 'amount_microcents', 'used_after_microcents',
-    'idempotency_key', 'actor', 'metadata'
+    'reserved_after_microcents', 'remaining_after_microcents', 'budget_cents', 'idempotency_key', 'reservation_id',
+    'via_key_id', 'actor', 'metadata'
   ] LOOP
     IF NOT EXISTS (
       SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = tbl AND a.attname = col

@@ -47,8 +47,8 @@ fn write_tickets(text: &mut String, group: &[(Ticket, Answer)]) {
 
 fn write_outcome(text: &mut String, outcome: &Outcome, raw_key: Option<&RawKey>) {
     match (outcome, raw_key) {
-        (Outcome::Validated(verdict), _) => text.push_str(&wire::verdict_with_key(verdict)),
-        (Outcome::Charged(usage), _) => text.push_str(&wire::usage(usage)),
+        (Outcome::Validated(verdict), _) => text.push_str(&wire::verdict_with_key(verdict, false)),
+        (Outcome::Charged(usage), _) => text.push_str(&wire::usage(usage, false)),
         (Outcome::Inserted(Some(created)), Some(key)) => text.push_str(&wire::created(key.expose(), created)),
         (Outcome::Revoked(revoked), _) => text.push_str(if *revoked { "true" } else { "false" }),
         // Subjects and migrations have no result.

@@ -100,7 +100,7 @@ impl Engine {
     #[napi]
     pub fn revoke(&mut self, id: String, of_account: bool, account: Option<String>) -> Result<f64> {
         let account = if of_account { AccountFilter::Only(account) } else { AccountFilter::Any };
-        self.submit(Request::Revoke { id, account })
+        self.submit(Request::Revoke { id, account, within: None })
     }
 
     /// Migrates the table.

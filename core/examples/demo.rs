@@ -131,7 +131,7 @@ async fn work(ak: &AgentKey, key: &str, mut cents: i64) -> Result<Vec<(i64, bool
     let mut charges = Vec::new();
     while cents > 0 {
         let recorded = match ak.track_usage(key, cents).await? {
-            Usage::Recorded { .. } => true,
+            Usage::Recorded(_) => true,
             Usage::Refused(_) => false,
             other => return Err(format!("neither recorded nor refused: {other:?}").into()),
         };

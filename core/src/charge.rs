@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::error::Error;
 use crate::literal::parse_row;
-use crate::money::{MICROCENTS_PER_CENT, cents_rounded_up, remaining_cents};
-use crate::request::{ChargeRefusal, Usage};
+use crate::money::Balance;
+use crate::request::{ChargeRefusal, Recorded, Usage};
 use crate::verdict::{integer, place_in_batch};
 
 /// A row of `charge_one.sql` or `charge_batch.sql`.
@@ -55,23 +55,34 @@ impl ChargedKey {
     }
 
     fn recorded(&self, used: i64) -> Usage {
-        let cap = self.budget_cents.map(|cents| cents.saturating_mul(MICROCENTS_PER_CENT));
-        Usage::Recorded {
-            budget_used_cents: cents_rounded_up(used),
-            budget_remaining_cents: cap.map(|cap| remaining_cents(cap, used.saturating_add(self.reserved))),
-        }
+        Usage::Recorded(Recorded {
+            balance: Balance::new(self.budget_cents, used, self.reserved),
+            replayed: false,
+        })
+    }
+
+    /// Whether the key has a parent. Nothing was charged then.
+    pub(crate) fn has_parent(&self) -> bool {
+        self.before < 0
+    }
+
+    /// Whether open reservations hold a part of the budget.
+    pub(crate) fn has_reservations(&self) -> bool {
+        self.reserved > 0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::money::MICROCENTS_PER_CENT;
     use proptest::prelude::*;
 
     const M: i64 = MICROCENTS_PER_CENT;
 
     fn recorded(used: i64, remaining: Option<i64>) -> Usage {
-        Usage::Recorded { budget_used_cents: used, budget_remaining_cents: remaining }
+        let budget = remaining.map(|cents| cents + used);
+        Usage::Recorded(Recorded { balance: Balance::new(budget, used * M, 0), replayed: false })
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub enum ErrorCode {
     InvalidAccountId,
     /// An external subject that is empty or cannot be stored.
     InvalidSubject,
+    /// A parent that does not exist, is no longer live, or is too deep down.
+    InvalidParent,
     /// A text argument that Postgres cannot store; the message names the field.
     InvalidText,
     /// A table name that is not `table` or `schema.table`.
@@ -48,6 +50,7 @@ impl ErrorCode {
         ErrorCode::InvalidBudget,
         ErrorCode::InvalidAccountId,
         ErrorCode::InvalidSubject,
+        ErrorCode::InvalidParent,
         ErrorCode::InvalidText,
         ErrorCode::InvalidTableName,
         ErrorCode::InvalidKeyPrefix,
@@ -68,6 +71,7 @@ impl ErrorCode {
             ErrorCode::InvalidBudget => "invalid_budget",
             ErrorCode::InvalidAccountId => "invalid_account_id",
             ErrorCode::InvalidSubject => "invalid_subject",
+            ErrorCode::InvalidParent => "invalid_parent",
             ErrorCode::InvalidText => "invalid_text",
             ErrorCode::InvalidTableName => "invalid_table_name",
             ErrorCode::InvalidKeyPrefix => "invalid_key_prefix",
@@ -90,6 +94,7 @@ impl ErrorCode {
                 | ErrorCode::InvalidBudget
                 | ErrorCode::InvalidAccountId
                 | ErrorCode::InvalidSubject
+                | ErrorCode::InvalidParent
                 | ErrorCode::InvalidText
                 | ErrorCode::InvalidTableName
                 | ErrorCode::InvalidKeyPrefix
@@ -176,6 +181,7 @@ mod tests {
                 | ErrorCode::InvalidBudget
                 | ErrorCode::InvalidAccountId
                 | ErrorCode::InvalidSubject
+                | ErrorCode::InvalidParent
                 | ErrorCode::InvalidText
                 | ErrorCode::InvalidTableName
                 | ErrorCode::InvalidKeyPrefix
@@ -187,6 +193,6 @@ mod tests {
                 | ErrorCode::UnexpectedResponse => {}
             }
         }
-        assert_eq!(count, 15);
+        assert_eq!(count, 16);
     }
 }

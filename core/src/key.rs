@@ -124,7 +124,7 @@ pub(crate) fn random_seed() -> Result<u64, Error> {
     random().map(u64::from_ne_bytes)
 }
 
-fn random<const N: usize>() -> Result<[u8; N], Error> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0u8; N];
     getrandom::fill(&mut bytes)
         .map_err(|e| Error::new(ErrorCode::Database, format!("no random bytes to be had: {e}")))?;

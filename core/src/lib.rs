@@ -4,19 +4,23 @@
 //! ones, and rows into answers. `AgentKey` (feature `sqlx`, on by default) drives it over an sqlx pool.
 
 mod charge;
+mod delegation;
 mod duration;
 mod engine;
 mod error;
 pub mod gate;
 mod key;
+mod ledger;
 mod literal;
 mod migrate;
 mod money;
 mod options;
 mod period;
 mod request;
+mod reservation;
 mod scope;
 mod shape;
+mod spend;
 mod statement;
 mod table;
 mod verdict;
@@ -26,18 +30,26 @@ mod client;
 
 #[cfg(feature = "sqlx")]
 pub use client::{AgentKey, Builder, Created, Sink};
+pub use delegation::Parent;
 pub use duration::seconds_until_expiry;
 pub use engine::{Engine, Stats, Ticket};
 pub use error::{Error, ErrorCode};
 pub use key::{KeyHash, KeyPrefix, MintedKey, RawKey};
+pub use ledger::{Discrepancy, Event, EventFilter, UsageFilter, UsageOfPeriod};
 pub use literal::parse_row;
-pub use money::{Cost, MAX_CENTS, MICROCENTS_PER_CENT};
+pub use money::{Balance, Cost, MAX_CENTS, MICROCENTS_PER_CENT, Rounding};
 pub use options::{Align, Options};
 pub use period::{AcceptedPeriods, Period};
 pub use request::{
-    AccountFilter, Answer, ChargeRefusal, CreateKey, CreatedKey, Credential, NewRow, Outcome, Request, Usage,
+    AccountFilter, Answer, ChargeRefusal, CreateKey, CreatedKey, Credential, NewRow, Outcome, Recorded,
+    Request, RevokeFilter, Usage,
+};
+pub use reservation::{
+    Extended, Finish, FinishRefusal, RefusedReserve, Released, Reservation, ReservationId, ReserveRefusal,
+    Reserved, Settled, Settlement,
 };
 pub use scope::{ADMIN, has_scope, invalid_scopes};
+pub use spend::{Charge, Overrun, Reserve, Spend, SpendKind};
 pub use statement::{Fault, Statement, StatementId, StatementKind};
 pub use table::TableName;
 pub use verdict::{AccountId, Denial, DenialReason, Grant, KeyId, Limit, Verdict};

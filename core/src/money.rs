@@ -10,6 +10,20 @@ pub const MAX_CENTS: i64 = 4_000_000_000_000;
 
 /// A fraction of a cent up to this many decimal places' last unit is taken for floating-point noise.
 const NOISE_PLACES: usize = 9;
+/// A micro-cent is the sixth decimal place of a cent.
+const CENT_PLACES: u8 = 6;
+/// The shortest form of the smallest positive double is not much longer.
+const LONGEST_DECIMAL: usize = 400;
+
+/// How costs that are given in cents, perhaps with a fraction, are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rounding {
+    /// A fraction of a cent counts as a whole one, as in the original.
+    #[default]
+    Up,
+    /// To the micro-cent; only a fraction of that is rounded up.
+    Exact,
+}
 
 /// What a call costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,25 +42,123 @@ impl Cost {
         if cents <= 0 { Cost::Free } else { Cost::Microcents(cents.saturating_mul(MICROCENTS_PER_CENT)) }
     }
 
+    /// Whole micro-cents.
+    pub const fn microcents(microcents: i64) -> Cost {
+        if microcents <= 0 { Cost::Free } else { Cost::Microcents(microcents) }
+    }
+
     /// Cents as languages with one number type give them. A fraction of a cent is rounded up, after noise up to 1e-9
     /// (110.00000000000001) is dropped. The number is read by its shortest decimal form: no float is calculated with.
     pub fn from_cents_f64(cents: f64) -> Cost {
+        Cost::from_cents_f64_with(cents, Rounding::Up)
+    }
+
+    /// The same, rounded as is wished.
+    pub fn from_cents_f64_with(cents: f64, rounding: Rounding) -> Cost {
         if !cents.is_finite() {
             return Cost::Invalid;
         }
         if cents <= 0.0 {
             return Cost::Free;
         }
-        let text = format!("{cents}");
-        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-        let whole = whole.parse::<i64>().unwrap_or(i64::MAX); // only too many digits can fail here
-        let noise = fraction.bytes().take(NOISE_PLACES - 1).all(|d| d == b'0')
-            && matches!(
-                fraction.as_bytes().get(NOISE_PLACES - 1..),
-                None | Some([]) | Some([b'0', ..]) | Some([b'1'])
-            );
-        // A positive cost is never nothing, however small.
-        Cost::cents(if noise && whole > 0 { whole } else { whole.saturating_add(1) })
+        let places = match rounding {
+            Rounding::Up => 0,
+            Rounding::Exact => CENT_PLACES,
+        };
+        let unit = 10i64.pow(u32::from(CENT_PLACES - places));
+        match scaled(&format!("{cents}"), places, true) {
+            // A positive cost is never nothing, however small.
+            Some(count) => Cost::Microcents(count.max(1).saturating_mul(unit)),
+            None => Cost::Invalid,
+        }
+    }
+
+    /// US dollars as a decimal text, such as `0.00042`: digits, at most one point among them, and perhaps a minus. Exact
+    /// to the micro-cent (eight places); a fraction of that is rounded up. Anything else is `Invalid`.
+    pub fn from_usd(text: &str) -> Cost {
+        let (digits, is_negative) = match text.strip_prefix('-') {
+            Some(digits) => (digits, true),
+            None => (text, false),
+        };
+        match scaled(digits, CENT_PLACES + 2, false) {
+            Some(_) if is_negative => Cost::Free,
+            Some(count) => Cost::microcents(count),
+            None => Cost::Invalid,
+        }
+    }
+}
+
+/// A decimal text times 10^places, rounded up; noise at its end does not count where that is said. More than can be
+/// represented is the most that can be. `None` if it is no decimal.
+fn scaled(text: &str, places: u8, has_noise: bool) -> Option<i64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let is_number = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    if whole.len() + fraction.len() == 0
+        || text.len() > LONGEST_DECIMAL
+        || !is_number(whole)
+        || !is_number(fraction)
+    {
+        return None;
+    }
+    let (kept, rest) = fraction.split_at(fraction.len().min(usize::from(places)));
+    let digits = format!("{whole}{kept:0<width$}", width = usize::from(places));
+    // Only too many digits can fail here.
+    let count = if digits.is_empty() { 0 } else { digits.parse::<i64>().unwrap_or(i64::MAX) };
+    // What the noise's last decimal place has left after those that count.
+    let noise_places = NOISE_PLACES.saturating_sub(usize::from(places));
+    let is_noise = has_noise
+        && noise_places > 0
+        && count > 0
+        && rest.bytes().take(noise_places - 1).all(|d| d == b'0')
+        && matches!(rest.as_bytes().get(noise_places - 1..), None | Some([] | [b'0', ..] | [b'1']));
+    let is_whole = rest.bytes().all(|d| d == b'0');
+    Some(if is_noise || is_whole { count } else { count.saturating_add(1) })
+}
+
+/// What a budget has seen, in micro-cents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Balance {
+    /// The budget; `None` is none.
+    pub budget_microcents: Option<i64>,
+    /// What was used of it in this period.
+    pub used_microcents: i64,
+    /// What open reservations hold of it.
+    pub reserved_microcents: i64,
+}
+
+impl Balance {
+    pub(crate) fn new(budget_cents: Option<i64>, used: i64, reserved: i64) -> Self {
+        Balance {
+            budget_microcents: budget_cents.map(|cents| cents.saturating_mul(MICROCENTS_PER_CENT)),
+            used_microcents: used,
+            reserved_microcents: reserved,
+        }
+    }
+
+    /// What was used, in cents; a started cent counts.
+    pub fn used_cents(&self) -> i64 {
+        cents_rounded_up(self.used_microcents)
+    }
+
+    /// What open reservations hold, in cents.
+    pub fn reserved_cents(&self) -> i64 {
+        cents_rounded_up(self.reserved_microcents)
+    }
+
+    /// What remains, in micro-cents, never below 0; `None` without a budget.
+    pub fn remaining_microcents(&self) -> Option<i64> {
+        let taken = self.used_microcents.saturating_add(self.reserved_microcents);
+        self.budget_microcents.map(|cap| cap.saturating_sub(taken).max(0))
+    }
+
+    /// What remains, in cents, never below 0; a started cent is gone. `None` without a budget.
+    pub fn remaining_cents(&self) -> Option<i64> {
+        self.remaining_microcents().map(|remaining| remaining / MICROCENTS_PER_CENT)
+    }
+
+    /// By how much the use is above the budget, in micro-cents; 0 if it is not.
+    pub fn over_microcents(&self) -> i64 {
+        self.budget_microcents.map_or(0, |cap| self.used_microcents.saturating_sub(cap).max(0))
     }
 }
 
@@ -71,11 +183,6 @@ impl From<i64> for Cost {
 /// What was used, in whole cents: a started cent counts.
 pub(crate) fn cents_rounded_up(microcents: i64) -> i64 {
     microcents.div_euclid(MICROCENTS_PER_CENT) + i64::from(microcents.rem_euclid(MICROCENTS_PER_CENT) > 0)
-}
-
-/// What remains, in whole cents, never below 0: a started cent is gone.
-pub(crate) fn remaining_cents(cap: i64, used: i64) -> i64 {
-    cap.saturating_sub(used).max(0) / MICROCENTS_PER_CENT
 }
 
 #[cfg(test)]
@@ -132,9 +239,53 @@ mod tests {
         assert_eq!(cents_rounded_up(1), 1);
         assert_eq!(cents_rounded_up(2 * M), 2);
         assert_eq!(cents_rounded_up(-1), 0);
-        assert_eq!(remaining_cents(5 * M, 1), 4);
-        assert_eq!(remaining_cents(5 * M, 9 * M), 0);
-        assert_eq!(remaining_cents(i64::MIN, i64::MAX), 0);
+        let balance = |cap: i64, used| Balance::new(Some(cap), used, 0);
+        assert_eq!(balance(5, 1).remaining_cents(), Some(4));
+        assert_eq!(balance(5, 9 * M).remaining_cents(), Some(0));
+        assert_eq!(balance(5, 9 * M).over_microcents(), 4 * M);
+        assert_eq!(balance(i64::MIN, i64::MAX).remaining_cents(), Some(0));
+        assert_eq!(Balance::new(None, 7, 0).remaining_cents(), None);
+    }
+
+    #[test]
+    fn exact_costs_keep_their_micro_cents() {
+        let exact = |cents| Cost::from_cents_f64_with(cents, Rounding::Exact);
+        for (cents, expected) in [
+            (0.004, 4_000),
+            (0.02, 20_000),
+            (1.5, 1_500_000),
+            (0.1 + 0.2, 300_000),
+            (1e-9, 1),
+            (0.0000011, 2),
+            (3.0, 3 * M),
+        ] {
+            assert_eq!(exact(cents), Cost::Microcents(expected), "{cents}");
+        }
+        assert_eq!((exact(f64::NAN), exact(-0.1)), (Cost::Invalid, Cost::Free));
+    }
+
+    #[test]
+    fn dollars_are_read_digit_by_digit() {
+        for (usd, expected) in [
+            ("1", 100 * M),
+            ("0.00042", 42_000),
+            (".5", 50 * M),
+            ("5.", 500 * M),
+            ("0.00000001", 1),
+            ("0.000000001", 1),
+            ("0.0000000100", 1),
+            ("0.000000010000001", 2),
+            ("99999999999999999999", i64::MAX),
+        ] {
+            assert_eq!(Cost::from_usd(usd), Cost::Microcents(expected), "{usd}");
+        }
+        assert_eq!(Cost::from_usd("0"), Cost::Free);
+        assert_eq!(Cost::from_usd("-3.5"), Cost::Free);
+        for bad in
+            ["", ".", "-", "1e3", "1,5", " 1", "+1", "0x1", "1.2.3", "NaN", "--1", "١", &"9".repeat(401)]
+        {
+            assert_eq!(Cost::from_usd(bad), Cost::Invalid, "{bad}");
+        }
     }
 
     proptest! {

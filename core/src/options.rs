@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::key::KeyPrefix;
+use crate::money::Rounding;
 use crate::period::AcceptedPeriods;
 use crate::table::TableName;
 
@@ -46,6 +47,11 @@ pub struct Options {
     pub max_batch: usize,
     /// How many statements of one lane are under way at most.
     pub max_in_flight: usize,
+    /// Whether every charge and reservation is written into the ledger, not only those with an idempotency key. All
+    /// clients of a table should agree: what one does not write is missing.
+    pub ledger: bool,
+    /// How costs with a fraction of a cent are recorded.
+    pub rounding: Rounding,
     /// `last_used_at` is written when it is older than this, in seconds.
     pub touch_interval_seconds: u32,
     /// How often a statement that certainly had no effect (a deadlock, say) is tried.
@@ -66,6 +72,8 @@ impl Default for Options {
             max_waiting: 100_000,
             max_batch: 512,
             max_in_flight: 2,
+            ledger: false,
+            rounding: Rounding::Up,
             touch_interval_seconds: 60,
             max_attempts: 5,
             seed: 0,

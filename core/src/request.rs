@@ -3,14 +3,18 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::delegation::Parent;
 use crate::duration::seconds_until_expiry;
 use crate::error::{Error, ErrorCode, storable};
 use crate::key::{KeyHash, MintedKey};
-use crate::money::Cost;
+use crate::ledger::{Discrepancy, Event, EventFilter, UsageFilter, UsageOfPeriod};
+use crate::money::{Balance, Cost};
 use crate::options::Options;
 use crate::period::Period;
+use crate::reservation::{Extended, Finish, Released, ReservationId, Reserved, Settled};
 use crate::scope::check_scopes;
 use crate::shape::{TableShape, invalid_account};
+use crate::spend::Spend;
 use crate::verdict::{AccountId, KeyId, Verdict};
 
 /// An index row holds about 2,700 bytes: longer identities cannot be looked up.
@@ -55,6 +59,9 @@ pub struct CreateKey {
     pub delegated_by: Option<String>,
     /// A name for people; `default` if unset.
     pub name: Option<String>,
+    /// The key that this one draws on and dies with. Its scopes and expiry bound those of the child, and are the child's
+    /// where it names none; so are its account, user and human.
+    pub parent: Option<Parent>,
 }
 
 macro_rules! text_setters {
@@ -89,6 +96,12 @@ impl CreateKey {
     /// Sets what the key may do.
     pub fn scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
         self.scopes = Some(scopes.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Sets the parent: see [`CreateKey::parent`].
+    pub fn parent(mut self, parent: impl Into<Parent>) -> Self {
+        self.parent = Some(parent.into());
         self
     }
 
@@ -140,6 +153,8 @@ pub struct NewRow {
     key_hash: KeyHash,
     shown_prefix: String,
     subject: Option<String>,
+    /// The parent's row and its ancestors, nearest first, once they are known.
+    chain: Vec<KeyId>,
 }
 
 impl NewRow {
@@ -153,6 +168,7 @@ impl NewRow {
             key_hash,
             shown_prefix: minted.shown_prefix.clone(),
             subject: None,
+            chain: Vec::new(),
         })
     }
 
@@ -164,7 +180,9 @@ impl NewRow {
                 "Invalid subject: it is empty, too long, or holds a NUL character",
             ));
         }
-        spec.account_id.get_or_insert_with(|| subject.to_owned());
+        if spec.parent.is_none() {
+            spec.account_id.get_or_insert_with(|| subject.to_owned());
+        }
         let expires_in_seconds = spec.check(options)?;
         Ok(NewRow {
             spec,
@@ -172,7 +190,36 @@ impl NewRow {
             key_hash: crate::key::unusable_hash()?,
             shown_prefix: options.key_prefix.for_subject(),
             subject: Some(subject.to_owned()),
+            chain: Vec::new(),
         })
+    }
+
+    /// The parent that is not looked up yet.
+    pub(crate) fn parent(&self) -> Option<&Parent> {
+        self.spec.parent.as_ref().filter(|_| self.chain.is_empty())
+    }
+
+    /// No parent after all: the table has no room for the link, and it was not asked for.
+    pub(crate) fn without_parent(mut self) -> Self {
+        self.spec.parent = None;
+        self
+    }
+
+    /// The same below its parent, whose bounds it keeps.
+    pub(crate) fn below(
+        mut self,
+        parent: &crate::delegation::Ancestry,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let subject = self.subject.clone();
+        parent.bind(&mut self.spec, self.expires_in_seconds, subject.as_deref())?;
+        self.spec.check(options)?;
+        self.chain = parent.chain();
+        Ok(self)
+    }
+
+    pub(crate) fn has_parent(&self) -> bool {
+        self.spec.parent.is_some()
     }
 
     pub(crate) fn is_subject(&self) -> bool {
@@ -192,6 +239,8 @@ impl NewRow {
             ("expires_at", self.expires_in_seconds.is_some()),
             ("delegated_by", spec.delegated_by.is_some()),
             ("external_subject", self.subject.is_some()),
+            ("parent_id", !self.chain.is_empty()),
+            ("ancestor_ids", !self.chain.is_empty()),
         ];
         shape.require(
             &needed.into_iter().filter(|(_, used)| *used).map(|(column, _)| column).collect::<Vec<_>>(),
@@ -225,6 +274,8 @@ impl NewRow {
             "delegated_by": spec.delegated_by,
             "name": spec.name.as_deref().unwrap_or("default"),
             "external_subject": self.subject,
+            "parent_id": self.chain.first().map(KeyId::to_string),
+            "ancestor_ids": self.chain.iter().map(KeyId::to_string).collect::<Vec<_>>(),
         });
         Ok(parameter.to_string())
     }
@@ -266,6 +317,17 @@ pub enum AccountFilter {
     Only(Option<String>),
 }
 
+/// Which keys a panic switch revokes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RevokeFilter {
+    /// All of an account.
+    Account(String),
+    /// All that descend from a key.
+    Parent(String),
+    /// All that a human authorised.
+    DelegatedBy(String),
+}
+
 /// A request to the engine.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -274,6 +336,12 @@ pub enum Request {
     Validate(Credential),
     /// Records spend.
     Charge(Credential, Cost),
+    /// Records spend or reserves it, with all that can be asked of it.
+    Spend(Credential, Box<Spend>),
+    /// Settles, releases or extends a reservation.
+    Finish(ReservationId, Finish),
+    /// Gives back what reservations hold whose time is over.
+    Sweep,
     /// Inserts a key or subject.
     Insert(Box<NewRow>),
     /// Revokes a key.
@@ -282,7 +350,19 @@ pub enum Request {
         id: String,
         /// Whose key it may be.
         account: AccountFilter,
+        /// The key that it must be or descend from.
+        within: Option<String>,
     },
+    /// Revokes many keys.
+    RevokeAll(RevokeFilter),
+    /// Reads the ledger.
+    Events(EventFilter),
+    /// Reads what was spent, by day.
+    Usage(UsageFilter),
+    /// Checks the ledger of a key, or of all.
+    VerifyLedger(Option<String>),
+    /// Deletes ledger entries that are older than so many seconds.
+    PruneEvents(u64),
     /// Creates the table, or adds what it lacks.
     Migrate,
 }
@@ -292,22 +372,46 @@ pub enum Request {
 #[non_exhaustive]
 pub enum Usage {
     /// It is recorded.
-    Recorded {
-        /// What was used in this period, in cents, with this charge; a started cent counts.
-        budget_used_cents: i64,
-        /// What remains, in cents; `None` without a budget.
-        budget_remaining_cents: Option<i64>,
-    },
+    Recorded(Recorded),
     /// It cost nothing: there was nothing to record.
     Free,
     /// It is refused: nothing was recorded.
     Refused(ChargeRefusal),
 }
 
+/// A charge that is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// The key's budget after this charge.
+    pub balance: Balance,
+    /// Whether it was recorded earlier, under the same idempotency key. The balance is that of then.
+    pub replayed: bool,
+}
+
+impl Recorded {
+    /// What was used in this period, in cents, with this charge; a started cent counts.
+    pub fn budget_used_cents(&self) -> i64 {
+        self.balance.used_cents()
+    }
+
+    /// What remains, in cents; `None` without a budget.
+    pub fn budget_remaining_cents(&self) -> Option<i64> {
+        self.balance.remaining_cents()
+    }
+}
+
 impl Usage {
     /// Whether the call may go on.
     pub fn is_success(&self) -> bool {
         !matches!(self, Usage::Refused(_))
+    }
+
+    /// The charge, if it is recorded.
+    pub fn recorded(&self) -> Option<Recorded> {
+        match self {
+            Usage::Recorded(recorded) => Some(*recorded),
+            Usage::Free | Usage::Refused(_) => None,
+        }
     }
 }
 
@@ -318,16 +422,22 @@ impl Usage {
 pub enum ChargeRefusal {
     /// The cost is not a number, or infinite.
     InvalidCost,
-    /// There is no such key, or it was revoked.
+    /// There is no such key, or it or an ancestor was revoked.
     InvalidKey,
-    /// It does not fit the budget, or is more than the table can hold.
+    /// It does not fit the budget of the key or an ancestor, or is more than the table can hold.
     BudgetExceeded,
+    /// The idempotency key was used for another amount, or for a reservation.
+    IdempotencyConflict,
 }
 
 impl ChargeRefusal {
     /// Every refusal.
-    pub const ALL: &'static [ChargeRefusal] =
-        &[ChargeRefusal::InvalidCost, ChargeRefusal::InvalidKey, ChargeRefusal::BudgetExceeded];
+    pub const ALL: &'static [ChargeRefusal] = &[
+        ChargeRefusal::InvalidCost,
+        ChargeRefusal::InvalidKey,
+        ChargeRefusal::BudgetExceeded,
+        ChargeRefusal::IdempotencyConflict,
+    ];
 
     /// The refusal's stable name.
     pub const fn as_str(self) -> &'static str {
@@ -335,6 +445,7 @@ impl ChargeRefusal {
             ChargeRefusal::InvalidCost => "invalid_cost",
             ChargeRefusal::InvalidKey => "invalid_key",
             ChargeRefusal::BudgetExceeded => "budget_exceeded",
+            ChargeRefusal::IdempotencyConflict => "idempotency_conflict",
         }
     }
 }
@@ -351,12 +462,32 @@ impl std::fmt::Display for ChargeRefusal {
 pub enum Outcome {
     /// To `Validate`.
     Validated(Verdict),
-    /// To `Charge`.
+    /// To `Charge`, and to `Spend` of a charge.
     Charged(Usage),
+    /// To `Spend` of a reservation.
+    Reserved(Reserved),
+    /// To `Finish` by settling.
+    Settled(Settled),
+    /// To `Finish` by releasing.
+    Released(Released),
+    /// To `Finish` by extending.
+    Extended(Extended),
+    /// To `Sweep`: how many reservations ended by it.
+    Swept(u64),
     /// To `Insert`; `None` if the subject has its row already.
     Inserted(Option<CreatedKey>),
     /// To `Revoke`: whether a live key was revoked.
     Revoked(bool),
+    /// To `RevokeAll`: how many live keys were revoked.
+    RevokedAll(u64),
+    /// To `Events`.
+    Events(Vec<Event>),
+    /// To `Usage`.
+    Usage(Vec<UsageOfPeriod>),
+    /// To `VerifyLedger`: what does not add up.
+    Verified(Vec<Discrepancy>),
+    /// To `PruneEvents`: how many were deleted.
+    Pruned(u64),
     /// To `Migrate`.
     Migrated,
 }

@@ -25,7 +25,12 @@ pub(crate) const OPTIONAL_COLUMNS: &[(&str, &str)] = &[
     ("budget_used_microcents", "integer"),
     ("budget_anchor_at", "timestamptz"),
     ("disabled_at", "timestamptz"),
+    ("parent_id", "text"),
+    ("ancestor_ids", "text[]"),
 ];
+
+/// The tables beside the keys table: the mark by which a shape knows them, and what their names end in.
+pub(crate) const COMPANIONS: [(&str, &str); 2] = [("+reservations", "reservations"), ("+events", "events")];
 
 /// How values of a column are written and compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +54,9 @@ struct Column {
 /// A table's columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TableShape {
+    /// The companion tables are among them: their type is their qualified name.
     columns: BTreeMap<String, Column>,
+    companions: [String; 2],
 }
 
 impl TableShape {
@@ -77,7 +84,8 @@ impl TableShape {
         if columns.is_empty() {
             return Err(Error::migration_required(format_args!("there is no table {}", table.quoted())));
         }
-        let shape = TableShape { columns };
+        let companions = COMPANIONS.map(|(_, name)| table.companion(name));
+        let shape = TableShape { columns, companions };
         shape.require(&["id", "account_id", "key_hash", "key_prefix", "revoked_at"])?;
         Ok(shape)
     }
@@ -88,7 +96,8 @@ impl TableShape {
 
     /// Whether nothing is left for a migration to add.
     pub(crate) fn is_complete(&self) -> bool {
-        OPTIONAL_COLUMNS.iter().all(|(column, _)| self.has(column))
+        let companions = COMPANIONS.iter().map(|(mark, _)| mark);
+        OPTIONAL_COLUMNS.iter().map(|(column, _)| column).chain(companions).all(|column| self.has(column))
     }
 
     /// A clear error naming those of `needed` that the table lacks.
@@ -97,7 +106,17 @@ impl TableShape {
         if missing.is_empty() {
             return Ok(());
         }
-        Err(Error::migration_required(format_args!("the table lacks {}", missing.join(", "))))
+        let (tables, columns): (Vec<&str>, Vec<&str>) = missing.into_iter().partition(|c| c.starts_with('+'));
+        let names = COMPANIONS.iter().zip(&self.companions).filter(|((mark, _), _)| tables.contains(mark));
+        let names: Vec<&str> = names.map(|(_, name)| name.as_str()).collect();
+        let mut lacks = Vec::new();
+        if !columns.is_empty() {
+            lacks.push(format!("the table lacks {}", columns.join(", ")));
+        }
+        if !names.is_empty() {
+            lacks.push(format!("there is no table {}", names.join(" and no table ")));
+        }
+        Err(Error::migration_required(lacks.join("; ")))
     }
 
     fn kind(&self, column: &str) -> ColumnKind {
@@ -179,27 +198,33 @@ fn fits(kind: ColumnKind, text: &str) -> bool {
 /// The files in `sql/` are plain SQL with these marks, which only ever become identifiers, types and other SQL, never
 /// values: `{table}`; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
 /// `{account_type}`, `{scopes_type}`; `{max_cents}`; `{next_reset}`, `{first_reset}` and `{due}`, the period rule;
-/// `{key_columns}`, what a look-up answers; `{lookup}`, the column that a batch is keyed by. A line that ends in `--? column` stands only where the table has that column.
-pub(crate) fn render(template: &str, table: &TableName, shape: &TableShape, lookup: &str) -> Arc<str> {
-    let renderer = Renderer { table: table.quoted(), shape, lookup };
+/// `{key_columns}`, what a look-up answers; `{lookup}`, the column that a batch is keyed by, and `{lookup_cast}`, what
+/// makes a text comparable to it; `{reservations}` and `{events}`, the companion tables; `{ledger}`, whether all money
+/// is written into the ledger. A line that ends in `--? column` stands only where the table has that column (or
+/// companion, as `+events`), one that ends in `--! column` only where it has not.
+pub(crate) fn render(template: &str, rendering: &Rendering<'_>) -> Arc<str> {
     let mut sql = String::with_capacity(4 * template.len());
-    renderer.expand(template, false, &mut sql);
+    rendering.expand(template, false, &mut sql);
     Arc::from(sql.trim())
 }
 
-struct Renderer<'a> {
-    table: String,
-    shape: &'a TableShape,
-    lookup: &'a str,
+/// What a statement is built for.
+pub(crate) struct Rendering<'a> {
+    pub(crate) table: &'a TableName,
+    pub(crate) shape: &'a TableShape,
+    /// The column that a batch is keyed by, if it is.
+    pub(crate) lookup: &'a str,
+    pub(crate) ledger: bool,
 }
 
-impl Renderer<'_> {
+impl Rendering<'_> {
     /// Writes the lines that stand for a table of this shape, without comments, each mark replaced. With `all_columns`
     /// every column of `k` exists: `k` is not the table.
     fn expand(&self, text: &str, all_columns: bool, sql: &mut String) {
         for line in text.lines() {
             let (line, comment) = line.split_once("--").unwrap_or((line, ""));
-            let is_missing = comment.strip_prefix('?').is_some_and(|column| !self.shape.has(column.trim()));
+            let is_missing = comment.strip_prefix('?').is_some_and(|column| !self.shape.has(column.trim()))
+                || comment.strip_prefix('!').is_some_and(|column| self.shape.has(column.trim()));
             if is_missing || line.trim().is_empty() {
                 continue;
             }
@@ -218,8 +243,16 @@ impl Renderer<'_> {
     fn replace(&self, mark: &str, all_columns: bool, sql: &mut String) {
         let type_of = |column: &str| self.shape.columns.get(column).map_or("text", |c| c.sql_type.as_str());
         match mark {
-            "table" => sql.push_str(&self.table),
+            "table" => sql.push_str(&self.table.quoted()),
             "lookup" => sql.push_str(self.lookup),
+            "lookup_cast" if self.lookup == "id" => {
+                sql.push_str("::");
+                sql.push_str(type_of("id"));
+            }
+            "lookup_cast" => {}
+            "reservations" => sql.push_str(type_of("+reservations")),
+            "events" => sql.push_str(type_of("+events")),
+            "ledger" => sql.push_str(if self.ledger { "true" } else { "false" }),
             "id_type" => sql.push_str(type_of("id")),
             "account_type" => sql.push_str(type_of("account_id")),
             "scopes_type" => sql.push_str(type_of("scopes")),
@@ -309,12 +342,15 @@ mod tests {
     #[test]
     fn a_missing_column_reads_as_null_and_its_lines_go() {
         let sql = render(
-            "-- A comment.\nSELECT {k.user_id}, {k.name}\n, k.scopes --? scopes\nFROM {table} k",
-            &TableName::new("{lookup}").unwrap_or_default(),
-            &shape(&[("user_id", "text")]),
-            "key_hash",
+            "-- A comment.\nSELECT {k.user_id}, {k.name}\n, k.scopes --? scopes\n, true --! scopes\nFROM {table} k",
+            &Rendering {
+                table: &TableName::default(),
+                shape: &shape(&[("user_id", "text")]),
+                lookup: "key_hash",
+                ledger: false,
+            },
         );
-        assert_eq!(&*sql, "SELECT k.user_id, NULL::text\nFROM \"sdk_api_keys\" k");
+        assert_eq!(&*sql, "SELECT k.user_id, NULL::text\n, true\nFROM \"sdk_api_keys\" k");
     }
 
     #[test]

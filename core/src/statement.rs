@@ -20,12 +20,30 @@ pub enum StatementKind {
     ChargeOne,
     /// A batch of charges.
     ChargeBatch,
+    /// Charges and reserves in all their forms.
+    Spend,
+    /// Ends of reservations.
+    Settle,
+    /// A list of reservations whose time is over.
+    ExpiredReservations,
+    /// A look-up of a new key's parent.
+    Parent,
     /// `last_used_at` of some keys.
     Touch,
     /// A new key or subject.
     Insert,
     /// A revocation.
     Revoke,
+    /// Revocations of many keys.
+    RevokeAll,
+    /// Ledger entries.
+    Events,
+    /// What was spent, by period.
+    Usage,
+    /// A check of the ledger.
+    VerifyLedger,
+    /// The deletion of old ledger entries.
+    PruneEvents,
     /// One migration.
     Migrate,
 }

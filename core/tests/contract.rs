@@ -24,13 +24,12 @@ async fn a_key_lives_from_creation_to_revocation() {
     assert_eq!((grant.expires_at.unwrap() - grant.budget_reset_at.unwrap()).num_hours(), -23);
 
     let usage = ak.track_usage(key, 20).await.unwrap();
-    assert_eq!(usage, Usage::Recorded { budget_used_cents: 20, budget_remaining_cents: Some(30) });
+    let recorded = usage.recorded().unwrap();
+    assert_eq!((recorded.budget_used_cents(), recorded.budget_remaining_cents()), (20, Some(30)));
     let usage = ak.track_usage(key, 31).await.unwrap();
     assert_eq!(usage, Usage::Refused(ChargeRefusal::BudgetExceeded));
-    assert_eq!(
-        ak.track_usage(key, 30).await.unwrap(),
-        Usage::Recorded { budget_used_cents: 50, budget_remaining_cents: Some(0) }
-    );
+    let recorded = ak.track_usage(key, 30).await.unwrap().recorded().unwrap();
+    assert_eq!((recorded.budget_used_cents(), recorded.budget_remaining_cents()), (50, Some(0)));
     assert_eq!(ak.validate(key).await.unwrap().unwrap_err().reason, DenialReason::BudgetExceeded);
 
     assert!(ak.revoke(created.id.clone()).await.unwrap());

@@ -134,8 +134,9 @@ async fn load(clients: &[AgentKey], keys: &[String]) -> Load {
                 }
             } else {
                 match ak.track_usage(&raw, cost).await {
-                    Ok(Usage::Recorded { budget_used_cents: used, budget_remaining_cents: Some(left) }) => {
-                        used + left == budget
+                    Ok(Usage::Recorded(recorded)) => {
+                        recorded.budget_remaining_cents().map(|left| recorded.budget_used_cents() + left)
+                            == Some(budget)
                     }
                     Ok(_) => false,
                     Err(error) => return Called::Failed(error.to_string()),

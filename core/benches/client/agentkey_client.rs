@@ -20,7 +20,7 @@ impl Contender for Ours {
 
     async fn charge(&self, raw_key: &str) -> Result<bool> {
         match self.0.track_usage(raw_key, 1).await? {
-            Usage::Recorded { .. } => Ok(true),
+            Usage::Recorded(_) => Ok(true),
             Usage::Refused(ChargeRefusal::BudgetExceeded) => Ok(false),
             other => Err(format!("a charge that is neither recorded nor refused: {other:?}").into()),
         }

@@ -10,6 +10,7 @@ use super::driver::Driver;
 use super::{AgentKey, Transport};
 use crate::error::{Error, ErrorCode};
 use crate::key::KeyPrefix;
+use crate::money::Rounding;
 use crate::options::{Align, Options};
 use crate::period::AcceptedPeriods;
 use crate::table::TableName;
@@ -69,6 +70,20 @@ impl Builder {
     /// How many calls may wait at once; more are refused with `overloaded`. Default 100,000.
     pub fn max_waiting(mut self, calls: usize) -> Self {
         self.options.max_waiting = calls;
+        self
+    }
+
+    /// Writes every charge and reservation into the ledger, not only those with an idempotency key. All clients of a
+    /// table should agree. Costs throughput: an entry is a row. Default false.
+    pub fn ledger(mut self, whole: bool) -> Self {
+        self.options.ledger = whole;
+        self
+    }
+
+    /// How costs with a fraction of a cent are meant. [`Cost`](crate::Cost)s are exact in any case; this is for bindings,
+    /// which read numbers of cents. Default rounded up.
+    pub fn rounding(mut self, rounding: Rounding) -> Self {
+        self.options.rounding = rounding;
         self
     }
 

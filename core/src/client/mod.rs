@@ -2,6 +2,8 @@
 
 mod builder;
 mod driver;
+mod ledger;
+mod reservations;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +14,12 @@ use sqlx::postgres::PgPool;
 use crate::engine::{Stats, Ticket};
 use crate::error::Error;
 use crate::key::{KeyHash, RawKey};
-use crate::money::Cost;
 use crate::options::Options;
-use crate::request::{AccountFilter, CreateKey, CreatedKey, Credential, NewRow, Outcome, Request, Usage};
+use crate::request::{
+    AccountFilter, CreateKey, CreatedKey, Credential, NewRow, Outcome, Request, RevokeFilter, Usage,
+};
 use crate::scope;
+use crate::spend::Charge;
 use crate::verdict::{AccountId, KeyId, Verdict};
 pub use builder::Builder;
 use driver::Driver;
@@ -132,18 +136,23 @@ impl AgentKey {
         self.verdict(Credential::Subject(subject.to_owned())).await
     }
 
-    /// Records what a call cost, in cents or as a [`Cost`], if it fits the budget. Concurrent charges never pass it.
-    /// An expired key can still be charged: the call began before.
+    /// Records what a call cost, in cents, as a [`Cost`](crate::Cost) or as a [`Charge`], if it fits the budgets of the key and its
+    /// ancestors. Concurrent charges never pass them. An expired key can still be charged: the call began before.
     ///
     /// # Errors
-    /// `timeout` and `database` leave open whether the charge was recorded.
-    pub async fn track_usage(&self, raw_key: &str, cost: impl Into<Cost>) -> Result<Usage, Error> {
-        self.charge(Credential::Key(KeyHash::of(raw_key)), cost.into()).await
+    /// `timeout` and `database` leave open whether the charge was recorded: repeat it with an idempotency key to be
+    /// sure. `invalid_text` for an idempotency key or metadata that cannot be stored.
+    pub async fn track_usage(&self, raw_key: &str, charge: impl Into<Charge>) -> Result<Usage, Error> {
+        self.charge(Credential::Key(KeyHash::of(raw_key)), charge.into()).await
     }
 
     /// The same for an external subject.
-    pub async fn track_usage_by_subject(&self, subject: &str, cost: impl Into<Cost>) -> Result<Usage, Error> {
-        self.charge(Credential::Subject(subject.to_owned()), cost.into()).await
+    pub async fn track_usage_by_subject(
+        &self,
+        subject: &str,
+        charge: impl Into<Charge>,
+    ) -> Result<Usage, Error> {
+        self.charge(Credential::Subject(subject.to_owned()), charge.into()).await
     }
 
     /// Creates, once, the row of an external identity; a second call changes nothing. Its account is the subject
@@ -159,9 +168,9 @@ impl AgentKey {
         }
     }
 
-    /// Revokes a key; whether a live key was revoked.
+    /// Revokes a key, and with it all that descend from it; whether a live key was revoked.
     pub async fn revoke(&self, id: impl Into<KeyId>) -> Result<bool, Error> {
-        self.revoke_where(id.into(), AccountFilter::Any).await
+        self.revoke_where(id, AccountFilter::Any, None).await
     }
 
     /// Revokes a key if it is of this account. `None` owns no key.
@@ -171,7 +180,30 @@ impl AgentKey {
         account: Option<impl Into<AccountId>>,
     ) -> Result<bool, Error> {
         let account = account.map(|account| account.into().to_string());
-        self.revoke_where(id.into(), AccountFilter::Only(account)).await
+        self.revoke_where(id, AccountFilter::Only(account), None).await
+    }
+
+    /// Revokes a key if it is of this account, and if it is `within` or descends from it.
+    pub async fn revoke_where(
+        &self,
+        id: impl Into<KeyId>,
+        account: AccountFilter,
+        within: Option<KeyId>,
+    ) -> Result<bool, Error> {
+        let within = within.map(|id| id.to_string());
+        match self.call(Request::Revoke { id: id.into().to_string(), account, within }).await? {
+            Outcome::Revoked(revoked) => Ok(revoked),
+            other => Err(mismatch(other)),
+        }
+    }
+
+    /// The panic switch: revokes every live key of an account, below a parent, or that a human authorised. How many
+    /// they were; their descendants are stopped with them.
+    pub async fn revoke_all(&self, filter: RevokeFilter) -> Result<u64, Error> {
+        match self.call(Request::RevokeAll(filter)).await? {
+            Outcome::RevokedAll(count) => Ok(count),
+            other => Err(mismatch(other)),
+        }
     }
 
     /// Those of `scopes` that this client's keys may not have.
@@ -220,16 +252,9 @@ impl AgentKey {
         }
     }
 
-    async fn charge(&self, credential: Credential, cost: Cost) -> Result<Usage, Error> {
-        match self.call(Request::Charge(credential, cost)).await? {
+    async fn charge(&self, credential: Credential, charge: Charge) -> Result<Usage, Error> {
+        match self.call(Request::Spend(credential, Box::new(charge.into()))).await? {
             Outcome::Charged(usage) => Ok(usage),
-            other => Err(mismatch(other)),
-        }
-    }
-
-    async fn revoke_where(&self, id: KeyId, account: AccountFilter) -> Result<bool, Error> {
-        match self.call(Request::Revoke { id: id.to_string(), account }).await? {
-            Outcome::Revoked(revoked) => Ok(revoked),
             other => Err(mismatch(other)),
         }
     }

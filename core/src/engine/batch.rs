@@ -14,6 +14,17 @@ use crate::shape::TableShape;
 use crate::statement::{Fault, Statement, StatementKind};
 use crate::verdict::{Denial, Lookup};
 
+/// Whether a request whose statement failed may be sent again though nobody knows if it took effect.
+pub(super) trait Repeatable {
+    /// See the trait.
+    fn may_be_repeated(&self) -> bool {
+        false
+    }
+}
+
+impl Repeatable for LookUp {}
+impl Repeatable for Charge {}
+
 /// A look-up that waits.
 #[derive(Debug, Default)]
 pub(super) struct LookUp {
@@ -92,7 +103,7 @@ impl Engine {
     }
 
     /// Takes a batch whose statement the table allows.
-    fn take_batch<T>(
+    pub(super) fn take_batch<T>(
         &mut self,
         lane: impl Fn(&mut Engine) -> &mut KeyLane<T>,
         now: Duration,
@@ -123,14 +134,19 @@ impl Engine {
     }
 
     /// Puts a batch whose statement failed back into its lane, or answers it.
-    pub(super) fn batch_fault<T>(
+    pub(super) fn batch_fault<T: Repeatable>(
         &mut self,
         lane: impl Fn(&mut Engine) -> &mut KeyLane<T>,
         now: Duration,
         batch: Batch<T>,
         fault: &Fault,
     ) {
-        let failure = Failure::of(fault);
+        // A unique index refused an idempotency key that another client was recording: the second look sees it.
+        let failure = match fault.sqlstate.as_deref() {
+            Some("23505") => Failure::Aborted,
+            _ => Failure::of(fault),
+        };
+        let is_uncertain = fault.sqlstate.is_none();
         let max_attempts = self.options.max_attempts;
         let mut most_attempts = None;
         for (name, group) in batch.keys.iter().zip(batch.requests) {
@@ -138,7 +154,9 @@ impl Engine {
             for mut request in group {
                 let Some(ticket) = request.ticket else { continue };
                 request.attempts += 1;
-                if failure.may_be_retried(request.attempts, max_attempts) {
+                let may_be_repeated =
+                    is_uncertain && request.work.may_be_repeated() && request.attempts < max_attempts;
+                if may_be_repeated || failure.may_be_retried(request.attempts, max_attempts) {
                     most_attempts = most_attempts.max(Some(request.attempts));
                     again.push(request);
                 } else {
@@ -212,24 +230,43 @@ impl Engine {
         batch: Batch<Charge>,
         rows: &[String],
     ) {
+        let can_sweep = matches!(&self.table, super::Table::Known { statements, .. } if statements.shape.has("+reservations"));
         let mut groups: Vec<Option<Vec<Pending<Charge>>>> = batch.requests.into_iter().map(Some).collect();
         let mut fault = None;
         for row in rows {
             let read = ChargedKey::read(row).and_then(|key| {
                 let group = groups.get_mut(key.place).and_then(Option::take);
                 let group = group.ok_or_else(|| Error::unexpected("a key that was not charged"))?;
+                if key.has_parent() {
+                    return Ok((key.place, None, group));
+                }
+                let has_reservations = key.has_reservations();
                 let usages = key.replay(group.iter().map(|request| request.work.microcents));
-                Ok((usages, group))
+                Ok((key.place, Some(usages.map(|usages| (usages, has_reservations))), group))
             });
             match read {
-                Ok((Ok(usages), group)) => {
+                Ok((place, None, group)) => {
+                    let name = &batch.keys[place];
+                    self.note_child(column, name);
+                    self.spend_in_full(column, name, group.into_iter().map(amount_of).collect());
+                }
+                Ok((place, Some(Ok((usages, has_reservations))), group)) => {
+                    let mut blocked = Vec::new();
                     for (request, usage) in group.into_iter().zip(usages) {
-                        if let Some(ticket) = request.ticket {
-                            self.answer_usage(ticket, usage);
+                        let Some(ticket) = request.ticket else { continue };
+                        match usage {
+                            // Of the reservations in its way some may be over.
+                            Usage::Refused(ChargeRefusal::BudgetExceeded)
+                                if has_reservations && can_sweep =>
+                            {
+                                blocked.push(amount_of(request));
+                            }
+                            usage => self.answer_usage(ticket, usage),
                         }
                     }
+                    self.spend_in_full(column, &batch.keys[place], blocked);
                 }
-                Ok((Err(error), group)) => {
+                Ok((_, Some(Err(error)), group)) => {
                     for ticket in group.into_iter().filter_map(|request| request.ticket) {
                         self.answer(ticket, Err(error.clone()));
                     }
@@ -300,5 +337,14 @@ impl Engine {
         let gone = request.ticket.is_some_and(|ticket| self.cancelled.remove(&ticket));
         self.pending -= usize::from(gone);
         gone
+    }
+}
+
+fn amount_of(charge: Pending<Charge>) -> Pending<i64> {
+    Pending {
+        ticket: charge.ticket,
+        deadline: charge.deadline,
+        attempts: charge.attempts,
+        work: charge.work.microcents,
     }
 }

@@ -7,7 +7,7 @@ use super::admin::Admin;
 use super::{Column, Engine, Work, database_error};
 use crate::error::Error;
 use crate::options::Options;
-use crate::shape::{TableShape, render};
+use crate::shape::{Rendering, TableShape, render};
 use crate::statement::{Fault, Statement, StatementKind};
 
 /// While the table lacks columns, the catalogue is asked again this often, beside the calls: somebody may migrate it.
@@ -37,6 +37,15 @@ pub(crate) struct Statements {
     pub(super) touch: Arc<str>,
     pub(super) insert: Arc<str>,
     pub(super) revoke: Arc<str>,
+    /// A look-up by id.
+    pub(super) find: Arc<str>,
+    pub(super) settle: Arc<str>,
+    pub(super) expired_reservations: Arc<str>,
+    pub(super) revoke_all: Arc<str>,
+    pub(super) events: Arc<str>,
+    pub(super) usage: Arc<str>,
+    pub(super) verify_ledger: Arc<str>,
+    pub(super) prune_events: Arc<str>,
 }
 
 #[derive(Debug)]
@@ -45,6 +54,7 @@ pub(super) struct BatchStatements {
     pub(super) validate: Arc<str>,
     pub(super) charge_one: Arc<str>,
     pub(super) charge_batch: Arc<str>,
+    pub(super) spend: Arc<str>,
 }
 
 impl Table {
@@ -69,7 +79,10 @@ impl Engine {
     }
 
     fn send_catalogue(&mut self, work: Work) -> Statement {
-        let params = vec![Some(self.options.table.quoted())];
+        let table = &self.options.table;
+        let companions = crate::shape::COMPANIONS.map(|(_, name)| Some(table.companion(name)));
+        let mut params = vec![Some(table.quoted())];
+        params.extend(companions);
         self.send(StatementKind::Catalogue, Arc::from(include_str!("../sql/catalogue.sql")), params, work)
     }
 
@@ -126,7 +139,10 @@ impl Engine {
         for column in Column::ALL {
             tickets.extend(self.charge[column as usize].take_all());
             tickets.extend(self.validate[column as usize].take_all());
+            tickets.extend(self.spend[column as usize].take_all());
         }
+        tickets.extend(self.finish.take_all());
+        self.end_sweep();
         let (migrations, rest): (Vec<_>, Vec<_>) =
             self.admin.waiting.drain(..).partition(|p| matches!(p.work, Admin::Migrate { .. }));
         self.admin.waiting.extend(migrations);
@@ -139,12 +155,18 @@ impl Engine {
 
 impl Statements {
     fn new(options: &Options, shape: TableShape) -> Self {
-        let render = |template: &str, lookup: &str| render(template, &options.table, &shape, lookup);
+        let render = |template: &str, lookup: &str| {
+            render(
+                template,
+                &Rendering { table: &options.table, shape: &shape, lookup, ledger: options.ledger },
+            )
+        };
         let batch = |column: Column| BatchStatements {
             validate_one: render(include_str!("../sql/validate_one.sql"), column.name()),
             validate: render(include_str!("../sql/validate.sql"), column.name()),
             charge_one: render(include_str!("../sql/charge_one.sql"), column.name()),
             charge_batch: render(include_str!("../sql/charge_batch.sql"), column.name()),
+            spend: render(include_str!("../sql/spend.sql"), column.name()),
         };
         Statements {
             by_key: batch(Column::KeyHash),
@@ -152,6 +174,14 @@ impl Statements {
             touch: render(include_str!("../sql/touch.sql"), ""),
             insert: render(include_str!("../sql/insert_key.sql"), ""),
             revoke: render(include_str!("../sql/revoke.sql"), ""),
+            find: render(include_str!("../sql/validate.sql"), "id"),
+            settle: render(include_str!("../sql/settle.sql"), ""),
+            expired_reservations: render(include_str!("../sql/expired_reservations.sql"), ""),
+            revoke_all: render(include_str!("../sql/revoke_all.sql"), ""),
+            events: render(include_str!("../sql/events.sql"), ""),
+            usage: render(include_str!("../sql/usage.sql"), ""),
+            verify_ledger: render(include_str!("../sql/verify_ledger.sql"), ""),
+            prune_events: render(include_str!("../sql/prune_events.sql"), ""),
             shape,
         }
     }

@@ -13,7 +13,9 @@ impl Engine {
         for column in Column::ALL {
             tickets.extend(self.validate[column as usize].take_expired(now));
             tickets.extend(self.charge[column as usize].take_expired(now));
+            tickets.extend(self.spend[column as usize].take_expired(now));
         }
+        tickets.extend(self.finish.take_expired(now));
         let mut given_up = Vec::new();
         for (id, work) in &mut self.in_flight {
             let open = match work {
@@ -23,7 +25,17 @@ impl Engine {
                 Work::Charge(_, _, batch) => {
                     expire_requests(batch.requests.iter_mut().flatten(), now, &mut tickets)
                 }
-                Work::Admin(request, _) => expire_requests(std::iter::once(request), now, &mut tickets),
+                Work::Spend(_, batch, _) => {
+                    expire_requests(batch.requests.iter_mut().flatten(), now, &mut tickets)
+                }
+                Work::Finish(batch) => {
+                    expire_requests(batch.requests.iter_mut().flatten(), now, &mut tickets)
+                }
+                Work::Admin(request, _) if request.deadline.is_some() => {
+                    expire_requests(std::iter::once(request), now, &mut tickets)
+                }
+                // Without a time limit: migrations, and what the engine does by itself.
+                Work::Admin(..) => continue,
                 // Without callers of their own: the driver's own time limit ends them.
                 Work::Catalogue | Work::Refresh(_) | Work::Touch => continue,
             };
@@ -38,6 +50,15 @@ impl Engine {
                     let lane = &mut self.charge[column as usize];
                     lane.in_flight -= 1;
                     batch.keys.iter().for_each(|name| lane.release(name));
+                }
+                Some(Work::Spend(column, batch, _)) => {
+                    let lane = &mut self.spend[column as usize];
+                    lane.in_flight -= 1;
+                    batch.keys.iter().for_each(|name| lane.release(name));
+                }
+                Some(Work::Finish(batch)) => {
+                    self.finish.in_flight -= 1;
+                    batch.keys.iter().for_each(|name| self.finish.release(name));
                 }
                 Some(Work::Admin(..)) => self.admin.in_flight -= 1,
                 Some(Work::Catalogue | Work::Refresh(_) | Work::Touch) | None => {}
@@ -57,12 +78,15 @@ impl Engine {
         let validate = self.validate.iter().map(KeyLane::next_deadline);
         let waiting = validate
             .chain(self.charge.iter().map(KeyLane::next_deadline))
-            .chain([self.admin.next_deadline()]);
+            .chain(self.spend.iter().map(KeyLane::next_deadline))
+            .chain([self.finish.next_deadline(), self.admin.next_deadline()]);
         let under_way = self.in_flight.values().map(|work| match work {
             Work::Validate(_, _, batch, _) => {
                 batch.open_requests().filter_map(|request| request.deadline).min()
             }
             Work::Charge(_, _, batch) => batch.open_requests().filter_map(|request| request.deadline).min(),
+            Work::Spend(_, batch, _) => batch.open_requests().filter_map(|request| request.deadline).min(),
+            Work::Finish(batch) => batch.open_requests().filter_map(|request| request.deadline).min(),
             Work::Admin(request, _) => request.ticket.and(request.deadline),
             Work::Catalogue | Work::Refresh(_) | Work::Touch => None,
         });

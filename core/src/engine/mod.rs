@@ -11,6 +11,8 @@ mod catalogue;
 mod deadline;
 mod lane;
 mod retry;
+mod spend;
+mod sweep;
 mod touch;
 
 use std::borrow::Cow;
@@ -23,6 +25,7 @@ use crate::literal::parse_row;
 use crate::money::Cost;
 use crate::options::Options;
 use crate::request::{Answer, ChargeRefusal, Credential, Outcome, Request, Usage};
+use crate::reservation::{Finish, FinishRefusal};
 use crate::statement::{Fault, Statement, StatementId, StatementKind};
 use crate::verdict::Denial;
 use admin::Admin;
@@ -30,6 +33,8 @@ use batch::{Charge, LookUp};
 pub(crate) use catalogue::Statements;
 use catalogue::Table;
 use lane::{Batch, KeyLane, Pending, Queue};
+use spend::Spending;
+use sweep::Sweep;
 use touch::Touches;
 
 /// Names a request between `submit` and its answer.
@@ -56,6 +61,8 @@ enum Work {
     Refresh(Arc<Statements>),
     Validate(Column, StatementKind, Batch<LookUp>, Arc<Statements>),
     Charge(Column, StatementKind, Batch<Charge>),
+    Spend(Column, Batch<Spending>, Arc<Statements>),
+    Finish(Batch<Finish>),
     Touch,
     Admin(Pending<Admin>, Option<Arc<Statements>>),
 }
@@ -85,6 +92,13 @@ pub struct Engine {
     table: Table,
     validate: [KeyLane<LookUp>; 2],
     charge: [KeyLane<Charge>; 2],
+    spend: [KeyLane<Spending>; 2],
+    finish: KeyLane<Finish>,
+    /// Keys that are known to have a parent.
+    children: [HashSet<Arc<str>>; 2],
+    /// Whether a sweep of the engine's own waits or is under way, and the keys whose spends wait for it.
+    is_sweeping: bool,
+    waiting_for_sweep: Vec<(Column, Arc<str>)>,
     admin: Queue<Admin>,
     touches: Touches,
     in_flight: BTreeMap<StatementId, Work>,
@@ -104,6 +118,11 @@ impl Engine {
             table: Table::Unknown,
             validate: [KeyLane::new(false), KeyLane::new(false)],
             charge: [KeyLane::new(true), KeyLane::new(true)],
+            spend: [KeyLane::new(true), KeyLane::new(true)],
+            finish: KeyLane::new(true),
+            children: [HashSet::new(), HashSet::new()],
+            is_sweeping: false,
+            waiting_for_sweep: Vec::new(),
             admin: Queue::new(),
             touches: Touches::default(),
             in_flight: BTreeMap::new(),
@@ -138,6 +157,9 @@ impl Engine {
                 format!("{} calls are waiting already", self.pending),
             ));
         }
+        if let Request::Spend(_, spend) = &request {
+            spend.check()?;
+        }
         let ticket = Ticket(self.next_id());
         self.pending += 1;
         let deadline = Some(now.saturating_add(self.options.timeout));
@@ -154,16 +176,58 @@ impl Engine {
                 (Cost::Microcents(_), None) => {
                     self.answer_usage(ticket, Usage::Refused(ChargeRefusal::InvalidKey))
                 }
+                (Cost::Microcents(microcents), Some((column, lookup)))
+                    if self.options.ledger || self.children[column as usize].contains(&lookup) =>
+                {
+                    self.spend_in_full(column, &lookup, vec![pending(ticket, deadline, microcents)]);
+                }
                 (Cost::Microcents(microcents), Some((column, lookup))) => {
                     let charge = Charge { microcents, needs_batch: false };
                     self.charge[column as usize].push(lookup, pending(ticket, deadline, charge));
                 }
             },
+            Request::Spend(credential, spend) if spend.is_plain() => {
+                self.pending -= 1;
+                return self.submit(now, Request::Charge(credential, spend.cost));
+            }
+            Request::Spend(credential, spend) => match (spend.without_statement(), text_of(credential)) {
+                (Some(outcome), _) => self.answer(ticket, Ok(outcome)),
+                (None, None) => self.answer(ticket, Ok(spend.of_no_key())),
+                (None, Some((column, lookup))) => {
+                    let spending = Spending { spend, sweeps: 0 };
+                    self.spend[column as usize].push(lookup, pending(ticket, deadline, spending));
+                }
+            },
+            Request::Finish(id, finish) => match finish {
+                Finish::Settle(Cost::Invalid) => {
+                    self.answer(ticket, Ok(finish.refused(FinishRefusal::InvalidCost)));
+                }
+                _ => self.finish.push(Arc::from(id.as_str()), pending(ticket, deadline, finish)),
+            },
             Request::Insert(row) => {
                 self.admin.waiting.push_back(pending(ticket, deadline, Admin::Insert(row)))
             }
-            Request::Revoke { id, account } => {
-                self.admin.waiting.push_back(pending(ticket, deadline, Admin::Revoke { id, account }));
+            Request::Revoke { id, account, within } => {
+                let work = Admin::Revoke { id, account, within };
+                self.admin.waiting.push_back(pending(ticket, deadline, work));
+            }
+            Request::RevokeAll(filter) => {
+                self.admin.waiting.push_back(pending(ticket, deadline, Admin::RevokeAll(filter)));
+            }
+            Request::Sweep => {
+                self.admin.waiting.push_back(pending(ticket, deadline, Admin::Sweep(Sweep::default())));
+            }
+            Request::Events(filter) => {
+                self.admin.waiting.push_back(pending(ticket, deadline, Admin::Events(filter)));
+            }
+            Request::Usage(filter) => {
+                self.admin.waiting.push_back(pending(ticket, deadline, Admin::Usage(filter)));
+            }
+            Request::VerifyLedger(id) => {
+                self.admin.waiting.push_back(pending(ticket, deadline, Admin::VerifyLedger(id)));
+            }
+            Request::PruneEvents(seconds) => {
+                self.admin.waiting.push_back(pending(ticket, deadline, Admin::PruneEvents(seconds)));
             }
             Request::Migrate => {
                 self.admin.waiting.push_back(pending(ticket, None, Admin::Migrate { step: 0 }))
@@ -194,7 +258,13 @@ impl Engine {
             if let Some(statement) = self.poll_refresh(now) {
                 return Some(statement);
             }
+            if let Some(statement) = self.poll_finish(now, &statements) {
+                return Some(statement);
+            }
             for column in Column::ALL {
+                if let Some(statement) = self.poll_spend(column, now, &statements) {
+                    return Some(statement);
+                }
                 if let Some(statement) = self.poll_charge(column, now, &statements) {
                     return Some(statement);
                 }
@@ -230,6 +300,20 @@ impl Engine {
                     Err(fault) => self.batch_fault(|e| &mut e.charge[column as usize], now, batch, &fault),
                 }
             }
+            Work::Spend(column, batch, statements) => {
+                self.spend[column as usize].in_flight -= 1;
+                match result {
+                    Ok(rows) => self.receive_spends(column, batch, rows, &statements.shape),
+                    Err(fault) => self.batch_fault(|e| &mut e.spend[column as usize], now, batch, &fault),
+                }
+            }
+            Work::Finish(batch) => {
+                self.finish.in_flight -= 1;
+                match result {
+                    Ok(rows) => self.receive_finishes(batch, rows),
+                    Err(fault) => self.batch_fault(|e| &mut e.finish, now, batch, &fault),
+                }
+            }
             Work::Touch => {
                 match result.map(|rows| rows.iter().map(|row| read_id(row)).collect::<Option<Vec<_>>>()) {
                     Ok(Some(left_out)) => self.touches.finish(now, left_out.iter().map(|id| &**id)),
@@ -249,7 +333,8 @@ impl Engine {
     /// When a pause after an aborted statement ends: `poll` may have something then.
     pub fn next_retry(&self) -> Option<Duration> {
         let batched = self.validate.iter().map(KeyLane::pause).chain(self.charge.iter().map(KeyLane::pause));
-        batched.chain([self.admin.pause(), self.touches.next_retry()]).flatten().min()
+        let spent = self.spend.iter().map(KeyLane::pause).chain([self.finish.pause()]);
+        batched.chain(spent).chain([self.admin.pause(), self.touches.next_retry()]).flatten().min()
     }
 
     /// The answers that are ready. A request gets exactly one.
@@ -271,6 +356,8 @@ impl Engine {
         let max = self.options.max_in_flight;
         self.validate.iter().any(|lane| lane.is_ready(now, max))
             || self.charge.iter().any(|lane| lane.is_ready(now, max))
+            || self.spend.iter().any(|lane| lane.is_ready(now, max))
+            || self.finish.is_ready(now, max)
             || self.admin.is_ready(now, admin::MAX_IN_FLIGHT)
             || self.touches.is_ready(now)
     }
@@ -283,6 +370,8 @@ impl Engine {
         };
         self.validate.iter_mut().for_each(|lane| end(&mut lane.blocked_until));
         self.charge.iter_mut().for_each(|lane| end(&mut lane.blocked_until));
+        self.spend.iter_mut().for_each(|lane| end(&mut lane.blocked_until));
+        end(&mut self.finish.blocked_until);
         end(&mut self.admin.blocked_until);
         self.touches.end_pause(now);
     }

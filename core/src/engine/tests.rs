@@ -9,7 +9,8 @@ mod touches;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::request::AccountFilter;
+use crate::money::Balance;
+use crate::request::{AccountFilter, Recorded};
 use crate::shape::OPTIONAL_COLUMNS;
 use crate::verdict::DenialReason;
 
@@ -59,7 +60,7 @@ impl Bench {
     }
 
     fn revoke(&mut self, id: &str) -> Ticket {
-        self.submit(Request::Revoke { id: id.to_owned(), account: AccountFilter::Any })
+        self.submit(Request::Revoke { id: id.to_owned(), account: AccountFilter::Any, within: None })
     }
 
     /// What the engine sends now, as a driver takes it: until there is nothing.
@@ -160,18 +161,20 @@ fn columns() -> Vec<String> {
 
 fn columns_but(missing: &str) -> Vec<String> {
     let optional = OPTIONAL_COLUMNS.iter().map(|(column, _)| column);
-    let columns = REQUIRED_COLUMNS.iter().chain(optional).filter(|column| **column != missing);
+    let companions = crate::shape::COMPANIONS.iter().map(|(mark, _)| mark);
+    let columns =
+        REQUIRED_COLUMNS.iter().chain(optional).chain(companions).filter(|column| **column != missing);
     columns.map(|column| format!("({column},bigint,bigint,f)")).collect()
 }
 
 /// A row of `validate.sql`: a live key that was used lately.
 fn live(place: usize, id: u32) -> String {
-    format!("({place},{id},7,,,,,,100,0,0,0,,,f,f,f,f)")
+    format!("({place},{id},7,,,,,,100,0,0,0,,,,f,f,f,f)")
 }
 
 /// The same for a key whose last use is old.
 fn stale(place: usize, id: u32) -> String {
-    format!("({place},{id},7,,,,,,100,0,0,0,,,f,f,f,t)")
+    format!("({place},{id},7,,,,,,100,0,0,0,,,,f,f,f,t)")
 }
 
 /// A row of the two charging statements, in cents of a budget of 100.
@@ -180,7 +183,14 @@ fn charged(place: usize, before: i64, after: i64) -> String {
 }
 
 fn recorded(used: i64) -> Usage {
-    Usage::Recorded { budget_used_cents: used, budget_remaining_cents: Some(100 - used) }
+    Usage::Recorded(Recorded {
+        balance: Balance {
+            budget_microcents: Some(100_000_000),
+            used_microcents: used * 1_000_000,
+            reserved_microcents: 0,
+        },
+        replayed: false,
+    })
 }
 
 fn refused(refusal: ChargeRefusal) -> Usage {

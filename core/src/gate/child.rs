@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::body::{Body, Lifetime, Wanted};
 use super::http::{Response, insufficient_scope};
 use super::wire::timestamp;
+use crate::delegation::Parent;
 use crate::request::CreateKey;
 use crate::verdict::Grant;
 
@@ -49,6 +50,7 @@ pub(super) fn child_of(caller: &Grant, body: &Body, now: DateTime<Utc>) -> Resul
         expires_in: wanted.expires_in.map(|lifetime| lifetime.text),
         delegated_by: caller.delegated_by.clone(),
         name: wanted.name,
+        parent: Some(Parent::Caller(caller.id.to_string())),
     })
 }
 

@@ -8,6 +8,7 @@ use super::http::{Header, Response, insufficient_scope, seconds_until};
 use super::wire::json;
 use crate::error::Error;
 use crate::period::Period;
+use crate::reservation::{Reservation, Reserved};
 use crate::verdict::{Grant, Verdict};
 
 /// What a handler requires of a caller. Make one per route and share it.
@@ -60,6 +61,13 @@ impl Guard {
         let headers = if self.budget_headers { budget_headers(&grant, now) } else { Vec::new() };
         Ok(Pass { grant, headers })
     }
+}
+
+/// What is held for a request whose cost is known only when its response has ended, or the response that refuses it.
+pub fn held(reserved: Result<Reserved, Error>, now: DateTime<Utc>) -> Result<Reservation, Response> {
+    reserved
+        .map_err(|error| Response::failed(&error))?
+        .map_err(|refused| Response::not_reserved(&refused, now))
 }
 
 fn lacks_scope(grant: &Grant, required: &str) -> Response {

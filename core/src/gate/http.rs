@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::wire::json;
 use crate::error::{Error, ErrorCode};
+use crate::reservation::{RefusedReserve, ReserveRefusal};
 use crate::verdict::{Denial, DenialReason};
 
 /// A header's name and value.
@@ -97,6 +98,22 @@ impl Response {
                 }
             }
         }
+    }
+
+    /// What a request is answered for which nothing could be reserved.
+    pub(super) fn not_reserved(refused: &RefusedReserve, now: DateTime<Utc>) -> Self {
+        let reason = match refused.reason {
+            ReserveRefusal::InvalidKey => DenialReason::Invalid,
+            ReserveRefusal::Disabled => DenialReason::Disabled,
+            ReserveRefusal::Expired => DenialReason::Expired,
+            ReserveRefusal::BudgetExceeded => DenialReason::BudgetExceeded,
+            // The amount and the idempotency key are this side's.
+            ReserveRefusal::InvalidCost | ReserveRefusal::IdempotencyConflict => {
+                let message = format!("cannot reserve: {}", refused.reason);
+                return Response::unavailable(&Error::new(ErrorCode::InvalidBudget, message));
+            }
+        };
+        Response::denied(&Denial { reason, limit: refused.limit.clone(), key: None }, now)
     }
 
     /// What a call that the client refused is answered: the input's fault is the caller's, all else is this side's.

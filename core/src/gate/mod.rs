@@ -50,7 +50,7 @@ mod tests;
 pub use bearer::Token;
 pub use body::Body;
 pub use clerk::{Clerk, Verification};
-pub use guard::{Guard, Pass};
+pub use guard::{Guard, Pass, held};
 pub use http::{Header, Response};
 pub use limit::RateLimit;
 pub use routes::{Call, NewKey, OldKey, Pending, RevokePolicy, Route, RouteOptions, Routes, Step};

@@ -156,8 +156,6 @@ pub enum Step {
 pub struct NewKey {
     /// What it is.
     pub spec: CreateKey,
-    /// The key whose child it is; `None` for a signup.
-    pub parent: Option<KeyId>,
 }
 
 /// A key to revoke.
@@ -252,7 +250,7 @@ impl Routes {
         // Counted only now: who mistypes an address has not signed up.
         let admitted = self.0.limiter.as_ref().map_or(Ok(()), |l| l.admit(call.address.as_deref(), call.now));
         match admitted {
-            Ok(()) => Step::Create(Box::new(NewKey { spec, parent: None })),
+            Ok(()) => Step::Create(Box::new(NewKey { spec })),
             Err(seconds) => Step::Respond(Response::error(429, "rate_limited").retry_after(seconds)),
         }
     }
@@ -278,7 +276,7 @@ impl Pending {
         match self.action {
             Action::Show => Step::Respond(Response::new(200, wire::grant(caller))),
             Action::Create(body) => match child_of(caller, &body, now) {
-                Ok(spec) => Step::Create(Box::new(NewKey { spec, parent: Some(caller.id.clone()) })),
+                Ok(spec) => Step::Create(Box::new(NewKey { spec })),
                 Err(response) => Step::Respond(response),
             },
             Action::Delete { id } if id.is_empty() || id.len() > LONGEST_ID || id.contains('\0') => {

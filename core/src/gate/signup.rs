@@ -95,6 +95,7 @@ impl Signup {
             expires_in: Some(expires_in),
             delegated_by: None,
             name: wanted.name,
+            parent: None,
         })
     }
 

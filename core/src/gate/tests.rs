@@ -12,6 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::delegation::Parent;
 use crate::error::{Error, ErrorCode};
 use crate::key::KeyPrefix;
 use crate::options::Options;
@@ -39,6 +40,7 @@ fn anything() -> Grant {
         scopes: None,
         budget_cents: None,
         budget_used_cents: 0,
+        budget_used_microcents: 0,
         budget_reserved_cents: 0,
         budget_remaining_cents: None,
         budget_period: None,
@@ -65,6 +67,7 @@ fn denied(reason: DenialReason) -> Denial {
 fn exhausted(resets_at: Option<DateTime<Utc>>) -> Denial {
     let key = Grant {
         budget_used_cents: 100,
+        budget_used_microcents: 100_000_000,
         budget_remaining_cents: Some(0),
         budget_reset_at: resets_at,
         scopes: list(&["read"]),

@@ -1,5 +1,6 @@
--- The columns of the keys table.
--- $1: the quoted table name. One row a column: name, type, the base type of a domain, NOT NULL.
+-- The columns of the keys table, and its companion tables where they are there and are ours.
+-- $1: the quoted table name. $2, $3: the names of the reservations and events tables.
+-- One row a column: name, type, the base type of a domain, NOT NULL. One row a companion: +kind, qualified name.
 SELECT ROW(
     a.attname,
     format_type(a.atttypid, a.atttypmod),
@@ -11,3 +12,14 @@ JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = to_regclass($1::text)
   AND a.attnum > 0
   AND NOT a.attisdropped
+UNION ALL
+SELECT ROW('+' || companion.kind, format('%I.%I', n.nspname, companion.name), '', false)::text
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN (VALUES
+    ('reservations', $2::text, 'settled_microcents'),
+    ('events', $3::text, 'remaining_after_microcents')
+) AS companion(kind, name, own_column)
+JOIN pg_catalog.pg_attribute a
+    ON a.attrelid = to_regclass(format('%I.%I', n.nspname, companion.name)) AND a.attname = companion.own_column
+WHERE c.oid = to_regclass($1::text)

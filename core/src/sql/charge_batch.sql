@@ -2,7 +2,8 @@
 -- $1: text[] of key hashes or external subjects, each once. $2: bigint[], each key's total in micro-cents.
 -- $3: text[] of bigint[], each key's costs in ascending order: where the total does not fit, the longest prefix that
 -- does is charged, and a refused cost never crowds out an accepted one.
--- One row a key that is live: its place in $1, id, budget, used before, reserved, used after.
+-- One row a key that is live: its place in $1, id, budget, used before, reserved, used after. One that has a parent is
+-- not charged: its budget is NULL and all amounts are -1, and spend.sql decides.
 WITH found AS MATERIALIZED (
     SELECT k.id, input.n, input.lookup, input.total, input.costs
     FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::bigint[]), (SELECT $3::text::text[]))
@@ -24,6 +25,7 @@ locked AS MATERIALIZED (
         END AS before,
         CASE WHEN {due} THEN coalesce({k.budget_anchor_at}, {k.budget_reset_at}) ELSE {k.budget_anchor_at} END AS anchor_at,
         CASE WHEN {due} THEN {next_reset} ELSE {k.budget_reset_at} END AS reset_at
+        , k.ancestor_ids IS NOT NULL AS has_parent --? ancestor_ids
     FROM found input
     CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = input.id AND {lookup} = input.lookup AND revoked_at IS NULL FOR NO KEY UPDATE) k
 ),
@@ -45,6 +47,7 @@ decided AS MATERIALIZED (
             ), 0)
         END AS after
     FROM locked l
+    WHERE NOT l.has_parent --? ancestor_ids
 ),
 charged AS (
     UPDATE {table} k
@@ -59,3 +62,7 @@ charged AS (
 )
 SELECT ROW(d.n, d.id, d.budget_cents, d.before, d.reserved, d.after)::text AS agentkey
 FROM decided d
+UNION ALL --? ancestor_ids
+SELECT ROW(l.n, l.id, NULL, -1, -1, -1)::text --? ancestor_ids
+FROM locked l --? ancestor_ids
+WHERE l.has_parent --? ancestor_ids

@@ -1,4 +1,4 @@
--- Charges one key in the common case: it is live, no reset is due and the charge fits. No row means that
+-- Charges one key in the common case: it is live and has no parent, no reset is due and the charge fits. No row means that
 -- charge_batch.sql decides. Times 1,000,000: budgets are summed in micro-cents.
 -- $1: key hash or external subject. $2: micro-cents.
 UPDATE {table} k
@@ -7,6 +7,7 @@ SET
     budget_used_cents = coalesce(k.budget_used_cents, 0) + (coalesce({k.budget_used_microcents}, 0) + $2::text::bigint) / 1000000
 WHERE k.{lookup} = $1::text
   AND k.revoked_at IS NULL
+  AND k.ancestor_ids IS NULL --? ancestor_ids
   AND NOT coalesce({due}, false)
   -- A budget beyond what the column holds is cut to it: a total that cannot be stored is refused.
   AND $2::text::bigint <= (

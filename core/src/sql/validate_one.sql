@@ -1,5 +1,5 @@
--- Looks up one key in the common case, which is cheap to plan: it exists and no budget reset is due. No row means that
--- validate.sql decides.
+-- Looks up one key in the common case, which is cheap to plan: it exists, no budget reset is due and it has no parent.
+-- No row means that validate.sql decides.
 -- $1: key hash or external subject. $2: seconds after which a last use is old. The row is that of validate.sql.
 SELECT ROW(
     1,
@@ -11,3 +11,4 @@ CROSS JOIN LATERAL (
 ) AS period(used_cents, used_microcents, reset_at)
 WHERE k.{lookup} = $1::text
   AND NOT coalesce({due}, false)
+  AND k.ancestor_ids IS NULL --? ancestor_ids

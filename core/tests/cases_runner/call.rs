@@ -2,8 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
+use agentkey::gate::wire;
 use agentkey::{
-    AcceptedPeriods, AccountId, AgentKey, Align, Builder, Cost, CreateKey, Error, KeyId, Usage, Verdict,
+    AcceptedPeriods, AccountId, AgentKey, Align, Builder, Charge, Cost, CreateKey, Error, EventFilter, KeyId,
+    Overrun, Parent, ReservationId, Reserve, RevokeFilter, Rounding, UsageFilter,
 };
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -16,12 +18,23 @@ use super::fields::{Fields, text, texts};
 pub enum Call {
     Create(CreateKey),
     Validate(String),
-    TrackUsage(String, Cost),
+    TrackUsage(String, Charge),
     Revoke(KeyId),
     RevokeOfAccount(KeyId, Option<AccountId>),
     EnsureSubject(String, CreateKey),
     ValidateBySubject(String),
-    TrackUsageBySubject(String, Cost),
+    TrackUsageBySubject(String, Charge),
+    Reserve(String, Reserve),
+    ReserveBySubject(String, Reserve),
+    Settle(String, Cost),
+    Release(String),
+    Extend(String, String),
+    Sweep,
+    RevokeAll(RevokeFilter),
+    Events(EventFilter),
+    Usage(UsageFilter),
+    VerifyLedger(Option<KeyId>),
+    PruneEvents(u64),
     HasScope(Option<Vec<String>>, String),
     ValidateScopes(Vec<String>),
     ExpiryFromDuration(Option<String>),
@@ -31,11 +44,11 @@ pub enum Call {
 
 impl Call {
     /// Takes what the call needs; `None` if there is no call of this name.
-    pub fn read(name: &str, fields: &mut Fields) -> Result<Option<Self>, Problem> {
+    pub fn read(name: &str, fields: &mut Fields, rounding: Rounding) -> Result<Option<Self>, Problem> {
         Ok(Some(match name {
             "create" => Call::Create(spec(fields.required("with")?)?),
             "validate" => Call::Validate(fields.text("key")?),
-            "trackUsage" => Call::TrackUsage(fields.text("key")?, cost(&fields.required("costCents")?)?),
+            "trackUsage" => Call::TrackUsage(fields.text("key")?, charge(fields, rounding)?),
             "revoke" => {
                 let id = key_id(fields.required("id")?)?;
                 match fields.optional("accountId") {
@@ -50,8 +63,21 @@ impl Call {
             }
             "validateBySubject" => Call::ValidateBySubject(fields.text("subject")?),
             "trackUsageBySubject" => {
-                Call::TrackUsageBySubject(fields.text("subject")?, cost(&fields.required("costCents")?)?)
+                Call::TrackUsageBySubject(fields.text("subject")?, charge(fields, rounding)?)
             }
+            "reserve" => Call::Reserve(fields.text("key")?, reserve(fields, rounding)?),
+            "reserveBySubject" => Call::ReserveBySubject(fields.text("subject")?, reserve(fields, rounding)?),
+            "settle" => Call::Settle(fields.text("id")?, cost_of(fields, rounding)?),
+            "release" => Call::Release(fields.text("id")?),
+            "extend" => Call::Extend(fields.text("id")?, fields.text("ttl")?),
+            "sweepReservations" => Call::Sweep,
+            "revokeAll" => Call::RevokeAll(revoke_filter(fields.required("filter")?)?),
+            "events" => Call::Events(from_json(with_text_ids(fields.required("filter")?))?),
+            "usage" => Call::Usage(from_json(with_text_ids(fields.required("filter")?))?),
+            "verifyLedger" => Call::VerifyLedger(fields.optional("id").map(key_id).transpose()?),
+            "pruneEvents" => Call::PruneEvents(
+                u64::try_from(whole(fields.required("olderThanSeconds")?)?).map_err(|e| e.to_string())?,
+            ),
             "hasScope" => {
                 // Of a result only the scopes matter.
                 let scopes = match fields.required("result")?.get("scopes").cloned() {
@@ -74,28 +100,56 @@ impl Call {
 
     /// The result, or the error, as JSON.
     pub async fn run(self, ak: &AgentKey) -> Result<Result<Value, Value>, Problem> {
+        let exact = ak.options().rounding == Rounding::Exact;
         let answer = match self {
-            Call::Create(spec) => ak.create(spec).await.map(|created| {
-                json!({
-                    "key": created.key.expose(),
-                    "id": created.id,
-                    "scopes": created.scopes,
-                    "budgetCents": created.budget_cents,
-                    "budgetPeriod": created.budget_period,
-                    "expiresAt": created.expires_at,
-                })
-            }),
-            Call::Validate(key) => ak.validate(&key).await.map(verdict),
-            Call::TrackUsage(key, cost) => ak.track_usage(&key, cost).await.map(usage),
+            Call::Create(spec) => ak
+                .create(spec)
+                .await
+                .map(|created| wired(wire::created(created.key.expose(), &created.row()))),
+            Call::Validate(key) => {
+                ak.validate(&key).await.map(|verdict| wired(wire::verdict(&verdict, exact)))
+            }
+            Call::TrackUsage(key, charge) => {
+                ak.track_usage(&key, charge).await.map(|usage| wired(wire::usage(&usage, exact)))
+            }
+            Call::Reserve(key, reserve) => {
+                ak.reserve(&key, reserve).await.map(|held| wired(wire::reserved(&held, exact)))
+            }
+            Call::ReserveBySubject(subject, reserve) => {
+                ak.reserve_by_subject(&subject, reserve).await.map(|held| wired(wire::reserved(&held, exact)))
+            }
+            Call::Settle(id, cost) => match ReservationId::parse(&id) {
+                Some(id) => ak.settle(&id, cost).await.map(|done| wired(wire::settled(&done, exact))),
+                None => Ok(unknown_reservation()),
+            },
+            Call::Release(id) => match ReservationId::parse(&id) {
+                Some(id) => ak.release(&id).await.map(|done| wired(wire::released(&done))),
+                None => Ok(unknown_reservation()),
+            },
+            Call::Extend(id, ttl) => match ReservationId::parse(&id) {
+                Some(id) => ak.extend(&id, &ttl).await.map(|done| wired(wire::extended(&done))),
+                None => Ok(unknown_reservation()),
+            },
+            Call::Sweep => ak.sweep_reservations().await.map(Value::from),
+            Call::RevokeAll(filter) => ak.revoke_all(filter).await.map(Value::from),
+            Call::Events(filter) => ak.events(filter).await.map(|events| json!(events)),
+            Call::Usage(filter) => ak.usage(filter).await.map(|usage| json!(usage)),
+            Call::VerifyLedger(id) => ak.verify_ledger(id).await.map(|found| json!(found)),
+            Call::PruneEvents(seconds) => {
+                ak.prune_events(Duration::from_secs(seconds)).await.map(Value::from)
+            }
             Call::Revoke(id) => ak.revoke(id).await.map(Value::from),
             Call::RevokeOfAccount(id, account) => ak.revoke_of_account(id, account).await.map(Value::from),
             Call::EnsureSubject(subject, spec) => {
                 ak.ensure_subject(&subject, spec).await.map(|()| Value::Null)
             }
-            Call::ValidateBySubject(subject) => ak.validate_by_subject(&subject).await.map(verdict),
-            Call::TrackUsageBySubject(subject, cost) => {
-                ak.track_usage_by_subject(&subject, cost).await.map(usage)
+            Call::ValidateBySubject(subject) => {
+                ak.validate_by_subject(&subject).await.map(|verdict| wired(wire::verdict(&verdict, exact)))
             }
+            Call::TrackUsageBySubject(subject, charge) => ak
+                .track_usage_by_subject(&subject, charge)
+                .await
+                .map(|usage| wired(wire::usage(&usage, exact))),
             Call::HasScope(scopes, scope) => Ok(agentkey::has_scope(scopes.as_deref(), &scope).into()),
             Call::ValidateScopes(scopes) => {
                 let invalid = ak.invalid_scopes(&scopes);
@@ -133,6 +187,14 @@ pub fn client(options: &Value, pool: PgPool) -> Result<Result<AgentKey, Error>, 
     if let Some(seconds) = fields.optional_count("touchIntervalSeconds")? {
         builder = builder.touch_interval_seconds(u32::try_from(seconds).map_err(|e| e.to_string())?);
     }
+    if let Some(whole) = fields.optional("ledger") {
+        builder = builder.ledger(whole == true);
+    }
+    builder = match fields.optional_text("rounding")?.as_deref() {
+        None => builder,
+        Some("exact") => builder.rounding(Rounding::Exact),
+        Some(other) => return Err(format!("unknown rounding {other:?}")),
+    };
     builder = match fields.optional_text("acceptedPeriods")?.as_deref() {
         None => builder,
         Some("all") => builder.accepted_periods(AcceptedPeriods::All),
@@ -166,6 +228,7 @@ fn spec(value: Value) -> Result<CreateKey, Problem> {
         expires_in: fields.nullable_text("expiresIn")?,
         delegated_by: fields.nullable_text("delegatedBy")?,
         name: fields.nullable_text("name")?,
+        parent: fields.optional("parent").filter(given).map(parent).transpose()?,
     };
     fields.finish()?;
     Ok(spec)
@@ -183,7 +246,7 @@ fn account_id(value: Value) -> Result<AccountId, Problem> {
     if value.is_number() { whole(value).map(AccountId::Integer) } else { text(value).map(AccountId::Text) }
 }
 
-fn cost(value: &Value) -> Result<Cost, Problem> {
+fn cost(value: &Value, rounding: Rounding) -> Result<Cost, Problem> {
     if let Some(cents) = value.as_i64() {
         return Ok(Cost::cents(cents));
     }
@@ -193,28 +256,94 @@ fn cost(value: &Value) -> Result<Cost, Problem> {
         Some("-Infinity") => Some(f64::NEG_INFINITY),
         _ => value.as_f64(),
     };
-    number.map(Cost::from_cents_f64).ok_or_else(|| format!("not a cost: {value}"))
+    number
+        .map(|cents| Cost::from_cents_f64_with(cents, rounding))
+        .ok_or_else(|| format!("not a cost: {value}"))
 }
 
-fn verdict(verdict: Verdict) -> Value {
-    let (valid, members) = match verdict {
-        Ok(grant) => (true, json!(grant)),
-        Err(denial) => (false, json!(denial)),
-    };
-    let mut members = members;
-    members["valid"] = valid.into();
-    members
+/// What the wire's writers make, as JSON again.
+fn wired(text: String) -> Value {
+    serde_json::from_str(&text).unwrap_or_else(|e| json!({ "unreadable": e.to_string() }))
 }
 
-fn usage(usage: Usage) -> Value {
-    match usage {
-        Usage::Recorded { budget_used_cents, budget_remaining_cents } => json!({
-            "success": true,
-            "budgetUsedCents": budget_used_cents,
-            "budgetRemainingCents": budget_remaining_cents,
-        }),
-        Usage::Free => json!({ "success": true }),
-        Usage::Refused(refusal) => json!({ "success": false, "reason": refusal.as_str() }),
-        other => json!({ "unknown": format!("{other:?}") }),
+fn unknown_reservation() -> Value {
+    wired(wire::settled(&Err(agentkey::FinishRefusal::UnknownReservation), false))
+}
+
+/// The members of a charge.
+fn charge(fields: &mut Fields, rounding: Rounding) -> Result<Charge, Problem> {
+    let mut charge = Charge::new(cost_of(fields, rounding)?);
+    if let Some(key) = fields.optional_text("idempotencyKey")? {
+        charge = charge.idempotency_key(key);
     }
+    if let Some(metadata) = fields.optional("metadata") {
+        charge = charge.metadata(from_json(metadata)?);
+    }
+    match fields.optional_text("overrun")?.as_deref() {
+        None | Some("reject") => Ok(charge),
+        Some("record") => Ok(charge.overrun(Overrun::Record)),
+        Some(other) => Err(format!("unknown overrun {other:?}")),
+    }
+}
+
+fn reserve(fields: &mut Fields, rounding: Rounding) -> Result<Reserve, Problem> {
+    let mut reserve = Reserve::new(cost_of(fields, rounding)?);
+    if let Some(ttl) = fields.optional_text("ttl")? {
+        reserve = reserve.ttl(ttl);
+    }
+    if let Some(key) = fields.optional_text("idempotencyKey")? {
+        reserve = reserve.idempotency_key(key);
+    }
+    if let Some(metadata) = fields.optional("metadata") {
+        reserve = reserve.metadata(from_json(metadata)?);
+    }
+    Ok(reserve)
+}
+
+/// One of `costCents`, `costMicrocents` and `costUsd`. Cents are rounded as the case's client rounds them.
+fn cost_of(fields: &mut Fields, rounding: Rounding) -> Result<Cost, Problem> {
+    if let Some(microcents) = fields.optional("costMicrocents") {
+        return whole(microcents).map(Cost::microcents);
+    }
+    if let Some(usd) = fields.optional_text("costUsd")? {
+        return Ok(Cost::from_usd(&usd));
+    }
+    cost(&fields.required("costCents")?, rounding)
+}
+
+fn revoke_filter(value: Value) -> Result<RevokeFilter, Problem> {
+    let mut fields = Fields::read(with_text_ids(value))?;
+    let filter = if let Some(account) = fields.optional_text("accountId")? {
+        RevokeFilter::Account(account)
+    } else if let Some(parent) = fields.optional_text("parent")? {
+        RevokeFilter::Parent(parent)
+    } else {
+        RevokeFilter::DelegatedBy(fields.text("delegatedBy")?)
+    };
+    fields.finish()?;
+    Ok(filter)
+}
+
+fn parent(value: Value) -> Result<Parent, Problem> {
+    if let Some(subject) = value.get("subject").and_then(Value::as_str) {
+        return Ok(Parent::Subject(subject.to_owned()));
+    }
+    match value {
+        Value::String(raw) if raw.starts_with("ak_") => Ok(Parent::Key(raw)),
+        other => key_id(other).map(Parent::from),
+    }
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Problem> {
+    serde_json::from_value(value).map_err(|e| e.to_string())
+}
+
+/// Ids may be numbers in cases, and are text in filters.
+fn with_text_ids(mut value: Value) -> Value {
+    for name in ["keyId", "accountId", "parent"] {
+        if let Some(id) = value.get_mut(name).filter(|id| id.is_number()) {
+            *id = id.to_string().into();
+        }
+    }
+    value
 }

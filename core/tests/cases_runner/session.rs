@@ -132,7 +132,8 @@ impl<'d> Session<'d> {
                 arguments.give(member, resolve(&value, &self.kept)?);
             }
         }
-        let call = Call::read(&name, &mut arguments)?.ok_or_else(|| format!("unknown step {name:?}"))?;
+        let call = Call::read(&name, &mut arguments, self.ak.options().rounding)?
+            .ok_or_else(|| format!("unknown step {name:?}"))?;
         arguments.finish()?;
         Ok((call, expectation))
     }

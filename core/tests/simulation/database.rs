@@ -199,7 +199,7 @@ impl Database {
         let _ = write!(row, ",{},{}", view.used / MICROCENTS_PER_CENT, view.used % MICROCENTS_PER_CENT);
         let _ = write!(
             row,
-            ",{},{},{}",
+            ",{},{},{},",
             view.reserved / MICROCENTS_PER_CENT,
             optional(reset_at),
             optional(key.expires_at)

@@ -52,7 +52,10 @@ fn submit(world: &mut World) -> Checked {
         }
         90..94 => {
             let id = world.db.find(&lookup).map_or_else(|| "999".to_owned(), |key| key.id.to_string());
-            (Request::Revoke { id: id.clone(), account: AccountFilter::Any }, Ask::Revoke { id, lookup })
+            (
+                Request::Revoke { id: id.clone(), account: AccountFilter::Any, within: None },
+                Ask::Revoke { id, lookup },
+            )
         }
         94..98 => insertion(world)?,
         _ => (Request::Migrate, Ask::Migrate),

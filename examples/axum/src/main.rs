@@ -70,10 +70,7 @@ async fn search(
             (StatusCode::TOO_MANY_REQUESTS, Json(json!({ "error": refusal.as_str() }))).into_response()
         }
         Ok(usage) => {
-            let remaining = match usage {
-                Usage::Recorded { budget_remaining_cents, .. } => budget_remaining_cents,
-                _ => None,
-            };
+            let remaining = usage.recorded().and_then(|recorded| recorded.budget_remaining_cents());
             let found: Vec<&str> = (0..limit).map(|_| "a result").collect();
             Json(json!({ "found": found, "remainingCents": remaining })).into_response()
         }

@@ -24,14 +24,15 @@ fn a_revocation_tells_whether_a_live_key_was_revoked() {
     let mut bench = Bench::ready(Options::default());
     for (rows, revoked) in [(vec!["(5)"], true), (vec![], false)] {
         let account = AccountFilter::Only(Some("7".to_owned()));
-        let ticket = bench.submit(Request::Revoke { id: "5".to_owned(), account });
+        let ticket =
+            bench.submit(Request::Revoke { id: "5".to_owned(), account, within: Some("3".to_owned()) });
         let sent = bench.sent_one();
-        assert_eq!((sent.kind, params(&sent)), (StatementKind::Revoke, vec!["5", "7"]));
+        assert_eq!((sent.kind, params(&sent)), (StatementKind::Revoke, vec!["5", "7", "3"]));
         bench.rows(&sent, rows);
         assert_eq!(bench.outcome(ticket), Outcome::Revoked(revoked));
     }
     bench.revoke("5");
-    assert_eq!(params(&bench.sent_one()), ["5", "NULL"]);
+    assert_eq!(params(&bench.sent_one()), ["5", "NULL", "NULL"]);
 }
 
 #[test]
@@ -41,7 +42,7 @@ fn what_can_be_no_id_or_no_account_revokes_nothing_and_asks_nobody() {
     for (id, account) in
         [("5x", AccountFilter::Any), ("", AccountFilter::Any), ("5", only(None)), ("5", only(Some("x")))]
     {
-        let ticket = bench.submit(Request::Revoke { id: id.to_owned(), account });
+        let ticket = bench.submit(Request::Revoke { id: id.to_owned(), account, within: None });
         assert_eq!(bench.sent().len(), 0);
         assert_eq!(bench.outcome(ticket), Outcome::Revoked(false));
     }

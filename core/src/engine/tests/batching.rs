@@ -10,7 +10,13 @@ fn the_catalogue_is_asked_first_and_once() {
     bench.validate("a");
     bench.charge("a", 1);
     let catalogue = bench.sent_one();
-    assert_eq!((catalogue.kind, params(&catalogue)), (StatementKind::Catalogue, vec!["\"sdk_api_keys\""]));
+    assert_eq!(
+        (catalogue.kind, params(&catalogue)),
+        (
+            StatementKind::Catalogue,
+            vec!["\"sdk_api_keys\"", "sdk_api_keys_reservations", "sdk_api_keys_events"]
+        )
+    );
     bench.validate("b");
     assert_eq!(bench.sent().len(), 0, "all wait for the catalogue");
     bench.rows(&catalogue, columns());

@@ -288,9 +288,14 @@ fn a_table_that_is_not_there_or_not_a_keys_table_is_told_as_such() {
 
 #[test]
 fn nonsense_is_an_error_for_those_concerned_and_nobody_else() {
-    for nonsense in
-        ["", "(", "(1)", "(9,5,7,,,,,,100,0,0,0,,,f,f,f,f)", "(0,5,7,,,,,,100,0,0,0,,,f,f,f,f)", &live(1, 5)]
-    {
+    for nonsense in [
+        "",
+        "(",
+        "(1)",
+        "(9,5,7,,,,,,100,0,0,0,,,,f,f,f,f)",
+        "(0,5,7,,,,,,100,0,0,0,,,,f,f,f,f)",
+        &live(1, 5),
+    ] {
         let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
         bench.validate("x");
         let blocking = bench.sent_one();

@@ -148,7 +148,8 @@ fn a_migration_in_its_pause_holds_up_nobodys_time_limit() {
     let step = bench.sent_one();
     bench.now += LIMIT;
     bench.fails(&step, Some("55P03"));
-    let revoke = bench.submit(Request::Revoke { id: "1".to_owned(), account: AccountFilter::Any });
+    let revoke =
+        bench.submit(Request::Revoke { id: "1".to_owned(), account: AccountFilter::Any, within: None });
     assert_eq!(bench.engine.next_deadline(), Some(LIMIT * 2));
     bench.pass(LIMIT);
     assert_eq!(bench.error(revoke).code(), ErrorCode::Timeout);

@@ -300,7 +300,7 @@ fn null_is_absent_and_unknown_members_are_nobodys_business() {
     assert_eq!((spec.scopes.clone(), spec.budget_cents, spec.name.clone()), (list(&["read"]), None, None));
     let mut world = World::of(anything());
     assert_eq!(world.create(body).status, 201);
-    assert_eq!(world.created().spec, CreateKey::new("acct"));
+    assert_eq!(world.created().spec, CreateKey::new("acct").parent(Parent::Caller("7".to_owned())));
 }
 
 #[test]

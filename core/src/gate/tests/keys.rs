@@ -180,7 +180,7 @@ fn a_child_is_of_the_callers_account_user_and_human() {
         .budget_period("day")
         .expires_in("1h");
     let spec = spec.delegated_by("alice").name("n");
-    assert_eq!(*world.created(), NewKey { spec, parent: Some(KeyId::Integer(7)) });
+    assert_eq!(*world.created(), NewKey { spec: spec.parent(Parent::Caller("7".to_owned())) });
 }
 
 #[test]

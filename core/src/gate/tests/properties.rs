@@ -77,8 +77,8 @@ proptest! {
         let mut world = World::of(caller.clone());
         assert_known(&world.serve(call(Route::Create, Some("Bearer ak_1"), body)));
         for asked in world.asked {
-            let Asked::Create(NewKey { spec, parent }) = asked else { panic!("a creation") };
-            prop_assert_eq!(parent, Some(caller.id.clone()));
+            let Asked::Create(NewKey { spec }) = asked else { panic!("a creation") };
+            prop_assert_eq!(spec.parent.clone(), Some(Parent::Caller(caller.id.to_string())));
             prop_assert_eq!(spec.account_id, caller.account_id.as_ref().map(ToString::to_string));
             match &spec.scopes {
                 None => prop_assert_eq!(&caller.scopes, &None),

@@ -2,44 +2,54 @@
 
 use super::super::wire::{created, read_verdict, timestamp, usage, verdict, verdict_with_key};
 use super::*;
-use crate::request::{ChargeRefusal, Usage};
+use crate::money::Balance;
+use crate::request::{ChargeRefusal, Recorded, Usage};
 
 #[test]
 fn a_grant_is_written_in_the_contracts_order_with_nulls() {
     assert_eq!(
-        verdict(&Ok(anything())),
+        verdict(&Ok(anything()), false),
         r#"{"valid":true,"id":7,"accountId":"acct","userId":null,"scopes":null,"budgetCents":null,"budgetUsedCents":0,"budgetRemainingCents":null,"budgetPeriod":null,"budgetResetAt":null,"expiresAt":null,"delegatedBy":null,"name":"default","budgetReservedCents":0}"#
     );
     let ids = Grant { id: "0b9c".into(), account_id: Some(42.into()), ..anything() };
-    assert!(verdict(&Ok(ids)).starts_with(r#"{"valid":true,"id":"0b9c","accountId":42,"#));
+    assert!(verdict(&Ok(ids), false).starts_with(r#"{"valid":true,"id":"0b9c","accountId":42,"#));
 }
 
 #[test]
 fn a_denial_has_its_reason_and_the_limit_where_there_is_one() {
     for reason in DenialReason::ALL {
-        assert_eq!(verdict(&Err(denied(*reason))), format!(r#"{{"valid":false,"reason":"{reason}"}}"#));
+        assert_eq!(
+            verdict(&Err(denied(*reason)), false),
+            format!(r#"{{"valid":false,"reason":"{reason}"}}"#)
+        );
     }
     assert_eq!(
-        verdict(&Err(exhausted(later(0)))),
+        verdict(&Err(exhausted(later(0))), false),
         r#"{"valid":false,"reason":"budget_exceeded","limit":{"keyId":7,"budgetCents":100,"usedCents":100,"reservedCents":0,"resetsAt":"2025-11-24T16:00:00.000Z"}}"#
     );
-    assert!(verdict_with_key(&Err(exhausted(None))).ends_with(r#""key":{"valid":true,"id":7,"accountId":"acct","userId":null,"scopes":["read"],"budgetCents":100,"budgetUsedCents":100,"budgetRemainingCents":0,"budgetPeriod":null,"budgetResetAt":null,"expiresAt":null,"delegatedBy":null,"name":"default","budgetReservedCents":0}}"#));
+    assert!(verdict_with_key(&Err(exhausted(None)), false).ends_with(r#""key":{"valid":true,"id":7,"accountId":"acct","userId":null,"scopes":["read"],"budgetCents":100,"budgetUsedCents":100,"budgetRemainingCents":0,"budgetPeriod":null,"budgetResetAt":null,"expiresAt":null,"delegatedBy":null,"name":"default","budgetReservedCents":0}}"#));
 }
 
 #[test]
 fn charges_are_written_as_the_contract_has_them() {
-    let recorded = |remaining| Usage::Recorded { budget_used_cents: 20, budget_remaining_cents: remaining };
+    let recorded = |remaining: Option<i64>| {
+        let balance = Balance::new(remaining.map(|cents| cents + 20), 19_000_001, 0);
+        Usage::Recorded(Recorded { balance, replayed: false })
+    };
     assert_eq!(
-        usage(&recorded(Some(30))),
+        usage(&recorded(Some(30)), false),
         r#"{"success":true,"budgetUsedCents":20,"budgetRemainingCents":30}"#
     );
     assert_eq!(
-        usage(&recorded(None)),
+        usage(&recorded(None), false),
         r#"{"success":true,"budgetUsedCents":20,"budgetRemainingCents":null}"#
     );
-    assert_eq!(usage(&Usage::Free), r#"{"success":true}"#);
+    assert_eq!(usage(&Usage::Free, false), r#"{"success":true}"#);
     for reason in ChargeRefusal::ALL {
-        assert_eq!(usage(&Usage::Refused(*reason)), format!(r#"{{"success":false,"reason":"{reason}"}}"#));
+        assert_eq!(
+            usage(&Usage::Refused(*reason), false),
+            format!(r#"{{"success":false,"reason":"{reason}"}}"#)
+        );
     }
 }
 
@@ -76,6 +86,7 @@ fn a_verdict_is_read_as_it_was_written() {
         user_id: Some("u".to_owned()),
         scopes: list(&["a", "b\"\\😀"]),
         budget_used_cents: 3,
+        budget_used_microcents: 3_000_000,
         budget_reserved_cents: 2,
         budget_period: Some("day".to_owned()),
         budget_reset_at: later(5),
@@ -85,10 +96,10 @@ fn a_verdict_is_read_as_it_was_written() {
         ..capped(10)
     };
     for original in [Ok(anything()), Ok(full.clone()), Err(exhausted(later(7))), Err(Denial::invalid())] {
-        assert_eq!(read_verdict(&verdict_with_key(&original)).unwrap(), original);
+        assert_eq!(read_verdict(&verdict_with_key(&original, false)).unwrap(), original);
     }
     let without_key = Denial { key: None, ..exhausted(None) };
-    assert_eq!(read_verdict(&verdict(&Err(exhausted(None)))).unwrap(), Err(without_key));
+    assert_eq!(read_verdict(&verdict(&Err(exhausted(None)), false)).unwrap(), Err(without_key));
     // The least that a double may say.
     let least = Grant { account_id: None, ..anything() };
     assert_eq!(read_verdict(r#"{"valid":true,"id":7,"future":[]}"#).unwrap(), Ok(least));

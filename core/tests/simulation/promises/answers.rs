@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use agentkey::{
-    Answer, ChargeRefusal, DenialReason, Error, ErrorCode, MICROCENTS_PER_CENT, Outcome, Ticket, Usage,
-    Verdict,
+    Answer, Balance, ChargeRefusal, DenialReason, Error, ErrorCode, MICROCENTS_PER_CENT, Outcome, Recorded,
+    Ticket, Usage, Verdict,
 };
 
 use super::{Ask, CERTAIN, Checked, Decision, ProcessId, Promises};
@@ -138,10 +138,14 @@ fn remaining(view: &View, used: i64) -> Option<i64> {
 }
 
 fn recorded(before: &View, used_after: i64) -> Usage {
-    Usage::Recorded {
-        budget_used_cents: rounded_up(used_after),
-        budget_remaining_cents: remaining(before, used_after),
-    }
+    Usage::Recorded(Recorded {
+        balance: Balance {
+            budget_microcents: before.budget_cents.map(|cents| cents * MICROCENTS_PER_CENT),
+            used_microcents: used_after,
+            reserved_microcents: before.reserved,
+        },
+        replayed: false,
+    })
 }
 
 /// Whether a verdict is what a key was, or that there was none.

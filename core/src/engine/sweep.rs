@@ -1,0 +1,63 @@
+//! Sweeps: reservations whose time is over give back what they hold.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::admin::Admin;
+use super::lane::Pending;
+use super::{Column, Engine, read_id};
+use crate::error::Error;
+use crate::reservation::FinishedRow;
+
+/// A sweep: first it lists reservations, then it ends them, until there are no more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Sweep {
+    /// What is to be ended next; `None` before the list is known.
+    pub(super) listed: Option<Vec<String>>,
+    pub(super) ended: u64,
+}
+
+impl Sweep {
+    /// What is next, once a statement has answered, and whether that is nothing.
+    pub(super) fn after(mut self, rows: &[String], max_batch: usize) -> Result<(Self, bool), Error> {
+        match self.listed.take() {
+            None => {
+                let ids =
+                    rows.iter().map(|row| read_id(row).map(Cow::into_owned)).collect::<Option<Vec<_>>>();
+                let ids = ids.ok_or_else(|| Error::unexpected("a reservation's id"))?;
+                let is_over = ids.is_empty();
+                self.listed = Some(ids);
+                Ok((self, is_over))
+            }
+            Some(ids) => {
+                let rows = rows.iter().map(|row| FinishedRow::read(row)).collect::<Result<Vec<_>, _>>()?;
+                self.ended += rows.iter().map(|row| u64::from(row.has_changed())).sum::<u64>();
+                Ok((self, ids.len() < max_batch))
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Spends of a key wait until a sweep of the engine's own is over.
+    pub(super) fn sweep_for(&mut self, column: Column, name: &Arc<str>) {
+        self.waiting_for_sweep.push((column, Arc::clone(name)));
+        if !self.is_sweeping {
+            self.is_sweeping = true;
+            self.admin.waiting.push_back(Pending {
+                ticket: None,
+                deadline: None,
+                attempts: 0,
+                work: Admin::Sweep(Sweep::default()),
+            });
+        }
+    }
+
+    /// It is over, one way or the other: who waited for it tries again.
+    pub(super) fn end_sweep(&mut self) {
+        self.is_sweeping = false;
+        for (column, name) in std::mem::take(&mut self.waiting_for_sweep) {
+            self.spend[column as usize].release(&name);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+-- Ends or extends reservations in a batch, on their keys and all ancestors.
+-- $1: uuid[], each once. $2: text[] of actions: settle, release, extend, expire. $3: bigint[] of micro-cents spent, or
+-- of seconds that an extended one lives from now.
+-- One row a reservation that exists: see reservation.rs. What was spent is always recorded, whatever the cap.
+WITH input AS MATERIALIZED (
+    SELECT i.id, i.action, i.amount, i.n
+    FROM unnest((SELECT $1::text::uuid[]), (SELECT $2::text::text[]), (SELECT $3::text::bigint[]))
+        WITH ORDINALITY AS i(id, action, amount, n)
+),
+found AS MATERIALIZED (
+    SELECT i.*, r.key_id, ARRAY[r.key_id] || k.ancestor_ids AS chain
+    FROM input i
+    CROSS JOIN LATERAL (SELECT key_id FROM {reservations} WHERE id = i.id OFFSET 0) r
+    LEFT JOIN LATERAL (SELECT ancestor_ids FROM {table} WHERE id = r.key_id OFFSET 0) k ON true
+),
+wanted AS MATERIALIZED (
+    SELECT DISTINCT c.id FROM found CROSS JOIN LATERAL unnest(chain) AS c(id) WHERE action <> 'extend' ORDER BY c.id
+),
+-- Keys first, in id order, like every statement that locks them; the reservations after.
+locked AS MATERIALIZED (
+    SELECT
+        k.id,
+        k.account_id,
+        k.budget_cents::bigint AS budget_cents,
+        {max_cents}::bigint * 1000000 AS storable,
+        coalesce(k.budget_reserved_cents, 0)::bigint * 1000000 AS reserved,
+        coalesce({due}, false) AS is_due,
+        LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0) AS stored,
+        CASE WHEN {due} THEN 0
+            ELSE LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0)
+        END AS before,
+        CASE WHEN {due} THEN coalesce(k.budget_anchor_at, k.budget_reset_at) ELSE k.budget_anchor_at END AS anchor_at,
+        CASE WHEN {due} THEN {next_reset} ELSE k.budget_reset_at END AS reset_at
+    FROM wanted w
+    CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = w.id FOR NO KEY UPDATE) k
+),
+reservation AS MATERIALIZED (
+    SELECT f.n, f.action, f.amount AS given, f.chain, r.*
+    FROM (SELECT f.* FROM found f, (SELECT count(*) FROM locked) AS all_locked(rows) WHERE all_locked.rows >= 0 ORDER BY f.id) f
+    CROSS JOIN LATERAL (SELECT * FROM {reservations} WHERE id = f.id FOR UPDATE) r
+),
+decided AS MATERIALIZED (
+    SELECT
+        r.*,
+        CASE r.action
+            WHEN 'settle' THEN CASE WHEN r.state IN ('pending', 'expired') THEN 'settled' END
+            WHEN 'release' THEN CASE WHEN r.state = 'pending' THEN 'released' END
+            WHEN 'expire' THEN CASE WHEN r.state = 'pending' AND r.expires_at <= statement_timestamp() THEN 'expired' END
+            WHEN 'extend' THEN CASE WHEN r.state = 'pending' THEN 'pending' END
+        END AS new_state
+    FROM reservation r
+),
+change AS MATERIALIZED (
+    SELECT
+        d.n, d.id AS reservation_id, d.new_state, c.distance, d.key_id, l.*,
+        CASE WHEN d.state = 'pending' THEN d.amount_microcents ELSE 0 END AS given_back,
+        CASE WHEN d.new_state = 'settled' THEN d.given ELSE 0 END AS cost
+    FROM decided d
+    CROSS JOIN LATERAL unnest(d.chain) WITH ORDINALITY AS c(id, distance)
+    JOIN locked l ON l.id = c.id
+    WHERE d.new_state <> 'pending'
+),
+moved AS MATERIALIZED (
+    SELECT
+        c.*,
+        LEAST(c.before + sum(c.cost) OVER w, c.storable)::bigint AS used_after,
+        GREATEST(c.reserved - sum(c.given_back) OVER w, 0)::bigint AS reserved_after,
+        row_number() OVER w AS place
+    FROM change c
+    WINDOW w AS (PARTITION BY c.id ORDER BY c.n ROWS UNBOUNDED PRECEDING)
+),
+balance AS MATERIALIZED (
+    SELECT DISTINCT ON (id) * FROM moved ORDER BY id, place DESC
+),
+spent AS (
+    UPDATE {table} k
+    SET
+        budget_used_cents = b.used_after / 1000000,
+        budget_used_microcents = b.used_after % 1000000,
+        budget_reserved_cents = b.reserved_after / 1000000,
+        budget_anchor_at = b.anchor_at,
+        budget_reset_at = b.reset_at
+    FROM balance b
+    WHERE k.id = b.id
+),
+ended AS (
+    UPDATE {reservations} r
+    SET
+        state = d.new_state,
+        expires_at = CASE WHEN d.action = 'extend' THEN statement_timestamp() + d.given * interval '1 second' ELSE r.expires_at END,
+        finished_at = CASE WHEN d.new_state <> 'pending' THEN statement_timestamp() END,
+        settled_microcents = CASE WHEN d.new_state = 'settled' THEN d.given END,
+        budget_cents = m.budget_cents,
+        used_after_microcents = m.used_after,
+        reserved_after_microcents = m.reserved_after
+    FROM decided d
+    LEFT JOIN moved m ON m.n = d.n AND m.distance = 1
+    WHERE r.id = d.id
+      AND d.new_state IS NOT NULL
+    RETURNING r.id, r.expires_at
+),
+logged AS (
+    INSERT INTO {events} (
+        key_id, account_id, kind, amount_microcents, used_after_microcents, reserved_after_microcents,
+        remaining_after_microcents, budget_cents, reservation_id, via_key_id
+    )
+    SELECT
+        m.id, m.account_id, entry.kind, entry.amount, entry.used_after, entry.reserved_after,
+        m.budget_cents * 1000000 - entry.used_after - entry.reserved_after, m.budget_cents,
+        entry.reservation_id, entry.via_key_id
+    FROM moved m
+    CROSS JOIN LATERAL (
+        SELECT 1, 'reset', -m.stored, 0::bigint, m.reserved_after + m.given_back, NULL::uuid, NULL
+        WHERE m.is_due AND m.place = 1 AND m.stored <> 0
+        UNION ALL
+        SELECT 2, CASE m.new_state WHEN 'settled' THEN 'settle' WHEN 'released' THEN 'release' ELSE 'expire' END,
+            CASE m.new_state WHEN 'settled' THEN m.cost ELSE m.given_back END,
+            m.used_after, m.reserved_after, m.reservation_id, CASE WHEN m.distance > 1 THEN m.key_id END
+    ) AS entry(step, kind, amount, used_after, reserved_after, reservation_id, via_key_id)
+    WHERE {ledger}
+    ORDER BY m.id, m.place, entry.step
+)
+SELECT ROW(
+    d.n,
+    d.state,
+    d.new_state,
+    d.amount_microcents,
+    CASE WHEN d.new_state = 'settled' THEN d.given ELSE d.settled_microcents END,
+    coalesce(m.budget_cents, d.budget_cents),
+    coalesce(m.used_after, d.used_after_microcents),
+    coalesce(m.reserved_after, d.reserved_after_microcents),
+    extract(epoch FROM coalesce(e.expires_at, d.expires_at))
+)::text AS agentkey
+FROM decided d
+LEFT JOIN moved m ON m.n = d.n AND m.distance = 1
+LEFT JOIN ended e ON e.id = d.id
