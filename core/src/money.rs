@@ -73,6 +73,21 @@ impl Cost {
         }
     }
 
+    /// What a caller gives in one of three forms; none or several of them is `Invalid`.
+    pub fn one_of(
+        cents: Option<f64>,
+        microcents: Option<i64>,
+        usd: Option<&str>,
+        rounding: Rounding,
+    ) -> Cost {
+        match (cents, microcents, usd) {
+            (Some(cents), None, None) => Cost::from_cents_f64_with(cents, rounding),
+            (None, Some(microcents), None) => Cost::microcents(microcents),
+            (None, None, Some(usd)) => Cost::from_usd(usd),
+            _ => Cost::Invalid,
+        }
+    }
+
     /// US dollars as a decimal text, such as `0.00042`: digits, at most one point among them, and perhaps a minus. Exact
     /// to the micro-cent (eight places); a fraction of that is rounded up. Anything else is `Invalid`.
     pub fn from_usd(text: &str) -> Cost {
@@ -262,6 +277,16 @@ mod tests {
             assert_eq!(exact(cents), Cost::Microcents(expected), "{cents}");
         }
         assert_eq!((exact(f64::NAN), exact(-0.1)), (Cost::Invalid, Cost::Free));
+    }
+
+    #[test]
+    fn a_cost_is_given_in_one_form() {
+        let one_of = |cents, microcents, usd| Cost::one_of(cents, microcents, usd, Rounding::Up);
+        assert_eq!(one_of(Some(0.5), None, None), Cost::Microcents(M));
+        assert_eq!(one_of(None, Some(7), None), Cost::Microcents(7));
+        assert_eq!(one_of(None, None, Some("0.01")), Cost::Microcents(M));
+        assert_eq!(one_of(None, None, None), Cost::Invalid);
+        assert_eq!(one_of(Some(1.0), Some(1_000_000), None), Cost::Invalid);
     }
 
     #[test]

@@ -20,6 +20,23 @@ pub enum Overrun {
     Record,
 }
 
+impl std::str::FromStr for Overrun {
+    type Err = Error;
+
+    /// `reject` or `record`.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "reject" => Ok(Overrun::Reject),
+            "record" => Ok(Overrun::Record),
+            _ => {
+                let shown = crate::duration::shortened(name);
+                let message = format!("Invalid overrun: {shown}; it must be reject or record");
+                Err(Error::new(ErrorCode::InvalidText, message))
+            }
+        }
+    }
+}
+
 /// What is done with the amount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpendKind {
