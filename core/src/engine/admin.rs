@@ -45,7 +45,7 @@ enum Plan {
     Send(StatementKind, Arc<str>, Vec<Option<String>>),
     /// Something else comes first.
     Instead(Box<NewRow>),
-    Answer(Outcome),
+    Answer(Box<Outcome>),
 }
 
 impl Engine {
@@ -74,7 +74,7 @@ impl Engine {
                     request.work = Admin::Insert(row);
                     self.admin.waiting.push_front(request);
                 }
-                Ok(Plan::Answer(outcome)) => self.answer_admin(&request, Ok(outcome)),
+                Ok(Plan::Answer(outcome)) => self.answer_admin(&request, Ok(*outcome)),
                 Err(error) if error.code() == ErrorCode::MigrationRequired => {
                     if let Some(again) = self.after_missing_column(vec![request], &error).pop() {
                         self.admin.waiting.push_front(again);
@@ -91,13 +91,13 @@ impl Engine {
         if let Admin::Migrate { step } = work {
             return Ok(match migrate::step(*step, &self.options.table) {
                 Some(sql) => Plan::Send(StatementKind::Migrate, sql, Vec::new()),
-                None => Plan::Answer(Outcome::Migrated),
+                None => Plan::Answer(Box::new(Outcome::Migrated)),
             });
         }
         let statements = statements.ok_or_else(|| Error::unexpected("no catalogue"))?;
         let shape = &statements.shape;
         Ok(match work {
-            Admin::Migrate { .. } => Plan::Answer(Outcome::Migrated),
+            Admin::Migrate { .. } => Plan::Answer(Box::new(Outcome::Migrated)),
             Admin::Insert(row) => match row.parent() {
                 Some(parent) if shape.has("parent_id") && shape.has("ancestor_ids") => {
                     return self.find_parent(parent, statements);
@@ -117,10 +117,10 @@ impl Engine {
                     AccountFilter::Only(Some(account)) if shape.fits_account(account) => {
                         Some(account.clone())
                     }
-                    AccountFilter::Only(_) => return Ok(Plan::Answer(Outcome::Revoked(false))),
+                    AccountFilter::Only(_) => return Ok(Plan::Answer(Box::new(Outcome::Revoked(false)))),
                 };
                 if !shape.fits_id(id) || within.as_ref().is_some_and(|within| !shape.fits_id(within)) {
-                    return Ok(Plan::Answer(Outcome::Revoked(false)));
+                    return Ok(Plan::Answer(Box::new(Outcome::Revoked(false))));
                 }
                 let params = vec![Some(id.clone()), account, within.clone()];
                 Plan::Send(StatementKind::Revoke, Arc::clone(&statements.revoke), params)
@@ -135,7 +135,7 @@ impl Engine {
                     RevokeFilter::DelegatedBy(human) if !human.contains('\0') => {
                         vec![None, None, Some(human.clone())]
                     }
-                    _ => return Ok(Plan::Answer(Outcome::RevokedAll(0))),
+                    _ => return Ok(Plan::Answer(Box::new(Outcome::RevokedAll(0)))),
                 };
                 Plan::Send(StatementKind::RevokeAll, Arc::clone(&statements.revoke_all), params)
             }
@@ -159,7 +159,7 @@ impl Engine {
                     && filter.account_id.as_ref().is_none_or(|account| shape.fits_account(account))
                     && filter.kind.as_ref().is_none_or(|kind| !kind.contains('\0'));
                 if !fits {
-                    return Ok(Plan::Answer(Outcome::Events(Vec::new())));
+                    return Ok(Plan::Answer(Box::new(Outcome::Events(Vec::new()))));
                 }
                 let params = vec![
                     filter.key_id.clone(),
@@ -174,7 +174,7 @@ impl Engine {
                 let by = filter.by()?;
                 shape.require(&["+events"])?;
                 if !shape.fits_id(&filter.key_id) {
-                    return Ok(Plan::Answer(Outcome::Usage(Vec::new())));
+                    return Ok(Plan::Answer(Box::new(Outcome::Usage(Vec::new()))));
                 }
                 let time = |at: &Option<chrono::DateTime<chrono::Utc>>| at.map(|at| at.to_rfc3339());
                 let params = vec![
@@ -188,7 +188,7 @@ impl Engine {
             Admin::VerifyLedger(id) => {
                 shape.require(NEEDED)?;
                 if id.as_ref().is_some_and(|id| !shape.fits_id(id)) {
-                    return Ok(Plan::Answer(Outcome::Verified(Vec::new())));
+                    return Ok(Plan::Answer(Box::new(Outcome::Verified(Vec::new()))));
                 }
                 Plan::Send(
                     StatementKind::VerifyLedger,

@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use agentkey::{MAX_CENTS, MICROCENTS_PER_CENT, Statement, StatementKind, parse_row};
 
+use crate::reservations::{Companions, Money, Spent};
+
 /// A row of the keys table. Money is in micro-cents, times are seconds.
 #[derive(Debug, Clone)]
 pub struct Key {
@@ -14,6 +16,10 @@ pub struct Key {
     pub budget_cents: Option<i64>,
     pub used: i64,
     pub reserved: i64,
+    /// What others hold, of which the model knows nothing more.
+    pub reserved_before: i64,
+    /// Ids, nearest first.
+    pub ancestors: Vec<i64>,
     pub period: Option<Period>,
     pub reset_at: Option<i64>,
     pub expires_at: Option<i64>,
@@ -54,6 +60,8 @@ impl Period {
 pub struct View {
     pub revoked: bool,
     pub expired: bool,
+    /// Whether its budget, or that of an ancestor, is used up.
+    pub exhausted: bool,
     pub budget_cents: Option<i64>,
     /// Used in this period, also where the reset is not written yet.
     pub used: i64,
@@ -67,6 +75,15 @@ impl View {
     pub fn cap(&self) -> i64 {
         self.budget_cents.map_or(MAX_CENTS, |cents| cents.min(MAX_CENTS)) * MICROCENTS_PER_CENT
     }
+
+    /// What can be stored, whatever the budget.
+    pub fn storable(&self) -> i64 {
+        MAX_CENTS * MICROCENTS_PER_CENT
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.used + self.reserved > self.cap()
+    }
 }
 
 impl Key {
@@ -74,18 +91,26 @@ impl Key {
         self.period.is_some() && self.reset_at.is_some_and(|at| at <= now)
     }
 
-    pub fn view(&self, now: i64) -> View {
+    pub fn money(&self, now: i64) -> Money {
+        let view = self.own_view(now);
+        (view.budget_cents, view.used, view.reserved)
+    }
+
+    /// The key as if it had no ancestors.
+    pub fn own_view(&self, now: i64) -> View {
+        let used = if self.is_due(now) { 0 } else { self.used };
         View {
             revoked: self.revoked,
             expired: self.expires_at.is_some_and(|at| at <= now),
             budget_cents: self.budget_cents,
-            used: if self.is_due(now) { 0 } else { self.used },
+            exhausted: self.budget_cents.is_some_and(|cents| used >= cents * MICROCENTS_PER_CENT),
+            used,
             reserved: self.reserved,
             period: self.period.map_or(0, |period| period.number(now)),
         }
     }
 
-    fn write_used(&mut self, used: i64, now: i64) {
+    pub fn write_used(&mut self, used: i64, now: i64) {
         if self.is_due(now) {
             self.reset_at = self.period.map(|period| period.next_reset(now));
         }
@@ -101,6 +126,10 @@ pub enum Effect {
     /// Charges were decided, in ascending order of their costs. `before` is the key before them, `None` if there is no
     /// live key; `after` is what is used after them.
     Charged { lookup: String, costs: Vec<i64>, before: Option<View>, after: i64 },
+    /// A spend was decided.
+    Spent(Spent),
+    /// A reservation was found; what it became, if it changed.
+    Finished { changed_to: Option<&'static str> },
     /// A plain statement for one key left the decision to the general one.
     Undecided,
     /// A live key was revoked.
@@ -117,6 +146,7 @@ pub struct Database {
     pub keys: Vec<Key>,
     /// Whether the table has all columns, or only those of the original package before its own migration.
     pub migrated: bool,
+    pub companions: Companions,
 }
 
 impl Database {
@@ -125,7 +155,14 @@ impl Database {
     }
 
     pub fn view(&self, lookup: &str) -> Option<View> {
-        self.find(lookup).map(|key| key.view(self.now))
+        let at = self.keys.iter().position(|key| key.lookup == lookup)?;
+        let mut view = self.keys[at].own_view(self.now);
+        for ancestor in self.chain(at).into_iter().skip(1).map(|at| self.keys[at].own_view(self.now)) {
+            view.revoked |= ancestor.revoked;
+            view.expired |= ancestor.expired;
+            view.exhausted |= ancestor.exhausted;
+        }
+        Some(view)
     }
 
     /// Runs a statement: its rows, and what it did. `skip_locked`: whether rows are locked by somebody else for the
@@ -140,11 +177,16 @@ impl Database {
             (StatementKind::ChargeBatch, [lookups, totals, costs]) => {
                 self.charge_batch(&array(lookups), &array(totals), &array(costs))
             }
+            (StatementKind::Spend, params) => self.spend(params),
+            (StatementKind::Settle, params) => self.settle(params),
+            (StatementKind::ExpiredReservations, [limit]) => {
+                (self.expired_reservations(limit), vec![Effect::Other])
+            }
             (StatementKind::Touch, [ids, stale]) => {
                 (self.touch(&array(ids), number(stale), skip_locked), vec![Effect::Other])
             }
             (StatementKind::Insert, [row]) => self.insert(row),
-            (StatementKind::Revoke, [id, _]) => self.revoke(number(id)),
+            (StatementKind::Revoke, [id, ..]) => self.revoke(number(id)),
             (StatementKind::Migrate, []) => {
                 self.migrated = true;
                 (Vec::new(), vec![Effect::Other])
@@ -162,6 +204,10 @@ impl Database {
             "budget_used_microcents",
             "budget_anchor_at",
             "disabled_at",
+            "parent_id",
+            "ancestor_ids",
+            "+reservations",
+            "+events",
         ];
         let columns = original.iter().chain(&counted).chain(added.iter().filter(|_| self.migrated));
         columns.map(|column| format!("({column},bigint,bigint,f)")).collect()
@@ -172,7 +218,7 @@ impl Database {
         let mut effects = Vec::new();
         for (lookup, n) in lookups.iter().zip(1..) {
             let key = self.find(lookup);
-            let view = key.map(|key| key.view(self.now));
+            let view = self.view(lookup);
             if let (Some(key), Some(view)) = (key, view) {
                 rows.push(self.lookup_row(n, key, &view, stale_after));
             }
@@ -182,7 +228,7 @@ impl Database {
     }
 
     fn validate_one(&self, lookup: &str, stale_after: i64) -> (Vec<String>, Vec<Effect>) {
-        match self.find(lookup).filter(|key| !key.is_due(self.now)) {
+        match self.find(lookup).filter(|key| !key.is_due(self.now) && key.ancestors.is_empty()) {
             Some(_) => self.validate(&[lookup.to_owned()], stale_after),
             None => (Vec::new(), vec![Effect::Undecided]),
         }
@@ -204,19 +250,42 @@ impl Database {
             optional(reset_at),
             optional(key.expires_at)
         );
-        let _ = write!(row, ",{},f,{},{})", flag(view.revoked), flag(view.expired), flag(stale));
-        row
+        let own = key.own_view(self.now);
+        let _ = write!(row, ",{},f,{},{}", flag(own.revoked), flag(own.expired), flag(stale));
+        let ancestors: Vec<String> = key.ancestors.iter().map(|id| self.ancestor_row(*id)).collect();
+        if !ancestors.is_empty() {
+            let _ = write!(row, ",\"{{{}}}\"", ancestors.join(","));
+        }
+        row + ")"
+    }
+
+    /// A row in an array in a row: its quotes are doubled.
+    fn ancestor_row(&self, id: i64) -> String {
+        let key = self.keys.iter().find(|key| key.id == id).expect("an ancestor");
+        let view = key.own_view(self.now);
+        let flag = |yes| if yes { "t" } else { "f" };
+        format!(
+            "\"\"({id},t,{},{},{},{},,,{},f,{})\"\"",
+            optional(view.budget_cents),
+            view.used / MICROCENTS_PER_CENT,
+            view.used % MICROCENTS_PER_CENT,
+            view.reserved / MICROCENTS_PER_CENT,
+            flag(view.revoked),
+            flag(view.expired)
+        )
     }
 
     fn charge_one(&mut self, lookup: &str, cost: i64) -> (Vec<String>, Vec<Effect>) {
         let now = self.now;
         let undecided = (Vec::new(), vec![Effect::Undecided]);
-        let Some(key) =
-            self.keys.iter_mut().find(|key| key.lookup == lookup && !key.revoked && !key.is_due(now))
+        let Some(key) = self
+            .keys
+            .iter_mut()
+            .find(|key| key.lookup == lookup && key.ancestors.is_empty() && !key.revoked && !key.is_due(now))
         else {
             return undecided;
         };
-        let before = key.view(now);
+        let before = key.own_view(now);
         if cost > before.cap() - before.reserved - before.used {
             return undecided;
         }
@@ -248,7 +317,12 @@ impl Database {
                 effects.push(Effect::Charged { lookup: lookup.clone(), costs, before: None, after: 0 });
                 continue;
             };
-            let before = key.view(now);
+            if !key.ancestors.is_empty() {
+                rows.push(format!("({},{},,-1,-1,-1)", n + 1, key.id));
+                effects.push(Effect::Undecided);
+                continue;
+            }
+            let before = key.own_view(now);
             let room = before.cap() - before.reserved - before.used;
             let charged = if number(total) <= room { number(total) } else { longest_prefix(&costs, room) };
             if charged > 0 {
@@ -306,6 +380,8 @@ impl Database {
             budget_cents: row["budget_cents"].as_i64(),
             used: 0,
             reserved: 0,
+            reserved_before: 0,
+            ancestors: Vec::new(),
             period,
             reset_at: period.map(|period| period.next_reset(self.now)),
             expires_at: row["expires_in_seconds"].as_i64().map(|seconds| self.now + seconds),
@@ -344,11 +420,11 @@ fn charged_row(n: usize, id: i64, before: &View, after: i64) -> String {
     format!("({n},{id},{},{},{},{after})", optional(before.budget_cents), before.used, before.reserved)
 }
 
-fn optional(value: Option<i64>) -> String {
+pub fn optional(value: Option<i64>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-fn number(text: &str) -> i64 {
+pub fn number(text: &str) -> i64 {
     text.parse().expect("a number")
 }
 

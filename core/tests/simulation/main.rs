@@ -10,6 +10,7 @@ mod coverage;
 mod database;
 mod promises;
 mod random;
+mod reservations;
 mod schedule;
 mod setup;
 mod world;

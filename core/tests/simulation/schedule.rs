@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use agentkey::{AccountFilter, Cost, CreateKey, KeyPrefix, MAX_CENTS, MICROCENTS_PER_CENT, NewRow, Request};
+use agentkey::{
+    AccountFilter, Cost, CreateKey, Finish, KeyPrefix, MAX_CENTS, MICROCENTS_PER_CENT, NewRow, Overrun,
+    Request, ReservationId, Spend, SpendKind,
+};
 
 use crate::coverage::Coverage;
 use crate::promises::{Ask, Checked};
@@ -45,8 +48,17 @@ fn submit(world: &mut World) -> Checked {
     let name = &world.names[world.random.below(world.names.len())].clone();
     let lookup = name.lookup.clone();
     let (request, ask) = match world.random.below(100) {
-        0..38 => (Request::Validate(name.credential.clone()), Ask::Validate { lookup }),
-        38..90 => {
+        0..30 => (Request::Validate(name.credential.clone()), Ask::Validate { lookup }),
+        30..48 => match spend(world, name) {
+            Some(asked) => asked,
+            None => return Ok(()),
+        },
+        48..60 => match finish(world) {
+            Some(asked) => asked,
+            None => return Ok(()),
+        },
+        60 => (Request::Sweep, Ask::Sweep),
+        61..90 => {
             let Some(cost) = new_cost(world, &lookup) else { return Ok(()) };
             (Request::Charge(name.credential.clone(), Cost::Microcents(cost)), Ask::Charge { lookup, cost })
         }
@@ -61,6 +73,72 @@ fn submit(world: &mut World) -> Checked {
         _ => (Request::Migrate, Ask::Migrate),
     };
     world.submit(at, request, ask).map(|_| ())
+}
+
+/// A spend in one of its other forms.
+fn spend(world: &mut World, name: &Name) -> Option<(Request, Ask)> {
+    let lookup = name.lookup.clone();
+    let kind = world.random.pick(&["c", "o", "r", "r"]);
+    // A cost without fractions, so that a reserve holds what it says.
+    let number = world.random.below(4);
+    let idempotency_key = (kind == "c" || world.random.chance(50)).then(|| format!("{kind}{number}"));
+    let amount = match &idempotency_key {
+        Some(_) => (number as i64 + 1) * 11 * MICROCENTS_PER_CENT,
+        None => world.random.between(1, 150) * MICROCENTS_PER_CENT,
+    };
+    let mut reservation = None;
+    let kind_of_spend = match kind {
+        "c" => SpendKind::Charge(Overrun::Reject),
+        "o" => SpendKind::Charge(Overrun::Record),
+        _ => {
+            world.reservations_made += 1;
+            let id =
+                ReservationId::parse(&format!("00000000-0000-4000-8000-{:012}", world.reservations_made))?;
+            reservation = Some(id.as_str().to_owned());
+            world.reservations.push((id.clone(), lookup.clone(), amount));
+            SpendKind::Reserve { id, ttl_seconds: world.random.pick(&[1, 60, 600, 86_400]) }
+        }
+    };
+    let ask = Ask::Spend {
+        lookup,
+        kind: kind.to_owned(),
+        amount,
+        idempotency_key: idempotency_key.clone(),
+        reservation,
+    };
+    if idempotency_key.is_none() && kind == "o" && !world.promises.is_new_spend(&ask) {
+        return None;
+    }
+    let spend =
+        Spend { kind: kind_of_spend, cost: Cost::Microcents(amount), idempotency_key, metadata: None };
+    Some((Request::Spend(name.credential.clone(), Box::new(spend)), ask))
+}
+
+/// A settle, a release or an extension of a reservation, known or not.
+fn finish(world: &mut World) -> Option<(Request, Ask)> {
+    if world.reservations.is_empty() {
+        return None;
+    }
+    // The last ones are the likeliest to be open.
+    let from = world.reservations.len().saturating_sub(6);
+    let (id, lookup, held) =
+        world.reservations[from + world.random.below(world.reservations.len() - from)].clone();
+    let at = id.as_str().to_owned();
+    let finish = match world.random.below(10) {
+        0..6 => {
+            world.settles_asked += 1;
+            // No other settle has this cost.
+            let cents = world.random.between(0, held / MICROCENTS_PER_CENT + 20);
+            Finish::Settle(Cost::Microcents(cents * MICROCENTS_PER_CENT + world.settles_asked))
+        }
+        6..9 => Finish::Release,
+        _ => Finish::Extend { ttl_seconds: 60 },
+    };
+    let cost = match finish {
+        Finish::Settle(Cost::Microcents(cost)) => cost,
+        _ => 0,
+    };
+    Some((Request::Finish(id, finish), Ask::Finish { id: at, lookup, cost }))
 }
 
 /// A cost that no other charge of this key has: small, just what is left, or absurd.
@@ -97,7 +175,7 @@ fn insertion(world: &mut World) -> Checked<(Request, Ask)> {
 
 fn move_database_clock(world: &mut World) -> Checked {
     let periods = |world: &World| -> Vec<i64> {
-        world.db.keys.iter().map(|key| key.view(world.db.now).period).collect()
+        world.db.keys.iter().map(|key| key.own_view(world.db.now).period).collect()
     };
     let before = periods(world);
     world.db.now += world.random.pick(&[1, 30, 61, 1_800, 4_000, 86_400, 700_000]);

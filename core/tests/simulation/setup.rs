@@ -6,6 +6,7 @@ use agentkey::{Credential, KeyHash, MICROCENTS_PER_CENT, Options};
 
 use crate::database::{Database, Key, Period};
 use crate::random::Random;
+use crate::reservations::Companions;
 
 /// The model's clock begins here, in seconds.
 const START: i64 = 1_764_000_000;
@@ -60,11 +61,33 @@ impl Setup {
             has_fractions: migrated && !has_foreign_clients && random.chance(50),
             options,
         };
-        let mut names: Vec<Name> =
-            (0..random.pick(&[1, 1, 2, 4])).map(|n| Name::of_hash(KeyHash::of(&format!("ak_{n}")))).collect();
-        let keys = names.iter().zip(1..).map(|(name, id)| key(random, id, &name.lookup)).collect();
+        let mut names: Vec<Name> = (0..random.pick(&[1, 1, 2, 4, 5]))
+            .map(|n| Name::of_hash(KeyHash::of(&format!("ak_{n}"))))
+            .collect();
+        let mut keys: Vec<Key> =
+            names.iter().zip(1..).map(|(name, id)| key(random, id, &name.lookup)).collect();
+        for key in &mut keys {
+            // Not by reservations that the model knows.
+            key.reserved_before =
+                key.budget_cents.unwrap_or(0) / 10 * random.between(0, 1) * MICROCENTS_PER_CENT;
+            key.reserved = key.reserved_before;
+        }
+        if migrated && random.chance(50) {
+            grow(random, &mut keys);
+        }
         names.push(Name::of_subject(SUBJECT));
-        (setup, Database { now: START, keys, migrated }, names)
+        (setup, Database { now: START, keys, migrated, companions: Companions::default() }, names)
+    }
+}
+
+/// Makes some keys the children of earlier ones.
+fn grow(random: &mut Random, keys: &mut [Key]) {
+    for at in 1..keys.len() {
+        if random.chance(70) {
+            let parent = &keys[random.below(at)];
+            let ancestors = std::iter::once(parent.id).chain(parent.ancestors.iter().copied()).collect();
+            keys[at].ancestors = ancestors;
+        }
     }
 }
 
@@ -79,7 +102,9 @@ fn key(random: &mut Random, id: i64, lookup: &str) -> Key {
         lookup: lookup.to_owned(),
         budget_cents,
         used: random.between(0, budget_cents.unwrap_or(100)) / 2 * MICROCENTS_PER_CENT,
-        reserved: budget_cents.unwrap_or(0) / 10 * random.between(0, 1) * MICROCENTS_PER_CENT,
+        reserved: 0,
+        reserved_before: 0,
+        ancestors: Vec::new(),
         period,
         reset_at,
         expires_at: random.chance(20).then(|| START + random.between(-10, 5_000)),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use agentkey::{Answer, Engine, ErrorCode, Fault, Options, Request, Statement, StatementKind, Ticket};
+use agentkey::{
+    Answer, Engine, ErrorCode, Fault, Options, Request, ReservationId, Statement, StatementKind, Ticket,
+};
 
 use crate::database::Database;
 use crate::promises::{Ask, CERTAIN, Checked, ProcessId, Promises};
@@ -58,6 +60,10 @@ pub struct World {
     pub now: Duration,
     pub promises: Promises,
     pub has_faults: bool,
+    /// Reservations that clients know of, whether they exist or not: id, key, and what is held.
+    pub reservations: Vec<(ReservationId, String, i64)>,
+    pub reservations_made: u64,
+    pub settles_asked: i64,
     next_process: ProcessId,
     is_traced: bool,
 }
@@ -77,6 +83,9 @@ impl World {
             now: Duration::ZERO,
             promises,
             has_faults: true,
+            reservations: Vec::new(),
+            reservations_made: 0,
+            settles_asked: 0,
             next_process: 0,
             is_traced,
         };
@@ -225,6 +234,9 @@ impl World {
         } else {
             &["40001", "40P01", "55P03", "57014"]
         });
+        // Another client was recording the same idempotency key.
+        let aborted =
+            if statement.kind == StatementKind::Spend && self.random.chance(30) { "23505" } else { aborted };
         let (fate, event) = match self.random.below(6) {
             0 | 1 => (Fate::Aborted(aborted), "aborted"),
             2 => (Fate::ReplyLost, "reply lost"),

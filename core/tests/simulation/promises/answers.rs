@@ -47,8 +47,19 @@ impl Promises {
         outcome: &Outcome,
     ) -> Checked {
         let call = &self.calls[&(process, ticket)];
+        if let ask @ (Ask::Spend { .. } | Ask::Finish { .. }) = &call.ask {
+            let (ask, revoked_before) = (ask.clone(), call.revoked_before);
+            if revoked_before && matches!(outcome, Outcome::Reserved(Ok(held)) if !held.replayed) {
+                return Err(format!("{ask:?} is answered {outcome:?}: it was revoked before"));
+            }
+            return match ask {
+                Ask::Spend { .. } => self.check_spend(&ask, outcome),
+                _ => self.check_finish(db, &ask, outcome),
+            };
+        }
         let wrong = |why: &str| Err(format!("{:?} is answered {outcome:?}: {why}; {call:?}", call.ask));
         match (&call.ask, outcome) {
+            (Ask::Sweep, Outcome::Swept(_)) => {}
             (Ask::Validate { .. }, Outcome::Validated(verdict)) => {
                 if call.revoked_before && verdict.is_ok() {
                     return wrong("it was revoked before");
@@ -61,16 +72,16 @@ impl Promises {
                 if call.revoked_before && usage.is_success() {
                     return wrong("it was revoked before");
                 }
-                let book = self.books.entry(lookup.clone()).or_default();
+                let (lookup, cost, draws) = (lookup.clone(), *cost, call.draws.clone());
                 match (usage, call.decision) {
                     (usage, Some(Decision::Recorded { before, used_after }))
                         if *usage == recorded(&before, used_after) =>
                     {
-                        book.was_charged(before.period, *cost);
+                        self.was_spent(&draws, cost);
                     }
                     (Usage::Refused(ChargeRefusal::BudgetExceeded), Some(Decision::DoesNotFit))
                     | (Usage::Refused(ChargeRefusal::InvalidKey), Some(Decision::NoLiveKey)) => {
-                        book.was_not_charged(*cost)
+                        self.was_not_spent(&lookup, cost);
                     }
                     _ => return wrong("the database decided otherwise"),
                 }
@@ -106,9 +117,14 @@ impl Promises {
             return wrong("there is no fault any more");
         }
         let was_recorded = matches!(call.decision, Some(Decision::Recorded { .. }));
+        // What is repeated may have taken effect before it certainly had none.
+        let is_repeated = match &call.ask {
+            Ask::Spend { idempotency_key, .. } => idempotency_key.is_some(),
+            ask => matches!(ask, Ask::Finish { .. }),
+        };
         // Whether the caller can tell from the answer that nothing was charged.
         let is_certain = match error.code() {
-            ErrorCode::Database if error.message().starts_with(CERTAIN) => true,
+            ErrorCode::Database if error.message().starts_with(CERTAIN) => !is_repeated || !call.was_sent,
             ErrorCode::Database => !call.was_sent,
             ErrorCode::Timeout if now < call.deadline => return wrong("its time is not over"),
             ErrorCode::Timeout => !call.was_sent,
@@ -121,8 +137,10 @@ impl Promises {
         if is_certain && was_recorded {
             return wrong("it was recorded");
         }
-        if let (Ask::Charge { lookup, cost }, true) = (&call.ask, is_certain) {
-            self.books.entry(lookup.clone()).or_default().was_not_charged(*cost);
+        if is_certain
+            && let Some((lookup, cost)) = call.ask.money().map(|(lookup, cost)| (lookup.to_owned(), cost))
+        {
+            self.was_not_spent(&lookup, cost);
         }
         Ok(())
     }
@@ -154,9 +172,7 @@ fn agrees(verdict: &Verdict, view: Option<&View>) -> bool {
         None => Some(DenialReason::Invalid),
         Some(view) if view.revoked => Some(DenialReason::Revoked),
         Some(view) if view.expired => Some(DenialReason::Expired),
-        Some(view) if view.budget_cents.is_some_and(|cents| view.used >= cents * MICROCENTS_PER_CENT) => {
-            Some(DenialReason::BudgetExceeded)
-        }
+        Some(view) if view.exhausted => Some(DenialReason::BudgetExceeded),
         Some(_) => None,
     };
     match (verdict, view) {
@@ -180,6 +196,13 @@ fn count_answer(coverage: &mut Coverage, answer: &Answer) {
         Ok(Outcome::Revoked(false)) => coverage.count("revoke", "nothing"),
         Ok(Outcome::Inserted(Some(_))) => coverage.count("insert", "inserted"),
         Ok(Outcome::Inserted(None)) => coverage.count("insert", "there already"),
+        Ok(
+            Outcome::Reserved(_)
+            | Outcome::Settled(_)
+            | Outcome::Released(_)
+            | Outcome::Extended(_)
+            | Outcome::Swept(_),
+        ) => {}
         Ok(_) => coverage.count("migrate", "migrated"),
         Err(error) => coverage.count("error", error.code().as_str()),
     }

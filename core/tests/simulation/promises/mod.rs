@@ -2,6 +2,7 @@
 //! an `Err` that says which.
 
 mod answers;
+mod spends;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -11,6 +12,8 @@ use agentkey::{Fault, Statement, StatementId, StatementKind, Ticket};
 use crate::books::Book;
 use crate::coverage::Coverage;
 use crate::database::{Database, Effect, View, array};
+use crate::reservations::Spent;
+use spends::{Ends, Spending, plain_charges};
 
 pub type Checked<T = ()> = Result<T, String>;
 
@@ -28,6 +31,21 @@ pub enum Ask {
         lookup: String,
         cost: i64,
     },
+    /// Any other form of spend.
+    Spend {
+        lookup: String,
+        kind: String,
+        amount: i64,
+        idempotency_key: Option<String>,
+        reservation: Option<String>,
+    },
+    /// A settle (the cost is the only one of this size), release or extension. `lookup`: the reservation's key.
+    Finish {
+        id: String,
+        lookup: String,
+        cost: i64,
+    },
+    Sweep,
     Revoke {
         id: String,
         lookup: String,
@@ -36,6 +54,17 @@ pub enum Ask {
         lookup: String,
     },
     Migrate,
+}
+
+impl Ask {
+    /// What it may spend, and on whose budget.
+    pub fn money(&self) -> Option<(&str, i64)> {
+        match self {
+            Ask::Charge { lookup, cost } | Ask::Finish { lookup, cost, .. } => Some((lookup, *cost)),
+            Ask::Spend { lookup, kind, amount, .. } if kind != "r" => Some((lookup, *amount)),
+            _ => None,
+        }
+    }
 }
 
 /// What the database decided on a charge.
@@ -60,6 +89,8 @@ struct Call {
     revoked_before: bool,
     was_migrated: bool,
     decision: Option<Decision>,
+    /// On whose budgets it was recorded, and in which of their periods.
+    draws: Vec<(String, i64)>,
     /// What look-ups that were sent after its submission found.
     seen: Vec<Option<View>>,
 }
@@ -70,6 +101,10 @@ pub struct Promises {
     calls: BTreeMap<(ProcessId, Ticket), Call>,
     /// Who is charged how much, by process, key and cost.
     charges: HashMap<(String, i64), (ProcessId, Ticket)>,
+    spends: HashMap<String, Spending>,
+    ends: Ends,
+    /// Each key and its ancestors, nearest first.
+    chains: HashMap<String, Vec<String>>,
     /// For each look-up that is under way, who waited when it was sent.
     audiences: HashMap<(ProcessId, StatementId), Vec<Ticket>>,
     books: BTreeMap<String, Book>,
@@ -84,8 +119,10 @@ impl Promises {
     /// What is used in the beginning counts as acknowledged.
     pub fn new(db: &Database) -> Self {
         let mut promises = Promises::default();
-        for key in &db.keys {
-            let view = key.view(db.now);
+        for (at, key) in db.keys.iter().enumerate() {
+            let chain = db.chain(at).into_iter().map(|at| db.keys[at].lookup.clone()).collect();
+            promises.chains.insert(key.lookup.clone(), chain);
+            let view = key.own_view(db.now);
             promises.books.entry(key.lookup.clone()).or_default().was_used_before(view.period, view.used);
         }
         promises
@@ -94,6 +131,12 @@ impl Promises {
     /// Whether a cost would be the only one of its size.
     pub fn is_new_cost(&self, lookup: &str, cost: i64) -> bool {
         !self.charges.contains_key(&(lookup.to_owned(), cost))
+    }
+
+    /// Whether nobody asked for a spend of this name.
+    pub fn is_new_spend(&self, ask: &Ask) -> bool {
+        let name = ask.spend_name();
+        self.calls.values().all(|call| call.ask.spend_name() != name)
     }
 
     /// The requests that somebody waits for.
@@ -112,7 +155,9 @@ impl Promises {
         let mut revoked_before = false;
         if let Ask::Charge { lookup, cost } = &ask {
             self.charges.insert((lookup.clone(), *cost), (process, ticket));
-            self.books.entry(lookup.clone()).or_default().may_be_charged(*cost);
+        }
+        if let Some((lookup, cost)) = ask.money() {
+            self.may_be_spent(lookup, cost);
         }
         if let Ask::Charge { lookup, .. } | Ask::Validate { lookup } = &ask {
             revoked_before = self.revoked.contains(lookup);
@@ -127,6 +172,7 @@ impl Promises {
             revoked_before,
             was_migrated: db.migrated,
             decision: None,
+            draws: Vec::new(),
             seen: Vec::new(),
         };
         match self.calls.insert((process, ticket), call) {
@@ -139,13 +185,36 @@ impl Promises {
     pub fn cancelled(&mut self, process: ProcessId, ticket: Ticket) {
         let Some(call) = self.calls.get_mut(&(process, ticket)) else { return };
         call.closed = true;
-        if let Ask::Charge { lookup, cost } = &call.ask {
+        if let Some((lookup, cost)) = call.ask.money().map(|(lookup, cost)| (lookup.to_owned(), cost)) {
             if call.was_sent {
                 return self.coverage.count("caller", "gone after its statement was sent");
             }
             self.coverage.count("caller", "gone before its statement was sent");
-            self.books.entry(lookup.clone()).or_default().was_not_charged(*cost);
+            self.was_not_spent(&lookup, cost);
         }
+    }
+
+    /// Money may move on a key and its ancestors from now on.
+    fn may_be_spent(&mut self, lookup: &str, cost: i64) {
+        for lookup in self.chain(lookup) {
+            self.books.entry(lookup).or_default().may_be_charged(cost);
+        }
+    }
+
+    fn was_not_spent(&mut self, lookup: &str, cost: i64) {
+        for lookup in self.chain(lookup) {
+            self.books.entry(lookup).or_default().was_not_charged(cost);
+        }
+    }
+
+    fn was_spent(&mut self, draws: &[(String, i64)], cost: i64) {
+        for (lookup, period) in draws {
+            self.books.entry(lookup.clone()).or_default().was_charged(*period, cost);
+        }
+    }
+
+    fn chain(&self, lookup: &str) -> Vec<String> {
+        self.chains.get(lookup).cloned().unwrap_or_else(|| vec![lookup.to_owned()])
     }
 
     pub fn process_gone(&mut self, process: ProcessId) {
@@ -182,7 +251,9 @@ impl Promises {
                 }
                 self.audiences.insert((process, statement.id), waiting);
             }
-            StatementKind::ChargeOne | StatementKind::ChargeBatch => {
+            StatementKind::Settle => self.finishes_sent(statement)?,
+            StatementKind::ChargeOne | StatementKind::ChargeBatch | StatementKind::Spend => {
+                self.spends_sent(process, statement)?;
                 let charges = charges_of(statement);
                 if charges.len() > max_batch {
                     return Err(format!("{} charges in a batch", charges.len()));
@@ -248,10 +319,44 @@ impl Promises {
                 Effect::Charged { lookup, costs, before, after } => {
                     self.decided(process, lookup, costs, *before, *after)?
                 }
+                Effect::Spent(spent) => {
+                    self.spend_decided(spent)?;
+                    if plain_charges(statement).contains(&(spent.lookup.clone(), spent.amount))
+                        && spent.kind == 'c'
+                        && spent.idempotency_key.is_none()
+                    {
+                        self.plain_decided(db, process, spent)?;
+                    }
+                }
+                Effect::Finished { changed_to, .. } => {
+                    if *changed_to == Some("expired") {
+                        self.coverage.count("sweep", "ended a reservation");
+                    }
+                }
                 Effect::Undecided | Effect::Revoked | Effect::Inserted | Effect::Other => {}
             }
         }
+        db.check_totals()?;
         self.check_books(db)
+    }
+
+    /// A plain charge was decided by the general statement.
+    fn plain_decided(&mut self, db: &Database, process: ProcessId, spent: &Spent) -> Checked {
+        let view = db.find(&spent.lookup).map(|key| key.own_view(db.now));
+        let call = self.charged_call(process, &spent.lookup, spent.amount)?;
+        if matches!(call.decision, Some(Decision::Recorded { .. })) {
+            return Err(format!("a charge of {} was recorded and then decided again", spent.amount));
+        }
+        call.decision = match (spent.status, view, spent.money) {
+            ("ok", Some(view), Some((_, used, reserved))) => {
+                call.draws.clone_from(&spent.draws);
+                Some(Decision::Recorded { before: View { reserved, ..view }, used_after: used })
+            }
+            ("budget_exceeded", ..) if spent.has_obstacle => Some(Decision::DoesNotFit),
+            ("budget_exceeded", ..) => None,
+            _ => Some(Decision::NoLiveKey),
+        };
+        Ok(())
     }
 
     /// Tells from the totals what became of each charge: in any serial order the cheapest come first.
@@ -283,6 +388,9 @@ impl Promises {
                     Decision::DoesNotFit
                 }
             };
+            if let (Decision::Recorded { .. }, Some(before)) = (decision, before) {
+                call.draws = vec![(lookup.to_owned(), before.period)];
+            }
             call.decision = Some(decision);
         }
         let Some(before) = before else { return Ok(()) };
@@ -316,11 +424,13 @@ impl Promises {
             Err(fault) => fault.sqlstate.is_some(),
             Ok(rows) => statement.kind == StatementKind::ChargeOne && rows.is_empty(),
         };
+        self.spends_received(statement, nothing_happened, result.is_ok());
         let mut is_outlived = true;
         let charges = charges_of(statement);
         for (lookup, cost) in &charges {
             let call = self.charged_call(process, lookup, *cost)?;
-            call.under_way &= !nothing_happened;
+            let was_refused = result.is_ok() && !matches!(call.decision, Some(Decision::Recorded { .. }));
+            call.under_way &= !nothing_happened && !was_refused;
             is_outlived &= call.closed;
         }
         if is_outlived && !charges.is_empty() {
@@ -343,7 +453,9 @@ impl Promises {
     pub fn check_books(&mut self, db: &Database) -> Checked {
         for (lookup, book) in &mut self.books {
             if let Some(view) = db.view(lookup) {
-                book.check(&view).map_err(|why| format!("key {lookup}: {why}"))?;
+                let may_be_over =
+                    db.find(lookup).is_some_and(|key| db.companions.may_be_over.contains(&key.id));
+                book.check(&view, may_be_over).map_err(|why| format!("key {lookup}: {why}"))?;
             }
         }
         Ok(())
@@ -355,6 +467,9 @@ pub const CERTAIN: &str = "SQLSTATE";
 
 /// The charges in a statement.
 fn charges_of(statement: &Statement) -> Vec<(String, i64)> {
+    if statement.kind == StatementKind::Spend {
+        return plain_charges(statement);
+    }
     if !matches!(statement.kind, StatementKind::ChargeOne | StatementKind::ChargeBatch) {
         return Vec::new();
     }
