@@ -51,7 +51,8 @@ impl Repeatable for Finish {
 impl Engine {
     /// Hands plain charges over whose keys have a parent, or reservations in their way.
     pub(super) fn spend_in_full(&mut self, column: Column, name: &Arc<str>, charges: Vec<Pending<i64>>) {
-        for charge in charges {
+        // Those whose time ran out meanwhile are answered already.
+        for charge in charges.into_iter().filter(|charge| charge.ticket.is_some()) {
             let spend = Box::new(Spend::charge(crate::money::Cost::Microcents(charge.work)));
             self.spend[column as usize].push(
                 Arc::clone(name),

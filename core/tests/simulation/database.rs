@@ -347,6 +347,11 @@ impl Database {
         let fits = key.budget_cents.is_none_or(|cap| used <= cap * MICROCENTS_PER_CENT);
         if fits {
             key.used = used;
+            // It knows nothing of reservations.
+            if key.own_view(now).is_over() {
+                let id = key.id;
+                self.companions.may_be_over.push(id);
+            }
         }
         fits
     }

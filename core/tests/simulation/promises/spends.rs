@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use agentkey::{
-    ChargeRefusal, FinishRefusal, MICROCENTS_PER_CENT, Outcome, ReserveRefusal, Statement, Ticket, Usage,
+    ChargeRefusal, FinishRefusal, MICROCENTS_PER_CENT, Outcome, ReserveRefusal, Statement, StatementKind,
+    Ticket, Usage,
 };
 
 use super::{Ask, Checked, ProcessId, Promises};
@@ -33,6 +34,9 @@ pub struct Ends {
 
 /// The operations of a spend: lookup, kind, amount and details.
 fn operations(statement: &Statement) -> Vec<(String, String, i64, serde_json::Value)> {
+    if statement.kind != StatementKind::Spend {
+        return Vec::new();
+    }
     let params: Vec<Vec<String>> =
         statement.params.iter().map(|param| array(param.as_deref().unwrap_or_default())).collect();
     let [lookups, kinds, amounts, details] = params.as_slice() else { return Vec::new() };
