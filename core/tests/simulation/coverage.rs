@@ -19,6 +19,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("spend", "refused"),
     ("spend", "of no live key"),
     ("spend", "of a whole chain"),
+    ("spend", "tried again"),
     ("settle", "recorded"),
     ("settle", "replayed"),
     ("settle", "released before"),

@@ -320,6 +320,9 @@ impl Promises {
                     self.decided(process, lookup, costs, *before, *after)?
                 }
                 Effect::Spent(spent) => {
+                    if spent.status == "budget_exceeded" && !spent.has_obstacle {
+                        self.coverage.count("spend", "tried again");
+                    }
                     self.spend_decided(spent)?;
                     if plain_charges(statement).contains(&(spent.lookup.clone(), spent.amount))
                         && spent.kind == 'c'
