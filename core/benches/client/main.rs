@@ -9,6 +9,7 @@
 #![allow(clippy::float_arithmetic, reason = "figures for people")]
 
 mod agentkey_client;
+mod caps;
 mod database;
 mod large;
 mod load;
@@ -72,6 +73,10 @@ async fn run(database: &Database, timing: Timing) -> Result<()> {
     }
     let row = refused(&ours, &usual, &exhausted.raw.into(), timing).await?;
     report::row(&row);
+
+    let caps = caps::rates(database, &keys, timing).await?;
+    report::caps(&caps);
+    checks.extend(Check::trees(&caps));
 
     let writes = row_writes(database, &keys.raw[..COUNTED_KEYS], COUNTED_VALIDATES).await?;
     checks.push(Check::row_writes(writes));

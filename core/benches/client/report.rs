@@ -44,6 +44,18 @@ impl Check {
         })
     }
 
+    /// What charges of the third level of a tree must be, as a part of those of flat keys.
+    pub fn trees(caps: &[(&'static str, f64)]) -> Option<Check> {
+        let [(_, flat), (what, trees), ..] = caps else { return None };
+        let part = trees / flat;
+        Some(Check {
+            what: format!("{what}, {CROWD} in flight, against flat keys"),
+            figure: format!("{part:.2}x"),
+            must: "at least 0.30x".to_owned(),
+            passed: part >= 0.3,
+        })
+    }
+
     pub fn row_writes(writes: u64) -> Check {
         Check {
             what: format!(
@@ -65,6 +77,15 @@ impl Check {
             must: "at most 1.3x".to_owned(),
             passed: ratio <= 1.3,
         }
+    }
+}
+
+/// What the general statements achieve.
+pub fn caps(caps: &[(&'static str, f64)]) {
+    let Some((_, flat)) = caps.first() else { return };
+    println!("\n{:<36} {:>12} {:>8}", format!("{CROWD} in flight, 200 keys"), "agentkey/s", "");
+    for (what, rate) in caps {
+        println!("{what:<36} {rate:>12.0} {:>7.2}x", rate / flat);
     }
 }
 
