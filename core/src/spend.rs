@@ -333,41 +333,16 @@ pub(crate) struct SpentRow {
 impl SpentRow {
     pub(crate) fn read(row: &str, shape: &TableShape) -> Result<Self, Error> {
         let fields = parse_row(row).ok_or_else(|| Error::unexpected("an operation's row"))?;
-        let Ok(fields): Result<[_; 13], _> = fields.try_into() else {
+        let Ok(fields): Result<[_; 9], _> = fields.try_into() else {
             return Err(Error::unexpected("an operation's row of other columns"));
         };
-        let [
-            place,
-            status,
-            budget,
-            used,
-            reserved,
-            reservation_id,
-            expires_at,
-            obstacle,
-            its_budget,
-            its_used,
-            its_reserved,
-            its_reset_at,
-            has_expired,
-        ] = fields;
+        let [place, status, budget, used, reserved, reservation_id, expires_at, obstacle, has_expired] =
+            fields;
         let balance = match (integer(&used)?, integer(&reserved)?) {
             (Some(used), Some(reserved)) => Some(Balance::new(integer(&budget)?, used, reserved)),
             _ => None,
         };
-        let limit = match (&obstacle, integer(&its_budget)?) {
-            (Some(id), Some(budget_cents)) => {
-                let amount = |field| integer(field).map(|amount| amount.map_or(0, cents_rounded_up));
-                Some(Limit {
-                    key_id: read_key_id(id, shape)?,
-                    budget_cents,
-                    used_cents: amount(&its_used)?,
-                    reserved_cents: amount(&its_reserved)?,
-                    resets_at: timestamp(its_reset_at.as_deref())?,
-                })
-            }
-            _ => None,
-        };
+        let limit = obstacle.as_deref().map(|row| read_limit(row, shape)).transpose()?.flatten();
         Ok(SpentRow {
             place: place_in_batch(place.as_deref())?,
             status: status.ok_or_else(|| Error::unexpected("no status"))?.into_owned(),
@@ -379,4 +354,21 @@ impl SpentRow {
             has_expired: has_expired.as_deref() == Some("t"),
         })
     }
+}
+
+/// The budget of a row that has no room; `None` if it has no budget, and more cannot be stored.
+fn read_limit(row: &str, shape: &TableShape) -> Result<Option<Limit>, Error> {
+    let fields = parse_row(row).filter(|fields| fields.len() == 5);
+    let Some([Some(id), budget, used, reserved, reset_at]) = fields.as_deref() else {
+        return Err(Error::unexpected("a budget's row"));
+    };
+    let Some(budget_cents) = integer(budget)? else { return Ok(None) };
+    let amount = |field| integer(field).map(|amount| amount.map_or(0, cents_rounded_up));
+    Ok(Some(Limit {
+        key_id: read_key_id(id, shape)?,
+        budget_cents,
+        used_cents: amount(used)?,
+        reserved_cents: amount(reserved)?,
+        resets_at: timestamp(reset_at.as_deref())?,
+    }))
 }

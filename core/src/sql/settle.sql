@@ -50,54 +50,55 @@ decided AS MATERIALIZED (
         END AS new_state
     FROM reservation r
 ),
-change AS MATERIALIZED (
+-- One row for each key that a reservation draws on; from here on no join, see spend.sql.
+draw AS MATERIALIZED (
     SELECT
-        d.n, d.id AS reservation_id, d.new_state, c.distance, d.key_id, l.*,
-        CASE WHEN d.state = 'pending' THEN d.amount_microcents ELSE 0 END AS given_back,
+        d.n, d.id AS reservation_id, d.state, d.new_state, d.key_id, d.distance, d.amount_microcents, d.given,
+        d.settled_microcents, d.budget_cents AS first_budget, d.used_after_microcents AS first_used,
+        d.reserved_after_microcents AS first_reserved,
+        CASE WHEN d.action = 'extend' AND d.new_state = 'pending'
+            THEN statement_timestamp() + d.given * interval '1 second' ELSE d.expires_at END AS expires_at,
+        l.id, l.account_id, l.budget_cents, l.storable, l.reserved, l.is_due, l.stored, l.before, l.anchor_at, l.reset_at,
+        coalesce(d.new_state <> 'pending', false) AND l.id IS NOT NULL AS is_end,
+        CASE WHEN d.new_state <> 'pending' AND d.state = 'pending' THEN d.amount_microcents ELSE 0 END AS given_back,
         CASE WHEN d.new_state = 'settled' THEN d.given ELSE 0 END AS cost
-    FROM decided d
-    CROSS JOIN LATERAL unnest(d.chain) WITH ORDINALITY AS c(id, distance)
-    JOIN locked l ON l.id = c.id
-    WHERE d.new_state <> 'pending'
+    FROM (SELECT d.*, c.id AS drawn_id, c.distance FROM decided d CROSS JOIN LATERAL unnest(d.chain) WITH ORDINALITY AS c(id, distance)) d
+    LEFT JOIN locked l ON l.id = d.drawn_id
 ),
 moved AS MATERIALIZED (
     SELECT
-        c.*,
-        LEAST(c.before + sum(c.cost) OVER w, c.storable)::bigint AS used_after,
-        GREATEST(c.reserved - sum(c.given_back) OVER w, 0)::bigint AS reserved_after,
-        row_number() OVER w AS place
-    FROM change c
-    WINDOW w AS (PARTITION BY c.id ORDER BY c.n ROWS UNBOUNDED PRECEDING)
-),
-balance AS MATERIALIZED (
-    SELECT DISTINCT ON (id) * FROM moved ORDER BY id, place DESC
+        d.*,
+        LEAST(d.before + sum(d.cost) OVER upto, d.storable)::bigint AS used_after,
+        GREATEST(d.reserved - sum(d.given_back) OVER upto, 0)::bigint AS reserved_after,
+        LEAST(d.before + sum(d.cost) OVER every, d.storable)::bigint AS used_finally,
+        GREATEST(d.reserved - sum(d.given_back) OVER every, 0)::bigint AS reserved_finally,
+        count(*) FILTER (WHERE d.is_end) OVER upto AS place
+    FROM draw d
+    WINDOW upto AS (PARTITION BY d.id ORDER BY d.n ROWS UNBOUNDED PRECEDING), every AS (PARTITION BY d.id)
 ),
 spent AS (
     UPDATE {table} k
     SET
-        budget_used_cents = b.used_after / 1000000,
-        budget_used_microcents = b.used_after % 1000000,
-        budget_reserved_cents = b.reserved_after / 1000000,
+        budget_used_cents = b.used_finally / 1000000,
+        budget_used_microcents = b.used_finally % 1000000,
+        budget_reserved_cents = b.reserved_finally / 1000000,
         budget_anchor_at = b.anchor_at,
         budget_reset_at = b.reset_at
-    FROM balance b
+    FROM (SELECT * FROM moved WHERE is_end AND place = 1) b
     WHERE k.id = b.id
 ),
 ended AS (
     UPDATE {reservations} r
     SET
-        state = d.new_state,
-        expires_at = CASE WHEN d.action = 'extend' THEN statement_timestamp() + d.given * interval '1 second' ELSE r.expires_at END,
-        finished_at = CASE WHEN d.new_state <> 'pending' THEN statement_timestamp() END,
-        settled_microcents = CASE WHEN d.new_state = 'settled' THEN d.given END,
+        state = m.new_state,
+        expires_at = m.expires_at,
+        finished_at = CASE WHEN m.new_state <> 'pending' THEN statement_timestamp() END,
+        settled_microcents = CASE WHEN m.new_state = 'settled' THEN m.given END,
         budget_cents = m.budget_cents,
         used_after_microcents = m.used_after,
         reserved_after_microcents = m.reserved_after
-    FROM decided d
-    LEFT JOIN moved m ON m.n = d.n AND m.distance = 1
-    WHERE r.id = d.id
-      AND d.new_state IS NOT NULL
-    RETURNING r.id, r.expires_at
+    FROM (SELECT * FROM moved WHERE distance = 1 AND new_state IS NOT NULL) m
+    WHERE r.id = m.reservation_id
 ),
 logged AS (
     INSERT INTO {events} (
@@ -118,19 +119,19 @@ logged AS (
             m.used_after, m.reserved_after, m.reservation_id, CASE WHEN m.distance > 1 THEN m.key_id END
     ) AS entry(step, kind, amount, used_after, reserved_after, reservation_id, via_key_id)
     WHERE {ledger}
+      AND m.is_end
     ORDER BY m.id, m.place, entry.step
 )
 SELECT ROW(
-    d.n,
-    d.state,
-    d.new_state,
-    d.amount_microcents,
-    CASE WHEN d.new_state = 'settled' THEN d.given ELSE d.settled_microcents END,
-    coalesce(m.budget_cents, d.budget_cents),
-    coalesce(m.used_after, d.used_after_microcents),
-    coalesce(m.reserved_after, d.reserved_after_microcents),
-    extract(epoch FROM coalesce(e.expires_at, d.expires_at))
+    m.n,
+    m.state,
+    m.new_state,
+    m.amount_microcents,
+    CASE WHEN m.new_state = 'settled' THEN m.given ELSE m.settled_microcents END,
+    CASE WHEN m.is_end THEN m.budget_cents ELSE m.first_budget END,
+    CASE WHEN m.is_end THEN m.used_after ELSE m.first_used END,
+    CASE WHEN m.is_end THEN m.reserved_after ELSE m.first_reserved END,
+    extract(epoch FROM m.expires_at)
 )::text AS agentkey
-FROM decided d
-LEFT JOIN moved m ON m.n = d.n AND m.distance = 1
-LEFT JOIN ended e ON e.id = d.id
+FROM moved m
+WHERE m.distance = 1

@@ -46,7 +46,7 @@ locked AS MATERIALIZED (
 operation AS MATERIALIZED (
     SELECT
         i.n, i.lookup, i.kind, i.amount, i.details, f.id AS key_id, f.account_id, f.chain,
-        e.id AS first_id, e.kind AS first_kind, e.amount_microcents AS first_amount,
+        e.id IS NULL AS is_fresh, e.kind AS first_kind, e.amount_microcents AS first_amount,
         e.used_after_microcents AS first_used, e.reserved_after_microcents AS first_reserved,
         e.budget_cents AS first_budget, e.reservation_id AS first_reservation
     FROM input i
@@ -55,64 +55,70 @@ operation AS MATERIALIZED (
         SELECT * FROM {events} e WHERE e.key_id = f.id AND e.idempotency_key = i.details->>'idempotency_key' OFFSET 0
     ) e ON i.details ? 'idempotency_key'
 ),
+-- From here on no join: the planner knows little of these rows and would take them for few.
 draw AS MATERIALIZED (
     SELECT
-        o.n, o.kind, o.amount, c.distance, l.*,
-        l.id IS NULL OR l.is_revoked OR (c.distance = 1 AND l.lookup <> o.lookup) AS is_gone,
-        sum(o.amount) OVER (PARTITION BY l.id ORDER BY o.kind <> 'o', o.amount, o.n ROWS UNBOUNDED PRECEDING) AS running
-    FROM operation o
-    CROSS JOIN LATERAL unnest(o.chain) WITH ORDINALITY AS c(id, distance)
-    LEFT JOIN locked l ON l.id = c.id
-    WHERE o.first_id IS NULL
+        o.n, o.kind, o.amount, o.details, o.key_id, o.distance,
+        l.id, l.account_id, l.budget_cents, l.reserved, l.is_due, l.stored, l.before, l.anchor_at, l.reset_at,
+        l.is_disabled, l.is_expired,
+        l.id IS NULL OR l.is_revoked OR (o.distance = 1 AND l.lookup <> o.lookup) AS is_gone,
+        CASE o.kind WHEN 'o' THEN l.storable ELSE LEAST(l.cap, l.storable) END AS cap,
+        sum(o.amount) OVER (PARTITION BY l.id ORDER BY o.kind <> 'o', o.amount, o.n ROWS UNBOUNDED PRECEDING)
+            <= CASE o.kind WHEN 'o' THEN l.storable ELSE LEAST(l.cap, l.storable) END - l.reserved - l.before AS fits
+    FROM (
+        SELECT o.*, c.id AS drawn_id, c.distance
+        FROM operation o
+        CROSS JOIN LATERAL unnest(o.chain) WITH ORDINALITY AS c(id, distance)
+        WHERE o.is_fresh
+    ) o
+    LEFT JOIN locked l ON l.id = o.drawn_id
 ),
 decided AS MATERIALIZED (
     SELECT
-        n,
+        d.*,
         CASE
-            WHEN bool_or(is_gone) THEN 'invalid_key'
-            WHEN kind = 'r' AND bool_or(is_disabled) THEN 'disabled'
-            WHEN kind = 'r' AND bool_or(is_expired) THEN 'expired'
-            WHEN bool_and(running <= CASE kind WHEN 'o' THEN storable ELSE LEAST(cap, storable) END - reserved - before) THEN 'ok'
+            WHEN bool_or(d.is_gone) OVER operation THEN 'invalid_key'
+            WHEN d.kind = 'r' AND bool_or(d.is_disabled) OVER operation THEN 'disabled'
+            WHEN d.kind = 'r' AND bool_or(d.is_expired) OVER operation THEN 'expired'
+            WHEN bool_and(d.fits) OVER operation THEN 'ok'
             ELSE 'budget_exceeded'
         END AS status
-    FROM draw
-    GROUP BY n, kind
+    FROM draw d
+    WINDOW operation AS (PARTITION BY d.n)
 ),
 moved AS MATERIALIZED (
     SELECT
-        d.n, d.kind, d.amount, d.distance, d.id, d.account_id, d.budget_cents, d.stored, d.is_due, d.anchor_at, d.reset_at,
-        (d.before + coalesce(sum(d.amount) FILTER (WHERE d.kind <> 'r') OVER w, 0))::bigint AS used_after,
-        (d.reserved + coalesce(sum(d.amount) FILTER (WHERE d.kind = 'r') OVER w, 0))::bigint AS reserved_after,
-        row_number() OVER w AS place
-    FROM draw d
-    JOIN decided s ON s.n = d.n
-    WHERE s.status = 'ok'
-    WINDOW w AS (PARTITION BY d.id ORDER BY d.kind <> 'o', d.amount, d.n ROWS UNBOUNDED PRECEDING)
-),
--- What each row holds in the end.
-balance AS MATERIALIZED (
-    SELECT DISTINCT ON (id) * FROM moved ORDER BY id, place DESC
+        d.*,
+        d.before + (coalesce(sum(d.amount) FILTER (WHERE d.status = 'ok' AND d.kind <> 'r') OVER upto, 0))::bigint AS used_after,
+        d.reserved + (coalesce(sum(d.amount) FILTER (WHERE d.status = 'ok' AND d.kind = 'r') OVER upto, 0))::bigint AS reserved_after,
+        d.before + (coalesce(sum(d.amount) FILTER (WHERE d.status = 'ok' AND d.kind <> 'r') OVER every, 0))::bigint AS used_finally,
+        d.reserved + (coalesce(sum(d.amount) FILTER (WHERE d.status = 'ok' AND d.kind = 'r') OVER every, 0))::bigint AS reserved_finally,
+        count(*) FILTER (WHERE d.status = 'ok') OVER upto AS place
+    FROM decided d
+    WINDOW
+        upto AS (PARTITION BY d.id ORDER BY d.kind <> 'o', d.amount, d.n ROWS UNBOUNDED PRECEDING),
+        every AS (PARTITION BY d.id)
 ),
 spent AS (
     UPDATE {table} k
     SET
-        budget_used_cents = b.used_after / 1000000,
-        budget_used_microcents = b.used_after % 1000000,
-        budget_reserved_cents = b.reserved_after / 1000000,
+        budget_used_cents = b.used_finally / 1000000,
+        budget_used_microcents = b.used_finally % 1000000,
+        budget_reserved_cents = b.reserved_finally / 1000000,
         budget_anchor_at = b.anchor_at,
         budget_reset_at = b.reset_at
-    FROM balance b
+    FROM (SELECT * FROM moved WHERE status = 'ok' AND place = 1) b
     WHERE k.id = b.id
 ),
 held AS (
     INSERT INTO {reservations} (id, key_id, amount_microcents, expires_at, metadata)
     SELECT
-        (o.details->>'id')::uuid, o.key_id, o.amount,
-        statement_timestamp() + make_interval(secs => (o.details->>'ttl')::float8), o.details->'metadata'
-    FROM operation o
-    JOIN decided s ON s.n = o.n AND s.status = 'ok'
-    WHERE o.kind = 'r'
-    RETURNING id, expires_at
+        (m.details->>'id')::uuid, m.key_id, m.amount,
+        statement_timestamp() + make_interval(secs => (m.details->>'ttl')::float8), m.details->'metadata'
+    FROM moved m
+    WHERE m.kind = 'r'
+      AND m.status = 'ok'
+      AND m.distance = 1
 ),
 logged AS (
     INSERT INTO {events} (
@@ -124,55 +130,54 @@ logged AS (
         m.budget_cents * 1000000 - entry.used_after - entry.reserved_after, m.budget_cents,
         entry.idempotency_key, entry.reservation_id, entry.via_key_id, entry.metadata
     FROM moved m
-    JOIN operation o ON o.n = m.n
     CROSS JOIN LATERAL (
         SELECT 1, 'reset', -m.stored, 0::bigint, m.reserved_after - CASE m.kind WHEN 'r' THEN m.amount ELSE 0 END,
             NULL::text, NULL::uuid, NULL, NULL::jsonb
         WHERE m.is_due AND m.place = 1 AND m.stored <> 0 AND {ledger}
         UNION ALL
         SELECT 2, CASE m.kind WHEN 'r' THEN 'reserve' ELSE 'charge' END, m.amount, m.used_after, m.reserved_after,
-            CASE m.distance WHEN 1 THEN o.details->>'idempotency_key' END,
-            CASE m.kind WHEN 'r' THEN (o.details->>'id')::uuid END,
-            CASE WHEN m.distance > 1 THEN o.key_id END, o.details->'metadata'
-        WHERE {ledger} OR (m.distance = 1 AND o.details ? 'idempotency_key')
+            CASE m.distance WHEN 1 THEN m.details->>'idempotency_key' END,
+            CASE m.kind WHEN 'r' THEN (m.details->>'id')::uuid END,
+            CASE WHEN m.distance > 1 THEN m.key_id END, m.details->'metadata'
+        WHERE {ledger} OR (m.distance = 1 AND m.details ? 'idempotency_key')
     ) AS entry(step, kind, amount, used_after, reserved_after, idempotency_key, reservation_id, via_key_id, metadata)
+    WHERE m.status = 'ok'
     ORDER BY m.id, m.place, entry.step
 )
 SELECT ROW(
+    m.n,
+    m.status,
+    max(m.budget_cents) FILTER (WHERE m.distance = 1),
+    max(m.used_after) FILTER (WHERE m.distance = 1),
+    max(m.reserved_after) FILTER (WHERE m.distance = 1),
+    max(m.details->>'id'),
+    extract(epoch FROM statement_timestamp() + make_interval(secs => max((m.details->>'ttl')::float8))),
+    -- Of one that did not fit: the first row that has no room for it even now; none if all have.
+    (array_agg(
+        ROW(m.id, m.budget_cents, m.used_finally, m.reserved_finally, extract(epoch FROM m.reset_at))::text ORDER BY m.distance
+    ) FILTER (WHERE m.status = 'budget_exceeded' AND m.amount > m.cap - m.used_finally - m.reserved_finally))[1],
+    -- Whether reservations could be expired that stand in the way.
+    coalesce(bool_or(
+        m.status = 'budget_exceeded' AND m.amount > m.cap - m.used_finally - m.reserved_finally AND m.reserved_finally > 0
+    ), false) AND EXISTS (SELECT FROM {reservations} WHERE state = 'pending' AND expires_at <= statement_timestamp())
+)::text AS agentkey
+FROM moved m
+GROUP BY m.n, m.status
+UNION ALL
+SELECT ROW(
     o.n,
     CASE
-        WHEN o.first_id IS NULL THEN s.status
         WHEN o.first_amount <> o.amount OR o.first_kind <> CASE o.kind WHEN 'r' THEN 'reserve' ELSE 'charge' END
         THEN 'idempotency_conflict'
         ELSE 'replayed'
     END,
-    coalesce(o.first_budget, m.budget_cents),
-    coalesce(o.first_used, m.used_after),
-    coalesce(o.first_reserved, m.reserved_after),
-    coalesce(o.first_reservation::text, o.details->>'id'),
-    extract(epoch FROM coalesce(h.expires_at, r.expires_at)),
-    -- Of one that did not fit: the first row that has no room for it even now; none if all have.
-    obstacle.id,
-    obstacle.budget_cents,
-    obstacle.used,
-    obstacle.reserved,
-    extract(epoch FROM obstacle.reset_at),
-    -- Whether reservations could be expired that may stand in the way.
-    s.status = 'budget_exceeded' AND coalesce(obstacle.reserved, 0) > 0
-        AND EXISTS (SELECT FROM {reservations} WHERE state = 'pending' AND expires_at <= statement_timestamp())
-)::text AS agentkey
+    o.first_budget,
+    o.first_used,
+    o.first_reserved,
+    o.first_reservation,
+    (SELECT extract(epoch FROM r.expires_at) FROM {reservations} r WHERE r.id = o.first_reservation),
+    NULL,
+    false
+)::text
 FROM operation o
-LEFT JOIN decided s ON s.n = o.n
-LEFT JOIN moved m ON m.n = o.n AND m.distance = 1
-LEFT JOIN held h ON h.id = (o.details->>'id')::uuid
-LEFT JOIN LATERAL (SELECT r.expires_at FROM {reservations} r WHERE r.id = o.first_reservation OFFSET 0) r ON o.first_id IS NOT NULL
-LEFT JOIN LATERAL (
-    SELECT d.id, d.budget_cents, coalesce(b.used_after, d.before) AS used, coalesce(b.reserved_after, d.reserved) AS reserved, d.reset_at
-    FROM draw d
-    LEFT JOIN balance b ON b.id = d.id
-    WHERE d.n = o.n
-      AND d.amount > CASE d.kind WHEN 'o' THEN d.storable ELSE LEAST(d.cap, d.storable) END
-        - coalesce(b.used_after, d.before) - coalesce(b.reserved_after, d.reserved)
-    ORDER BY d.distance
-    LIMIT 1
-) obstacle ON s.status = 'budget_exceeded'
+WHERE NOT o.is_fresh

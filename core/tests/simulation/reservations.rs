@@ -230,18 +230,19 @@ impl Database {
         };
         let id = spent.reservation.clone().unwrap_or_default();
         let expires_at = self.reservation(&id).map(|r| r.expires_at);
-        let money =
-            obstacle.map(|id| self.keys.iter().find(|key| key.id == id).expect("a key").money(self.now));
-        let (its_budget, its_used, its_reserved) = money.unwrap_or_default();
-        let has_expired = its_reserved > 0 && self.expired().next().is_some();
+        let of = |id| self.keys.iter().find(|key| key.id == id).expect("a key").money(self.now);
+        let money = obstacle.map(|id| (id, of(id)));
+        let limit = money.map(|(id, (budget, used, reserved))| {
+            format!("\"({id},{},{used},{reserved},)\"", optional(budget))
+        });
+        let holds = money.is_some_and(|(_, (_, _, reserved))| reserved > 0);
+        let has_expired = if holds && self.expired().next().is_some() { "t" } else { "f" };
         format!(
-            "({},{},{budget},{used},{reserved},{id},{},{},{},{its_used},{its_reserved},,{})",
+            "({},{},{budget},{used},{reserved},{id},{},{},{has_expired})",
             n + 1,
             spent.status,
             optional(expires_at),
-            optional(obstacle),
-            optional(its_budget),
-            if has_expired { "t" } else { "f" },
+            limit.unwrap_or_default(),
         )
     }
 
