@@ -23,6 +23,8 @@ pub(super) const NEEDED: &[&str] = &[
     "+reservations",
     "+events",
 ];
+/// Two statements that draw on the same ancestors would only wait for one another: one takes twice as many.
+const MAX_IN_FLIGHT: usize = 1;
 /// How often a spend waits for a sweep of reservations that may stand in its way.
 const MAX_SWEEPS: u32 = 8;
 /// So many keys are remembered to have a parent.
@@ -81,6 +83,9 @@ impl Engine {
         now: Duration,
         statements: &Arc<Statements>,
     ) -> Option<Statement> {
+        if self.spend[column as usize].in_flight >= MAX_IN_FLIGHT {
+            return None;
+        }
         let mut needed = vec![column.name()];
         needed.extend(NEEDED);
         let mut batch =
@@ -170,6 +175,9 @@ impl Engine {
     }
 
     pub(super) fn poll_finish(&mut self, now: Duration, statements: &Arc<Statements>) -> Option<Statement> {
+        if self.finish.in_flight >= MAX_IN_FLIGHT {
+            return None;
+        }
         let mut batch = self.take_batch(|engine| &mut engine.finish, now, statements, NEEDED)?;
         // One after the other: what becomes of the second depends on the first.
         for (name, group) in batch.keys.iter().zip(&mut batch.requests) {

@@ -70,21 +70,20 @@ moved AS MATERIALIZED (
         d.*,
         LEAST(d.before + sum(d.cost) OVER upto, d.storable)::bigint AS used_after,
         GREATEST(d.reserved - sum(d.given_back) OVER upto, 0)::bigint AS reserved_after,
-        LEAST(d.before + sum(d.cost) OVER every, d.storable)::bigint AS used_finally,
-        GREATEST(d.reserved - sum(d.given_back) OVER every, 0)::bigint AS reserved_finally,
-        count(*) FILTER (WHERE d.is_end) OVER upto AS place
+        count(*) FILTER (WHERE d.is_end) OVER upto AS place,
+        lead(d.n) OVER upto IS NULL AS is_last
     FROM draw d
-    WINDOW upto AS (PARTITION BY d.id ORDER BY d.n ROWS UNBOUNDED PRECEDING), every AS (PARTITION BY d.id)
+    WINDOW upto AS (PARTITION BY d.id ORDER BY d.n ROWS UNBOUNDED PRECEDING)
 ),
 spent AS (
     UPDATE {table} k
     SET
-        budget_used_cents = b.used_finally / 1000000,
-        budget_used_microcents = b.used_finally % 1000000,
-        budget_reserved_cents = b.reserved_finally / 1000000,
+        budget_used_cents = b.used_after / 1000000,
+        budget_used_microcents = b.used_after % 1000000,
+        budget_reserved_cents = b.reserved_after / 1000000,
         budget_anchor_at = b.anchor_at,
         budget_reset_at = b.reset_at
-    FROM (SELECT * FROM moved WHERE is_end AND place = 1) b
+    FROM (SELECT * FROM moved WHERE is_last AND place > 0) b
     WHERE k.id = b.id
 ),
 ended AS (

@@ -91,23 +91,20 @@ moved AS MATERIALIZED (
         d.*,
         d.before + (coalesce(sum(d.amount) FILTER (WHERE d.status = 'ok' AND d.kind <> 'r') OVER upto, 0))::bigint AS used_after,
         d.reserved + (coalesce(sum(d.amount) FILTER (WHERE d.status = 'ok' AND d.kind = 'r') OVER upto, 0))::bigint AS reserved_after,
-        d.before + (coalesce(sum(d.amount) FILTER (WHERE d.status = 'ok' AND d.kind <> 'r') OVER every, 0))::bigint AS used_finally,
-        d.reserved + (coalesce(sum(d.amount) FILTER (WHERE d.status = 'ok' AND d.kind = 'r') OVER every, 0))::bigint AS reserved_finally,
-        count(*) FILTER (WHERE d.status = 'ok') OVER upto AS place
+        count(*) FILTER (WHERE d.status = 'ok') OVER upto AS place,
+        lead(d.n) OVER upto IS NULL AS is_last
     FROM decided d
-    WINDOW
-        upto AS (PARTITION BY d.id ORDER BY d.kind <> 'o', d.amount, d.n ROWS UNBOUNDED PRECEDING),
-        every AS (PARTITION BY d.id)
+    WINDOW upto AS (PARTITION BY d.id ORDER BY d.kind <> 'o', d.amount, d.n ROWS UNBOUNDED PRECEDING)
 ),
 spent AS (
     UPDATE {table} k
     SET
-        budget_used_cents = b.used_finally / 1000000,
-        budget_used_microcents = b.used_finally % 1000000,
-        budget_reserved_cents = b.reserved_finally / 1000000,
+        budget_used_cents = b.used_after / 1000000,
+        budget_used_microcents = b.used_after % 1000000,
+        budget_reserved_cents = b.reserved_after / 1000000,
         budget_anchor_at = b.anchor_at,
         budget_reset_at = b.reset_at
-    FROM (SELECT * FROM moved WHERE status = 'ok' AND place = 1) b
+    FROM (SELECT * FROM moved WHERE is_last AND place > 0) b
     WHERE k.id = b.id
 ),
 held AS (
@@ -145,24 +142,33 @@ logged AS (
     ORDER BY m.id, m.place, entry.step
 )
 SELECT ROW(
-    m.n,
-    m.status,
-    max(m.budget_cents) FILTER (WHERE m.distance = 1),
-    max(m.used_after) FILTER (WHERE m.distance = 1),
-    max(m.reserved_after) FILTER (WHERE m.distance = 1),
-    max(m.details->>'id'),
-    extract(epoch FROM statement_timestamp() + make_interval(secs => max((m.details->>'ttl')::float8))),
-    -- Of one that did not fit: the first row that has no room for it even now; none if all have.
-    (array_agg(
-        ROW(m.id, m.budget_cents, m.used_finally, m.reserved_finally, extract(epoch FROM m.reset_at))::text ORDER BY m.distance
-    ) FILTER (WHERE m.status = 'budget_exceeded' AND m.amount > m.cap - m.used_finally - m.reserved_finally))[1],
-    -- Whether reservations could be expired that stand in the way.
-    coalesce(bool_or(
-        m.status = 'budget_exceeded' AND m.amount > m.cap - m.used_finally - m.reserved_finally AND m.reserved_finally > 0
-    ), false) AND EXISTS (SELECT FROM {reservations} WHERE state = 'pending' AND expires_at <= statement_timestamp())
+    m.n, m.status, m.budget_cents, m.used_after, m.reserved_after, m.details->>'id',
+    extract(epoch FROM statement_timestamp() + make_interval(secs => (m.details->>'ttl')::float8)), NULL, false
 )::text AS agentkey
 FROM moved m
-GROUP BY m.n, m.status
+WHERE m.distance = 1
+  AND m.status <> 'budget_exceeded'
+UNION ALL
+SELECT ROW(
+    m.n, 'budget_exceeded', NULL, NULL, NULL, NULL, NULL,
+    -- The nearest row that has no room for it even now, after the distance; none if all have.
+    substr(min(
+        m.distance || ROW(m.id, m.budget_cents, m.used_finally, m.reserved_finally, extract(epoch FROM m.reset_at))::text
+    ) FILTER (WHERE m.amount > m.cap - m.used_finally - m.reserved_finally), 2),
+    -- Whether reservations could be expired that stand in the way.
+    coalesce(bool_or(m.amount > m.cap - m.used_finally - m.reserved_finally AND m.reserved_finally > 0), false)
+        AND EXISTS (SELECT FROM {reservations} WHERE state = 'pending' AND expires_at <= statement_timestamp())
+)::text
+FROM (
+    SELECT
+        m.*,
+        max(m.used_after) OVER (PARTITION BY m.id) AS used_finally,
+        max(m.reserved_after) OVER (PARTITION BY m.id) AS reserved_finally
+    FROM moved m
+    WHERE EXISTS (SELECT FROM moved WHERE status = 'budget_exceeded')
+) m
+WHERE m.status = 'budget_exceeded'
+GROUP BY m.n
 UNION ALL
 SELECT ROW(
     o.n,
