@@ -37,12 +37,28 @@ export declare class Engine {
   charge(rawKey: string, cents: number): number
   /** Charges a subject. */
   chargeSubject(subject: string, cents: number): number
+  /** Charges or reserves, with all that can be asked of it. `spending` is the data as JSON. */
+  spend(credential: string, isSubject: boolean, spending: string): number
+  /** Settles, releases or extends a reservation: `finish` is the cost or the time to live as JSON. */
+  finish(reservationId: string, action: 'settle' | 'release' | 'extend', finish: string): number
+  /** Ends the reservations whose time is over. */
+  sweep(): number
+  /** Revokes all keys of an account, below a parent, or that a human authorised. */
+  revokeAll(by: 'accountId' | 'parent' | 'delegatedBy', value: string): number
+  /** Reads the ledger. `filter` is JSON. */
+  events(filter: string): number
+  /** Reads what was spent. `filter` is JSON. */
+  usage(filter: string): number
+  /** Checks the ledger of a key, or of all. */
+  verifyLedger(id?: string | undefined | null): number
+  /** Deletes ledger entries that are older. */
+  pruneEvents(olderThanSeconds: number): number
   /** Creates a key. `spec` is a key's data as JSON. */
   create(spec: string): number
   /** Creates the row of a subject, once. */
   ensureSubject(subject: string, spec: string): number
-  /** Revokes a key; `of_account` says whether it must be of `account`. */
-  revoke(id: string, ofAccount: boolean, account?: string | undefined | null): number
+  /** Revokes a key; `of_account` says whether it must be of `account`, `within` which key it must be or descend from. */
+  revoke(id: string, ofAccount: boolean, account?: string | undefined | null, within?: string | undefined | null): number
   /** Migrates the table. */
   migrate(): number
   /** Those of `scopes` that new keys may not have. */
@@ -135,6 +151,10 @@ export interface EngineOptions {
   maxWaiting?: number
   /** `last_used_at` is written when it is older than this, in seconds. */
   touchIntervalSeconds?: number
+  /** Whether every charge and reservation is written into the ledger. */
+  ledger: boolean
+  /** Whether costs are recorded to the micro-cent. */
+  exact: boolean
   /** Spreads retries. */
   seed: number
 }
@@ -260,6 +280,9 @@ export interface NativeVerification {
   /** The status of that answer. */
   status?: number
 }
+
+/** The response to a request for which nothing could be reserved; none if something was. */
+export declare function notReserved(said: Said): NativeResponse | null
 
 /** What the client said: a result as JSON, or why there is none. */
 export interface Said {

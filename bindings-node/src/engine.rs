@@ -6,6 +6,7 @@ use agentkey::{
     AccountFilter, Cost, CreateKey, Credential, Fault, KeyHash, NewRow, Options, Request, Statement,
     StatementId, StatementKind, Ticket,
 };
+use agentkey::{Parent, ReservationId, RevokeFilter, Rounding};
 use napi_derive::napi;
 
 use crate::answers::{self, Minted};
@@ -70,20 +71,95 @@ impl Engine {
     /// Charges a raw key.
     #[napi]
     pub fn charge(&mut self, raw_key: String, cents: f64) -> Result<f64> {
-        self.submit(Request::Charge(Credential::Key(KeyHash::of(&raw_key)), Cost::from_cents_f64(cents)))
+        self.submit(Request::Charge(
+            Credential::Key(KeyHash::of(&raw_key)),
+            Cost::from_cents_f64_with(cents, self.options.rounding),
+        ))
     }
 
     /// Charges a subject.
     #[napi]
     pub fn charge_subject(&mut self, subject: String, cents: f64) -> Result<f64> {
-        self.submit(Request::Charge(Credential::Subject(subject), Cost::from_cents_f64(cents)))
+        self.submit(Request::Charge(
+            Credential::Subject(subject),
+            Cost::from_cents_f64_with(cents, self.options.rounding),
+        ))
+    }
+
+    /// Charges or reserves, with all that can be asked of it. `spending` is the data as JSON.
+    #[napi]
+    pub fn spend(&mut self, credential: String, is_subject: bool, spending: String) -> Result<f64> {
+        let spend = crate::spending::read(&spending, self.options.rounding)?;
+        let credential = match is_subject {
+            true => Credential::Subject(credential),
+            false => Credential::Key(KeyHash::of(&credential)),
+        };
+        self.submit(Request::Spend(credential, Box::new(spend)))
+    }
+
+    /// Settles, releases or extends a reservation: `finish` is the cost or the time to live as JSON.
+    #[napi]
+    pub fn finish(
+        &mut self,
+        reservation_id: String,
+        #[napi(ts_arg_type = "'settle' | 'release' | 'extend'")] action: String,
+        finish: String,
+    ) -> Result<f64> {
+        let finish = crate::spending::read_finish(&action, &finish, self.options.rounding)?;
+        // No reservation has the nil UUID.
+        let id = ReservationId::parse(&reservation_id).unwrap_or_else(ReservationId::nil);
+        self.submit(Request::Finish(id, finish))
+    }
+
+    /// Ends the reservations whose time is over.
+    #[napi]
+    pub fn sweep(&mut self) -> Result<f64> {
+        self.submit(Request::Sweep)
+    }
+
+    /// Revokes all keys of an account, below a parent, or that a human authorised.
+    #[napi]
+    pub fn revoke_all(
+        &mut self,
+        #[napi(ts_arg_type = "'accountId' | 'parent' | 'delegatedBy'")] by: String,
+        value: String,
+    ) -> Result<f64> {
+        self.submit(Request::RevokeAll(match by.as_str() {
+            "accountId" => RevokeFilter::Account(value),
+            "parent" => RevokeFilter::Parent(value),
+            _ => RevokeFilter::DelegatedBy(value),
+        }))
+    }
+
+    /// Reads the ledger. `filter` is JSON.
+    #[napi]
+    pub fn events(&mut self, filter: String) -> Result<f64> {
+        self.submit(Request::Events(read_json("filter", &filter)?))
+    }
+
+    /// Reads what was spent. `filter` is JSON.
+    #[napi]
+    pub fn usage(&mut self, filter: String) -> Result<f64> {
+        self.submit(Request::Usage(read_json("filter", &filter)?))
+    }
+
+    /// Checks the ledger of a key, or of all.
+    #[napi]
+    pub fn verify_ledger(&mut self, id: Option<String>) -> Result<f64> {
+        self.submit(Request::VerifyLedger(id))
+    }
+
+    /// Deletes ledger entries that are older.
+    #[napi]
+    pub fn prune_events(&mut self, older_than_seconds: f64) -> Result<f64> {
+        self.submit(Request::PruneEvents(integer(older_than_seconds)))
     }
 
     /// Creates a key. `spec` is a key's data as JSON.
     #[napi]
     pub fn create(&mut self, spec: String) -> Result<f64> {
         let minted = self.options.key_prefix.mint().map_err(thrown)?;
-        let row = NewRow::for_key(read_spec(&spec)?, &minted, &self.options).map_err(thrown)?;
+        let row = NewRow::for_key(self.read_spec(&spec)?, &minted, &self.options).map_err(thrown)?;
         let ticket = self.submit(Request::Insert(Box::new(row)))?;
         self.minted.insert(Ticket(integer(ticket)), minted.raw);
         Ok(ticket)
@@ -92,15 +168,21 @@ impl Engine {
     /// Creates the row of a subject, once.
     #[napi]
     pub fn ensure_subject(&mut self, subject: String, spec: String) -> Result<f64> {
-        let row = NewRow::for_subject(&subject, read_spec(&spec)?, &self.options).map_err(thrown)?;
+        let row = NewRow::for_subject(&subject, self.read_spec(&spec)?, &self.options).map_err(thrown)?;
         self.submit(Request::Insert(Box::new(row)))
     }
 
-    /// Revokes a key; `of_account` says whether it must be of `account`.
+    /// Revokes a key; `of_account` says whether it must be of `account`, `within` which key it must be or descend from.
     #[napi]
-    pub fn revoke(&mut self, id: String, of_account: bool, account: Option<String>) -> Result<f64> {
+    pub fn revoke(
+        &mut self,
+        id: String,
+        of_account: bool,
+        account: Option<String>,
+        within: Option<String>,
+    ) -> Result<f64> {
         let account = if of_account { AccountFilter::Only(account) } else { AccountFilter::Any };
-        self.submit(Request::Revoke { id, account, within: None })
+        self.submit(Request::Revoke { id, account, within })
     }
 
     /// Migrates the table.
@@ -146,7 +228,8 @@ impl Engine {
     /// The answers that are ready, as JSON.
     #[napi]
     pub fn answers(&mut self) -> Option<String> {
-        answers::write(&self.engine.answers(), &mut self.minted)
+        let exact = self.options.rounding == Rounding::Exact;
+        answers::write(&self.engine.answers(), &mut self.minted, exact)
     }
 
     /// Milliseconds until `poll` may have something that it has not now.
@@ -191,6 +274,14 @@ impl Engine {
         }
     }
 
+    fn read_spec(&self, json: &str) -> Result<CreateKey> {
+        let mut spec: CreateKey = read_json("key", json)?;
+        if let Some(Parent::Id(text)) = &spec.parent {
+            spec.parent = Some(Parent::of_text(text, &self.options.key_prefix));
+        }
+        Ok(spec)
+    }
+
     fn submit(&mut self, request: Request) -> Result<f64> {
         let Ticket(ticket) = self.engine.submit(self.started.elapsed(), request).map_err(thrown)?;
         Ok(number(ticket))
@@ -219,9 +310,9 @@ fn native(statement: Statement) -> NativeStatement {
     }
 }
 
-fn read_spec(json: &str) -> Result<CreateKey> {
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(what: &str, json: &str) -> Result<T> {
     serde_json::from_str(json).map_err(|e| {
-        thrown(agentkey::Error::new(agentkey::ErrorCode::InvalidText, format!("Invalid key: {e}")))
+        thrown(agentkey::Error::new(agentkey::ErrorCode::InvalidText, format!("Invalid {what}: {e}")))
     })
 }
 

@@ -88,6 +88,16 @@ impl Guard {
     }
 }
 
+/// The response to a request for which nothing could be reserved; none if something was.
+#[napi]
+pub fn not_reserved(said: Said) -> Option<NativeResponse> {
+    match said.read().and_then(|json| wire::read_refused_reserve(&json)) {
+        Ok(None) => None,
+        Ok(Some(refused)) => gate::held(Ok(Err(refused)), Utc::now()).err().map(NativeResponse::from),
+        Err(error) => gate::held(Err(error), Utc::now()).err().map(NativeResponse::from),
+    }
+}
+
 /// The routes' options.
 #[napi(object)]
 pub struct NativeRouteOptions {

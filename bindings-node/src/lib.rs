@@ -8,3 +8,4 @@ mod error;
 mod gate;
 mod options;
 mod rules;
+mod spending;

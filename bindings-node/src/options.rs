@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentkey::{AcceptedPeriods, Align, KeyPrefix, Options, TableName};
+use agentkey::{AcceptedPeriods, Align, KeyPrefix, Options, Rounding, TableName};
 use napi_derive::napi;
 
 use crate::error::{Result, thrown};
@@ -26,6 +26,10 @@ pub struct EngineOptions {
     pub max_waiting: Option<u32>,
     /// `last_used_at` is written when it is older than this, in seconds.
     pub touch_interval_seconds: Option<u32>,
+    /// Whether every charge and reservation is written into the ledger.
+    pub ledger: bool,
+    /// Whether costs are recorded to the micro-cent.
+    pub exact: bool,
     /// Spreads retries.
     pub seed: u32,
 }
@@ -42,6 +46,10 @@ impl EngineOptions {
         }
         if !self.all_periods {
             options.accepted_periods = AcceptedPeriods::DayAndMonth;
+        }
+        options.ledger = self.ledger;
+        if self.exact {
+            options.rounding = Rounding::Exact;
         }
         if self.align_to_calendar {
             options.align = Align::Calendar;

@@ -10,19 +10,34 @@ import { TestDatabase, eventually } from "./support/database.js";
 
 const here = fileURLToPath(new URL("..", import.meta.url));
 
+test("the example of reservations and parents does what it says", async () => {
+  const directory = `${here}/.readme-caps`;
+  mkdirSync(directory, { recursive: true });
+  const db = await TestDatabase.create();
+  try {
+    writeFileSync(`${directory}/caps.mts`, examples(`${here}/README.md`)[1]!);
+    await compile(directory, "caps.mts");
+    const env = { ...process.env, DATABASE_URL: db.url };
+    const { stdout } = await promisify(execFile)(process.execPath, ["caps.mjs"], { cwd: directory, env });
+    expect(stdout).toBe("13 13 287\nfalse\n");
+    expect(await db.text("SELECT string_agg(budget_used_cents || '.' || budget_used_microcents, ' ') FROM sdk_api_keys")).toBe(
+      "17.340000 17.340000",
+    );
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+    await db.drop();
+  }
+});
+
 test("the quick start does what it says", async () => {
-  const code = quickStart(`${here}/README.md`);
-  expect(quickStart(`${here}/../README.md`)).toBe(code);
+  const code = examples(`${here}/README.md`)[0]!;
+  expect(examples(`${here}/../README.md`)[0]).toBe(code);
   const directory = `${here}/.readme`;
   mkdirSync(directory, { recursive: true });
   const db = await TestDatabase.create();
   try {
     writeFileSync(`${directory}/start.mts`, code);
-    const options = ["--strict", "--skipLibCheck", "--target", "es2022", "--module", "node16", "--moduleResolution", "node16"];
-    const tsc = `${here}/node_modules/.bin/tsc`;
-    await promisify(execFile)(tsc, [...options, "--esModuleInterop", "--types", "node", "start.mts"], { cwd: directory }).catch((error) => {
-      throw new Error(error.stdout);
-    });
+    await compile(directory, "start.mts");
     const port = await freePort();
     const app = spawn(process.execPath, ["start.mjs"], {
       cwd: directory,
@@ -45,8 +60,16 @@ test("the quick start does what it says", async () => {
   }
 });
 
-function quickStart(readme: string): string {
-  return /```ts\n([\s\S]*?)```/.exec(readFileSync(readme, "utf8"))![1]!;
+async function compile(directory: string, file: string): Promise<void> {
+  const options = ["--strict", "--skipLibCheck", "--target", "es2022", "--module", "node16", "--moduleResolution", "node16"];
+  const tsc = `${here}/node_modules/.bin/tsc`;
+  await promisify(execFile)(tsc, [...options, "--esModuleInterop", "--types", "node", file], { cwd: directory }).catch((error) => {
+    throw new Error(error.stdout);
+  });
+}
+
+function examples(readme: string): string[] {
+  return [...readFileSync(readme, "utf8").matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code!);
 }
 
 function freePort(): Promise<number> {

@@ -1,19 +1,46 @@
 import * as native from "../native/native.js";
 import { Driver, type Query } from "./driver.js";
 import { AgentKeyError, fromNative } from "./errors.js";
-import { costOf, idText, keySpec, lookedUp, newSubject, rawKeyOf, scopeList, shown } from "./input.js";
+import {
+  costOf,
+  filterOf,
+  idText,
+  isPlain,
+  keySpec,
+  lookedUp,
+  newSubject,
+  rawKeyOf,
+  revokeFilterOf,
+  scopeList,
+  shown,
+  spendingOf,
+} from "./input.js";
 import { ownPool, type OwnPool } from "./pool.js";
 import type {
   AgentKeyOptions,
   CreateKeyOptions,
   CreateKeyResult,
+  Discrepancy,
   EnsureSubjectOptions,
+  EventFilter,
+  ExtendResult,
+  LedgerEvent,
+  ReleaseResult,
+  ReserveOptions,
+  ReserveResult,
+  RevokeAllFilter,
+  SettleResult,
+  Spent,
   Stats,
   TrackUsageResult,
   Usage,
+  UsageFilter,
+  UsageOfPeriod,
   ValidateFailure,
   ValidateResult,
 } from "./types.js";
+
+const revokeBelow = Symbol("revokeBelow");
 
 /** Keys on a Postgres table, on the caller's own pool. Concurrent calls share statements. */
 export class AgentKey {
@@ -48,14 +75,52 @@ export class AgentKey {
     return this.#driver.call((engine) => engine.validateSubject(lookedUp(subject)));
   }
 
-  /** Records what a call cost, if it fits the budget. Concurrent charges never pass it. */
+  /** Records what a call cost, if it fits the budgets of the key and its ancestors. Concurrent charges never pass them. */
   trackUsage(rawKey: string, usage: Usage): Promise<TrackUsageResult> {
-    return this.#driver.call((engine) => engine.charge(rawKeyOf(rawKey), costOf(usage)));
+    if (isPlain(usage)) return this.#driver.call((engine) => engine.charge(rawKeyOf(rawKey), costOf(usage)));
+    return this.#driver.call((engine) => engine.spend(rawKeyOf(rawKey), false, spendingOf(usage, false)));
   }
 
   /** The same for an external subject. */
   trackUsageBySubject(subject: string, usage: Usage): Promise<TrackUsageResult> {
-    return this.#driver.call((engine) => engine.chargeSubject(lookedUp(subject), costOf(usage)));
+    if (isPlain(usage)) return this.#driver.call((engine) => engine.chargeSubject(lookedUp(subject), costOf(usage)));
+    return this.#driver.call((engine) => engine.spend(lookedUp(subject), true, spendingOf(usage, false)));
+  }
+
+  /**
+   * Holds an amount before a call whose cost is known only afterwards, if the budgets of the key and its ancestors have
+   * room for it. `settle` or `release` ends it; else it ends by itself when its time is over.
+   */
+  reserve(rawKey: string, options: ReserveOptions): Promise<ReserveResult> {
+    return this.#driver.call((engine) => engine.spend(rawKeyOf(rawKey), false, spendingOf(options, true)));
+  }
+
+  /** The same for an external subject. */
+  reserveBySubject(subject: string, options: ReserveOptions): Promise<ReserveResult> {
+    return this.#driver.call((engine) => engine.spend(lookedUp(subject), true, spendingOf(options, true)));
+  }
+
+  /**
+   * Records what was really spent, whatever the estimate and the cap, and gives back what was held. Exactly once: a
+   * second settle answers what the first one did.
+   */
+  settle(reservationId: string, spent: Spent): Promise<SettleResult> {
+    return this.#driver.call((engine) => engine.finish(String(reservationId), "settle", spendingOf(spent, false)));
+  }
+
+  /** Gives back what was held: nothing was spent. */
+  release(reservationId: string): Promise<ReleaseResult> {
+    return this.#driver.call((engine) => engine.finish(String(reservationId), "release", "{}"));
+  }
+
+  /** Lets a reservation live so long from now on: `30s`, `10m`, `2h`. */
+  extend(reservationId: string, ttl: string): Promise<ExtendResult> {
+    return this.#driver.call((engine) => engine.finish(String(reservationId), "extend", JSON.stringify({ ttl: String(ttl) })));
+  }
+
+  /** Ends the reservations whose time is over; how many. Whoever finds them in the way does it too. */
+  sweepReservations(): Promise<number> {
+    return this.#driver.call((engine) => engine.sweep());
   }
 
   /** Creates, once, the row of an external identity; a second call changes nothing. */
@@ -63,12 +128,45 @@ export class AgentKey {
     await this.#driver.call((engine) => engine.ensureSubject(newSubject(subject), keySpec(options)));
   }
 
-  /** Revokes a key; with an account only a key of that account. Whether a live key was revoked. */
+  /** Revokes a key, and with it its descendants; with an account only a key of that account. Whether a live key was revoked. */
   async revoke(keyId: number | string, accountId?: number | string | null): Promise<boolean> {
     const id = idText(keyId);
     const account = accountId === undefined || accountId === null ? null : idText(accountId);
     if (id === undefined || account === undefined) return false;
     return this.#driver.call((engine) => engine.revoke(id, accountId !== undefined, account));
+  }
+
+  [revokeBelow](id: string, account: string | null, within: string): Promise<boolean> {
+    return this.#driver.call((engine) => engine.revoke(id, true, account, within));
+  }
+
+  /** The panic switch: revokes every live key of an account, below a parent, or that a human authorised. How many. */
+  revokeAll(filter: RevokeAllFilter): Promise<number> {
+    return this.#driver.call((engine) => engine.revokeAll(...revokeFilterOf(filter)));
+  }
+
+  /** Ledger entries, the newest first. */
+  events(filter: EventFilter = {}): Promise<LedgerEvent[]> {
+    return this.#driver.call((engine) => engine.events(filterOf(filter)));
+  }
+
+  /** What a key and its descendants spent, by period of the calendar in UTC, as far as the ledger knows. */
+  usage(filter: UsageFilter): Promise<UsageOfPeriod[]> {
+    return this.#driver.call((engine) => engine.usage(filterOf(filter)));
+  }
+
+  /** Which keys do not add up; none is good. Needs `ledger: true` in every client of the table. */
+  verifyLedger(keyId?: number | string): Promise<Discrepancy[]> {
+    return this.#driver.call((engine) => engine.verifyLedger(keyId === undefined ? undefined : (idText(keyId) ?? "")));
+  }
+
+  /** Deletes ledger entries that are older; how many. What is left still adds up. */
+  pruneEvents(options: { olderThanSeconds: number }): Promise<number> {
+    const seconds = options?.olderThanSeconds;
+    if (!Number.isSafeInteger(seconds) || seconds < 0) {
+      return Promise.reject(new AgentKeyError("invalid_duration", `Invalid olderThanSeconds: ${shown(seconds)}`));
+    }
+    return this.#driver.call((engine) => engine.pruneEvents(seconds));
   }
 
   /** Whether the key may do `scope`: it has no restriction, it has the scope, or it is an admin. */
@@ -97,6 +195,17 @@ export class AgentKey {
   }
 }
 
+/** Revokes a key of an account that is `within` or descends from it. A test's double may know no such bound. */
+export function revokeWithin(
+  ak: Pick<AgentKey, "revoke">,
+  id: string,
+  account: string | null,
+  within: string | undefined,
+): Promise<boolean> {
+  if (within === undefined) return ak.revoke(id, account);
+  return ak instanceof AgentKey ? ak[revokeBelow](id, account, within) : Promise.resolve(false);
+}
+
 /** When a key with this time to live expires: `30m`, `12h`, `7d`, `1mo`. `null` is never. */
 export function expiryFromDuration(duration: string | null | undefined): Date | null {
   if (duration !== undefined && duration !== null && typeof duration !== "string") {
@@ -115,6 +224,8 @@ function makeEngine(options: AgentKeyOptions): native.Engine {
   const align = options.align ?? "creation";
   if (!["day-and-month", "all"].includes(budgetPeriods)) throw wrong("budgetPeriods", budgetPeriods);
   if (!["creation", "calendar"].includes(align)) throw wrong("align", align);
+  const rounding = options.rounding ?? "up";
+  if (!["up", "exact"].includes(rounding)) throw wrong("rounding", rounding);
   try {
     return new native.Engine({
       tableName: optionalText("tableName", options.tableName),
@@ -124,6 +235,8 @@ function makeEngine(options: AgentKeyOptions): native.Engine {
       alignToCalendar: align === "calendar",
       timeoutMs: optionalCount("timeoutMs", options.timeoutMs, 1),
       maxWaiting: optionalCount("maxWaiting", options.maxWaiting, 1),
+      ledger: options.ledger === true,
+      exact: rounding === "exact",
       touchIntervalSeconds: optionalCount("touchIntervalSeconds", options.touchIntervalSeconds, 0),
       seed: Math.floor(Math.random() * 2 ** 32),
     });

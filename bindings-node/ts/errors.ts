@@ -7,6 +7,7 @@ const CODES = [
   "invalid_budget",
   "invalid_account_id",
   "invalid_subject",
+  "invalid_parent",
   "invalid_text",
   "invalid_table_name",
   "invalid_key_prefix",

@@ -1,22 +1,26 @@
 import type { Request, RequestHandler, Response, Router } from "express";
 import { type Exchange, Guard, type NativeCall, Routes } from "../native/native.js";
 import { TOO_LARGE, bodyOf } from "./body.js";
+import { revokeWithin } from "./agentkey.js";
 import { fromNative } from "./errors.js";
 import { type Client, guarded, outcomeOf, send, setHeaders, verdictJson } from "./http.js";
 import { scopeList, shown } from "./input.js";
-import type { CreateKeyOptions, ValidateResult } from "./types.js";
+import { type Reserver, type ReservingOptions, reserving } from "./reserving.js";
+import type { CreateKeyOptions, Reservation, ValidateResult } from "./types.js";
 
 declare global {
   namespace Express {
     interface Request {
       /** The caller's key, behind `agentKeyMiddleware`. */
       agentKey?: ValidateResult;
+      /** What is held for this request, behind `agentKeyMiddleware` with `reserveCents`. */
+      agentKeyReservation?: Reservation;
     }
   }
 }
 
 /** Options of `agentKeyMiddleware`. */
-export interface MiddlewareOptions {
+export interface MiddlewareOptions extends ReservingOptions {
   /** Only keys that may do this pass. */
   scope?: string;
   /** Puts `RateLimit` and `RateLimit-Policy` headers for the budget on the responses of those who pass. */
@@ -42,7 +46,8 @@ export interface RouteOptions {
 }
 
 /** Lets requests with a live key pass that has budget left and may do `scope`; sets `req.agentKey`. */
-export function agentKeyMiddleware(ak: Pick<Client, "validate">, options: MiddlewareOptions = {}): RequestHandler {
+export function agentKeyMiddleware(ak: Pick<Client, "validate"> & Partial<Reserver>, options: MiddlewareOptions = {}): RequestHandler {
+  const reserve = reserving(ak, options);
   const guard = new Guard(options.scope ?? undefined, options.budgetHeaders === true);
   return guarded(async (req, res) => {
     const { token, response } = guard.begin(req.headers.authorization);
@@ -52,7 +57,7 @@ export function agentKeyMiddleware(ak: Pick<Client, "validate">, options: Middle
     if (decision.response || !result?.valid) return refuse(res, decision.response, error);
     setHeaders(res, decision.headers);
     req.agentKey = result;
-    return true;
+    return reserve === undefined || reserve(token, req, res);
   });
 }
 
@@ -111,9 +116,7 @@ async function finish(ak: Pick<Client, "validate" | "create" | "revoke">, exchan
       exchange.created(said);
       cause = error;
     } else if (revoke) {
-      // No key is linked to its parent yet: its descendants are itself.
-      const mayRevoke = revoke.within === undefined || revoke.within === revoke.id;
-      const call = async () => mayRevoke && (await ak.revoke(revoke.id, revoke.account ?? null));
+      const call = () => revokeWithin(ak, revoke.id, revoke.account ?? null, revoke.within);
       const { said, error } = await outcomeOf(call, JSON.stringify);
       exchange.revoked(said);
       cause = error;

@@ -63,6 +63,6 @@ export function guarded(serve: (req: Request, res: Response) => Promise<boolean>
   };
 }
 
-function logFault(fault: string, cause: unknown): void {
+export function logFault(fault: string, cause: unknown): void {
   console.error(`agentkey: ${fault}`, ...(cause === undefined ? [] : [cause]));
 }

@@ -1,5 +1,5 @@
 import { AgentKeyError, type ErrorCode } from "./errors.js";
-import type { CreateKeyOptions, EnsureSubjectOptions } from "./types.js";
+import type { CreateKeyOptions, EnsureSubjectOptions, RevokeAllFilter } from "./types.js";
 
 // JavaScript has values that the core has no types for. Here they become text and numbers, or an error that names the
 // field; what these may say is the core's to decide.
@@ -9,7 +9,7 @@ const NOBODY = "\0";
 
 /** A key's data as JSON for the core. */
 export function keySpec(options: CreateKeyOptions | EnsureSubjectOptions | undefined | null): string {
-  const { accountId, userId, scopes, budgetCents, budgetPeriod, expiresIn, delegatedBy, name } = options ?? {};
+  const { accountId, userId, scopes, budgetCents, budgetPeriod, expiresIn, delegatedBy, name, parent } = options ?? {};
   return JSON.stringify({
     accountId: text("invalid_account_id", "account id", accountId),
     userId: text("invalid_text", "user id", userId),
@@ -19,7 +19,67 @@ export function keySpec(options: CreateKeyOptions | EnsureSubjectOptions | undef
     expiresIn: text("invalid_duration", "duration", expiresIn),
     delegatedBy: text("invalid_text", "delegated_by", delegatedBy),
     name: text("invalid_text", "name", name),
+    parent: parentOf(parent),
   });
+}
+
+/** A parent as the core reads it. Whether a text is an id or a raw key is the core's to decide. */
+function parentOf(parent: unknown): object | null {
+  if (parent === undefined || parent === null) return null;
+  if (typeof parent === "object") {
+    const { subject, caller } = parent as { subject?: unknown; caller?: unknown };
+    if (typeof subject === "string") return { subject: lookedUp(subject) };
+    if (typeof caller === "string") return { caller };
+  }
+  const id = idText(parent);
+  if (id === undefined) throw invalid("invalid_parent", "parent", parent);
+  return { id };
+}
+
+/** Whether only the cost in cents is given: the plain charge. */
+export function isPlain(usage: unknown): boolean {
+  if (typeof usage !== "object" || usage === null) return true;
+  for (const name in usage) {
+    if (name !== "costCents" && (usage as Record<string, unknown>)[name] !== undefined) return false;
+  }
+  return true;
+}
+
+/** A charge, reserve or settlement as JSON for the core. A cost that is of another type is the invalid one. */
+export function spendingOf(spending: unknown, reserve: boolean): string {
+  const { costCents, costMicrocents, costUsd, idempotencyKey, overrun, metadata, ttl } = (spending ?? {}) as Record<string, unknown>;
+  if (metadata !== undefined && (typeof metadata !== "object" || metadata === null || Array.isArray(metadata))) {
+    throw invalid("invalid_text", "metadata", metadata);
+  }
+  return JSON.stringify({
+    reserve,
+    // What is given and is no number must not count as not given.
+    costCents: costCents !== undefined && !Number.isFinite(costCents) ? undefined : costCents,
+    costMicrocents: Number.isSafeInteger(costMicrocents) ? costMicrocents : undefined,
+    costUsd: typeof costUsd === "string" ? costUsd : undefined,
+    idempotencyKey: text("invalid_text", "idempotency key", idempotencyKey),
+    overrun: text("invalid_text", "overrun", overrun),
+    ttl: text("invalid_duration", "duration", ttl),
+    metadata,
+  });
+}
+
+/** A filter as JSON for the core: ids are text there. */
+export function filterOf(filter: object | undefined): string {
+  return JSON.stringify(filter ?? {}, (name, value: unknown) =>
+    ["keyId", "accountId"].includes(name) && (typeof value === "number" || typeof value === "bigint") ? String(value) : value,
+  );
+}
+
+/** The only member of the filter, and its value as text. */
+export function revokeFilterOf(filter: RevokeAllFilter): ["accountId" | "parent" | "delegatedBy", string] {
+  const given = Object.entries(filter ?? {}).filter(([, value]) => value !== undefined && value !== null);
+  const [[name, value] = ["", undefined]] = given;
+  const id = idText(value);
+  if (given.length !== 1 || id === undefined || (name !== "accountId" && name !== "parent" && name !== "delegatedBy")) {
+    throw new AgentKeyError("invalid_text", "Invalid filter: give one of accountId, parent and delegatedBy");
+  }
+  return [name, id];
 }
 
 /** A subject to create. */

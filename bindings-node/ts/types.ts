@@ -14,6 +14,13 @@ interface CommonOptions {
   budgetPeriods?: "day-and-month" | "all";
   /** Where the budget periods of new keys begin: at their creation by default, or with the calendar in UTC. */
   align?: "creation" | "calendar";
+  /**
+   * Writes every charge and reservation into the ledger, not only those with an idempotency key. All clients of a table
+   * should agree. Default false.
+   */
+  ledger?: boolean;
+  /** Whether a fraction of a cent counts as a whole one, or costs are exact to a millionth of a cent. Default `up`. */
+  rounding?: "up" | "exact";
   /** How long a call may take, waiting included. Default 10 seconds. */
   timeoutMs?: number;
   /** How many calls may wait at once; more are refused with `overloaded`. Default 100,000. */
@@ -31,8 +38,8 @@ export type BudgetPeriod = "hour" | "day" | "week" | "month" | "year";
 
 /** What a new key may do and spend. */
 export interface CreateKeyOptions {
-  /** Whose key it is. */
-  accountId: string | number;
+  /** Whose key it is. A child's is by default its parent's. */
+  accountId?: string | number | null;
   /** A user within the account. */
   userId?: string | null;
   /** What it may do; none given is everything, an empty list nothing. */
@@ -47,6 +54,11 @@ export interface CreateKeyOptions {
   delegatedBy?: string | null;
   /** A name for people. Default `default`. */
   name?: string | null;
+  /**
+   * The key that this one draws on and dies with: its id, its raw key, or the subject of its row. Its scopes and expiry
+   * bound those of the child, and are the child's where it names none; so are its account, user and human.
+   */
+  parent?: number | string | { subject: string } | null;
 }
 
 /** A new key. */
@@ -110,22 +122,181 @@ export interface ValidateFailure {
   };
 }
 
+/** A budget after an operation. */
+export interface Balance {
+  /** Used in this period; a started cent counts. */
+  budgetUsedCents: number;
+  /** Never below 0; `null` without a budget. */
+  budgetRemainingCents: number | null;
+  /** In millionths of a cent, with `rounding: "exact"`. */
+  budgetUsedMicrocents?: number;
+  /** In millionths of a cent, with `rounding: "exact"`. */
+  budgetRemainingMicrocents?: number;
+}
+
 /** What became of a charge. */
 export type TrackUsageResult =
-  | { success: true; budgetUsedCents: number; budgetRemainingCents: number | null; reason?: undefined }
+  | (Balance & {
+      success: true;
+      reason?: undefined;
+      /** The charge was recorded past the budget (`overrun: "record"`). */
+      overBudget?: true;
+      /** By how much the use is above the budget then. */
+      overageCents?: number;
+      /** It was recorded earlier, under the same idempotency key. */
+      replayed?: true;
+    })
   /** It cost nothing. */
   | { success: true; budgetUsedCents?: undefined; budgetRemainingCents?: undefined; reason?: undefined }
   | {
       success: false;
-      reason: "invalid_cost" | "invalid_key" | "budget_exceeded";
+      reason: "invalid_cost" | "invalid_key" | "budget_exceeded" | "idempotency_conflict";
       budgetUsedCents?: undefined;
       budgetRemainingCents?: undefined;
     };
 
+/** What was spent, in one of three forms. */
+export interface Spent {
+  /** In cents; a fraction of a cent is rounded up, unless the client is exact. */
+  costCents?: number;
+  /** In millionths of a cent, a whole number. */
+  costMicrocents?: number;
+  /** In US dollars, as a decimal text such as `"0.00042"`. */
+  costUsd?: string;
+}
+
 /** What a call cost. */
-export interface Usage {
-  /** In cents; a fraction of a cent is rounded up. */
-  costCents: number;
+export interface Usage extends Spent {
+  /** A second charge of the key under this id answers what the first one did, and moves nothing. */
+  idempotencyKey?: string;
+  /** What happens if it does not fit: it is refused (default), or recorded all the same, for it is spent already. */
+  overrun?: "reject" | "record";
+  /** Kept in the ledger: a JSON object. */
+  metadata?: Record<string, unknown>;
+}
+
+/** What is to be held. */
+export interface ReserveOptions extends Spent {
+  /** How long: `30s`, `10m`, `2h`; between a second and 30 days. Default `10m`. */
+  ttl?: string;
+  /** A second reserve of the key under this id answers the first one's reservation. */
+  idempotencyKey?: string;
+  /** Kept with the reservation and in the ledger: a JSON object. */
+  metadata?: Record<string, unknown>;
+}
+
+/** An amount that is held. */
+export interface Reservation extends Balance {
+  success: true;
+  reason?: undefined;
+  /** Names it to `settle`, `release` and `extend`. */
+  reservationId: string;
+  /** ISO 8601: when it gives its amount back by itself. */
+  expiresAt: string;
+  /** What open reservations hold; whole cents. */
+  budgetReservedCents: number;
+  /** It was made earlier, under the same idempotency key. */
+  replayed?: true;
+}
+
+/** What `reserve` answers. */
+export type ReserveResult =
+  | Reservation
+  | {
+      success: false;
+      reason: "invalid_cost" | "invalid_key" | "disabled" | "expired" | "budget_exceeded" | "idempotency_conflict";
+      /** The budget that has no room, where that is the reason. */
+      limit?: ValidateFailure["limit"];
+      reservationId?: undefined;
+    };
+
+/** What `settle` answers. */
+export type SettleResult =
+  | (Balance & {
+      success: true;
+      reason?: undefined;
+      costCents: number;
+      /** By how much that is more than was held. */
+      overageCents: number;
+      /** With `rounding: "exact"`. */
+      costMicrocents?: number;
+      /** It was settled earlier: this is what that did. */
+      replayed?: true;
+    })
+  | { success: false; reason: "invalid_cost" | "unknown_reservation" | "released" };
+
+/** What `release` answers: whether it gave an amount back. */
+export type ReleaseResult = { success: true; released: boolean } | { success: false; reason: "unknown_reservation" };
+
+/** What `extend` answers. */
+export type ExtendResult =
+  | { success: true; expiresAt: string }
+  | { success: false; reason: "unknown_reservation" | "settled" | "released" | "expired" };
+
+/** Which keys `revokeAll` revokes: give one. */
+export type RevokeAllFilter =
+  | { accountId: number | string; parent?: undefined; delegatedBy?: undefined }
+  | { parent: number | string; accountId?: undefined; delegatedBy?: undefined }
+  | { delegatedBy: string; accountId?: undefined; parent?: undefined };
+
+/** Which ledger entries are read. */
+export interface EventFilter {
+  keyId?: number | string;
+  accountId?: number | string;
+  kind?: string;
+  /** Only entries before the one of this id: the last that was read, to go on from there. */
+  before?: number;
+  /** At most 1,000. Default 100. */
+  limit?: number;
+}
+
+/** An entry of the ledger. Amounts are millionths of a cent. */
+export interface LedgerEvent {
+  id: number;
+  /** ISO 8601, by the database's clock. */
+  at: string;
+  keyId: number | string;
+  accountId: string | null;
+  kind: "create" | "revoke" | "charge" | "reserve" | "settle" | "release" | "expire" | "reset" | (string & {});
+  amountMicrocents: number | null;
+  usedAfterMicrocents: number | null;
+  reservedAfterMicrocents: number | null;
+  remainingAfterMicrocents: number | null;
+  idempotencyKey: string | null;
+  reservationId: string | null;
+  /** The descendant that drew on this key; `null` if it was the key itself. */
+  viaKeyId: number | string | null;
+  /** The human who authorised a key that was created. */
+  actor: string | null;
+  metadata: Record<string, unknown> | null;
+}
+
+/** What a key spent is asked by. */
+export interface UsageFilter {
+  keyId: number | string;
+  /** ISO 8601. */
+  from?: string;
+  /** ISO 8601, excluded. */
+  to?: string;
+  /** Default `day`. */
+  by?: BudgetPeriod;
+}
+
+/** What a key and its descendants spent in a period. */
+export interface UsageOfPeriod {
+  /** ISO 8601: when it begins. */
+  from: string;
+  spentMicrocents: number;
+  charges: number;
+}
+
+/** A key whose counters are not what the ledger says. */
+export interface Discrepancy {
+  keyId: number | string;
+  usedMicrocents: number;
+  ledgerMicrocents: number;
+  reservedMicrocents: number;
+  heldMicrocents: number;
 }
 
 /** Counters for watching a client. */

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorCode};
+use crate::key::KeyPrefix;
 use crate::request::{CreateKey, Credential};
 use crate::scope::has_scope;
 use crate::verdict::{DenialReason, Grant, KeyId, Lookup};
@@ -49,6 +50,14 @@ pub(crate) enum ParentLookup {
 }
 
 impl Parent {
+    /// What a text names, where it may be an id or a raw key: a raw key is the prefix and 48 hexadecimal characters.
+    pub fn of_text(text: &str, prefix: &KeyPrefix) -> Self {
+        match prefix.is_of(text) {
+            true => Parent::Key(text.to_owned()),
+            false => Parent::Id(text.to_owned()),
+        }
+    }
+
     /// Whether a key without the link is better than none.
     pub(crate) fn is_optional(&self) -> bool {
         matches!(self, Parent::Caller(_))

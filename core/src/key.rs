@@ -101,6 +101,13 @@ impl KeyPrefix {
         Ok(MintedKey { raw: RawKey(format!("{}{secret}", self.0)), shown_prefix })
     }
 
+    /// Whether a text has the form of a raw key with this prefix.
+    pub(crate) fn is_of(&self, text: &str) -> bool {
+        text.strip_prefix(&self.0).is_some_and(|secret| {
+            secret.len() == 48 && secret.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        })
+    }
+
     /// What `key_prefix` holds for an external subject, which has no key.
     pub(crate) fn for_subject(&self) -> String {
         format!("{}subject", self.0)
@@ -143,6 +150,8 @@ mod tests {
         assert!(raw.starts_with("ak_"));
         assert!(raw[3..].bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
         assert_eq!(minted.shown_prefix, raw[..11]);
+        assert!(KeyPrefix::default().is_of(raw) && !KeyPrefix::default().is_of(&raw[1..]));
+        assert!(!KeyPrefix::new("live_").unwrap().is_of(raw) && !KeyPrefix::default().is_of("ak_7"));
         assert_ne!(raw, KeyPrefix::default().mint().unwrap().raw.expose());
     }
 

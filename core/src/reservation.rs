@@ -43,6 +43,11 @@ impl ReservationId {
         is_uuid.then(|| ReservationId(text.to_ascii_lowercase()))
     }
 
+    /// The id of no reservation: that of what cannot be one is looked up, and not found.
+    pub fn nil() -> Self {
+        ReservationId("00000000-0000-0000-0000-000000000000".to_owned())
+    }
+
     /// As text.
     pub fn as_str(&self) -> &str {
         &self.0

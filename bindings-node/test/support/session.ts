@@ -16,15 +16,32 @@ function members(step: Fields, required: string[], optional: string[] = []): Fie
   return step;
 }
 
-const KEY_OPTIONS = ["accountId", "userId", "scopes", "budgetCents", "budgetPeriod", "expiresIn", "delegatedBy", "name"];
-const CLIENT_OPTIONS = ["tableName", "keyPrefix", "validScopes", "touchIntervalSeconds", "acceptedPeriods", "align"];
+const KEY_OPTIONS = ["accountId", "userId", "scopes", "budgetCents", "budgetPeriod", "expiresIn", "delegatedBy", "name", "parent"];
+const CLIENT_OPTIONS = ["tableName", "keyPrefix", "validScopes", "touchIntervalSeconds", "acceptedPeriods", "align", "ledger", "rounding"];
 const EXPECTATIONS = ["do", "note", "expect", "exactly", "error", "as"];
+
+const COSTS = ["costCents", "costMicrocents", "costUsd"];
 
 /** The arguments of each call, required and optional, and the call itself. */
 const CALLS: Record<string, [string[], string[], (ak: AgentKey, a: any, pool: pg.Pool) => unknown]> = {
   create: [["with"], [], (ak, a) => ak.create(members(a.with, [], KEY_OPTIONS) as never)],
   validate: [["key"], [], (ak, a) => ak.validate(a.key)],
-  trackUsage: [["key", "costCents"], [], (ak, a) => ak.trackUsage(a.key, { costCents: cost(a.costCents) })],
+  trackUsage: [["key"], [...COSTS, "idempotencyKey", "overrun", "metadata"], (ak, { key, ...a }) => ak.trackUsage(key, usage(a))],
+  reserve: [["key"], [...COSTS, "idempotencyKey", "ttl", "metadata"], (ak, { key, ...a }) => ak.reserve(key, usage(a))],
+  reserveBySubject: [
+    ["subject"],
+    [...COSTS, "idempotencyKey", "ttl", "metadata"],
+    (ak, { subject, ...a }) => ak.reserveBySubject(subject, usage(a)),
+  ],
+  settle: [["id"], COSTS, (ak, { id, ...a }) => ak.settle(id, usage(a))],
+  release: [["id"], [], (ak, a) => ak.release(a.id)],
+  extend: [["id", "ttl"], [], (ak, a) => ak.extend(a.id, a.ttl)],
+  sweepReservations: [[], [], (ak) => ak.sweepReservations()],
+  revokeAll: [["filter"], [], (ak, a) => ak.revokeAll(a.filter)],
+  events: [["filter"], [], (ak, a) => ak.events(a.filter)],
+  usage: [["filter"], [], (ak, a) => ak.usage(a.filter)],
+  verifyLedger: [[], ["id"], (ak, a) => ak.verifyLedger(a.id)],
+  pruneEvents: [["olderThanSeconds"], [], (ak, a) => ak.pruneEvents(a)],
   revoke: [["id"], ["accountId"], (ak, a) => ("accountId" in a ? ak.revoke(a.id, a.accountId) : ak.revoke(a.id))],
   ensureSubject: [
     ["subject"],
@@ -33,9 +50,9 @@ const CALLS: Record<string, [string[], string[], (ak: AgentKey, a: any, pool: pg
   ],
   validateBySubject: [["subject"], [], (ak, a) => ak.validateBySubject(a.subject)],
   trackUsageBySubject: [
-    ["subject", "costCents"],
-    [],
-    (ak, a) => ak.trackUsageBySubject(a.subject, { costCents: cost(a.costCents) }),
+    ["subject"],
+    [...COSTS, "idempotencyKey", "overrun", "metadata"],
+    (ak, { subject, ...a }) => ak.trackUsageBySubject(subject, usage(a)),
   ],
   hasScope: [["result", "scope"], [], (ak, a) => ak.hasScope(a.result, a.scope)],
   validateScopes: [["scopes"], [], (ak, a) => ak.validateScopes(a.scopes)],
@@ -43,6 +60,11 @@ const CALLS: Record<string, [string[], string[], (ak: AgentKey, a: any, pool: pg
   migrate: [[], [], (ak) => ak.migrate()],
   construct: [["with"], [], (_, a, pool) => void new AgentKey(clientOptions(a.with, pool))],
 };
+
+function usage(args: any): any {
+  if (!COSTS.some((name) => name in args)) throw new Error("no cost");
+  return "costCents" in args ? { ...args, costCents: cost(args.costCents) } : args;
+}
 
 function cost(value: Json): number {
   return isObject(value) ? Number(members(value, ["$number"]).$number) : (value as number);

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::error::Error;
 use crate::money::{Balance, MICROCENTS_PER_CENT, cents_rounded_up};
 use crate::request::{CreatedKey, Usage};
-use crate::reservation::{Extended, FinishRefusal, Released, Reserved, Settled};
+use crate::reservation::{
+    Extended, FinishRefusal, RefusedReserve, Released, ReserveRefusal, Reserved, Settled,
+};
 use crate::verdict::{AccountId, Denial, DenialReason, Grant, KeyId, Limit, Verdict};
 
 /// What `validate` answers. With `exact`, also to the micro-cent.
@@ -221,16 +223,22 @@ pub fn read_verdict(text: &str) -> Result<Verdict, Error> {
         Read { valid: false, reason, limit, refused, .. } => {
             let named = DenialReason::ALL.iter().find(|known| Some(known.as_str()) == reason.as_deref());
             let reason = *named.ok_or_else(|| wrong(format!("reason {reason:?}")))?;
-            let limit = limit.map(|limit| Limit {
-                key_id: limit.key_id.into(),
-                budget_cents: limit.budget_cents,
-                used_cents: limit.used_cents,
-                reserved_cents: limit.reserved_cents,
-                resets_at: limit.resets_at,
-            });
+            let limit = limit.map(ReadLimit::limit);
             Ok(Err(Denial { reason, limit, key: refused.and_then(ReadKey::grant).map(Box::new) }))
         }
     }
+}
+
+/// Reads what [`reserved`] writes of a refusal; `None` if something was reserved.
+pub fn read_refused_reserve(text: &str) -> Result<Option<RefusedReserve>, Error> {
+    let wrong = |what: String| Error::unexpected(format_args!("no answer to a reserve: {what}"));
+    let read: ReadReserved = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
+    if read.success {
+        return Ok(None);
+    }
+    let named = ReserveRefusal::ALL.iter().find(|known| Some(known.as_str()) == read.reason.as_deref());
+    let reason = *named.ok_or_else(|| wrong(format!("reason {:?}", read.reason)))?;
+    Ok(Some(RefusedReserve { reason, limit: read.limit.map(ReadLimit::limit) }))
 }
 
 /// Plain data cannot fail to become JSON.
@@ -435,4 +443,23 @@ struct ReadLimit {
     #[serde(default)]
     reserved_cents: i64,
     resets_at: Option<DateTime<Utc>>,
+}
+
+impl ReadLimit {
+    fn limit(self) -> Limit {
+        Limit {
+            key_id: self.key_id.into(),
+            budget_cents: self.budget_cents,
+            used_cents: self.used_cents,
+            reserved_cents: self.reserved_cents,
+            resets_at: self.resets_at,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ReadReserved {
+    success: bool,
+    reason: Option<String>,
+    limit: Option<ReadLimit>,
 }
