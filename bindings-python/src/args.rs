@@ -1,8 +1,9 @@
 //! Arguments: strict about types, so that a slip is an error and not another meaning.
 
-use agentkey::{Cost, CreateKey, Credential, KeyHash};
+use agentkey::{Cost, CreateKey, Credential, KeyHash, KeyPrefix, Parent, Rounding};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyInt, PyString};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
+use serde_json::{Map, Value};
 
 use crate::errors::{wrong_type, wrong_value};
 
@@ -16,6 +17,8 @@ pub(crate) fn spec(
     expires_in: Option<String>,
     delegated_by: Option<String>,
     name: Option<String>,
+    parent: Option<&Bound<'_, PyAny>>,
+    key_prefix: &str,
 ) -> PyResult<CreateKey> {
     Ok(CreateKey {
         account_id: optional_id("account_id", account_id)?,
@@ -26,7 +29,50 @@ pub(crate) fn spec(
         expires_in,
         delegated_by,
         name,
+        parent: parent.map(|parent| parent_of(parent, key_prefix)).transpose()?,
     })
+}
+
+/// An id, a raw key, or a `Subject`. Whether a text is an id or a raw key is the core's to decide.
+fn parent_of(value: &Bound<'_, PyAny>, key_prefix: &str) -> PyResult<Parent> {
+    if value.get_type().name()? == "Subject" {
+        return Ok(Parent::Subject(value.getattr("name")?.extract()?));
+    }
+    let text = id_text("parent", value)?;
+    let prefix = KeyPrefix::new(key_prefix).map_err(crate::errors::raise)?;
+    Ok(if value.is_instance_of::<PyString>() { Parent::of_text(&text, &prefix) } else { Parent::Id(text) })
+}
+
+/// A cost in the one form in which it is given.
+pub(crate) fn cost_of(
+    cents: Option<&Bound<'_, PyAny>>,
+    microcents: Option<&Bound<'_, PyAny>>,
+    usd: Option<&Bound<'_, PyAny>>,
+    rounding: Rounding,
+) -> PyResult<Cost> {
+    match (cents, microcents, usd) {
+        (Some(cents), None, None) => cost(cents, rounding),
+        (None, Some(microcents), None) => Ok(Cost::microcents(whole("cost_microcents", microcents)?)),
+        (None, None, Some(usd)) => match usd.cast::<PyString>() {
+            Ok(text) => Ok(Cost::from_usd(&text.to_string_lossy())),
+            Err(_) if usd.get_type().name()? == "Decimal" => {
+                let text: String = usd.call_method1("__format__", ("f",))?.extract()?;
+                Ok(Cost::from_usd(&text))
+            }
+            Err(_) => {
+                Err(wrong_type(format!("cost_usd must be str or Decimal, not {}", usd.get_type().name()?)))
+            }
+        },
+        _ => Err(wrong_type("give one of cost_cents, cost_microcents and cost_usd")),
+    }
+}
+
+/// A dict of JSON values.
+pub(crate) fn metadata(value: &Bound<'_, PyDict>) -> PyResult<Map<String, Value>> {
+    let kwargs = PyDict::new(value.py());
+    kwargs.set_item("allow_nan", false)?;
+    let text: String = value.py().import("json")?.call_method("dumps", (value,), Some(&kwargs))?.extract()?;
+    serde_json::from_str(&text).map_err(|e| wrong_value(format!("metadata: {e}")))
 }
 
 /// The hash of a raw key. A text that is no Unicode (a lone surrogate) is nobody's key.
@@ -35,9 +81,9 @@ pub(crate) fn hashed(key: &Bound<'_, PyString>) -> Credential {
 }
 
 /// Whole or fractional cents. An integer beyond all bounds is more than any budget.
-pub(crate) fn cost(value: &Bound<'_, PyAny>) -> PyResult<Cost> {
+fn cost(value: &Bound<'_, PyAny>, rounding: Rounding) -> PyResult<Cost> {
     if let Ok(float) = value.cast::<PyFloat>() {
-        return Ok(Cost::from_cents_f64(float.value()));
+        return Ok(Cost::from_cents_f64_with(float.value(), rounding));
     }
     if value.is_instance_of::<PyBool>() || !value.is_instance_of::<PyInt>() {
         return Err(wrong_type(format!("cost_cents must be int or float, not {}", value.get_type().name()?)));
@@ -49,8 +95,12 @@ pub(crate) fn cost(value: &Bound<'_, PyAny>) -> PyResult<Cost> {
 }
 
 fn whole_cents(value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    whole("budget_cents", value)
+}
+
+fn whole(name: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
     if value.is_instance_of::<PyBool>() || !value.is_instance_of::<PyInt>() {
-        return Err(wrong_type(format!("budget_cents must be int, not {}", value.get_type().name()?)));
+        return Err(wrong_type(format!("{name} must be int, not {}", value.get_type().name()?)));
     }
     // One beyond 64 bits is refused with the message that the nearest one gets.
     value.extract().or_else(|_| Ok(if value.lt(0)? { i64::MIN } else { i64::MAX }))

@@ -10,7 +10,10 @@ use tokio::task::AbortHandle;
 
 use crate::client::Live;
 use crate::errors::{misuse, raise};
-use crate::results::{Denial, Grant, Usage, UsageRefusal};
+use crate::results::{
+    Caller, Denial, Discrepancy, Event, Extended, FinishRefusal, Grant, Released, Reservation,
+    ReserveRefusal, Settlement, Told, Usage, UsageOfPeriod, UsageRefusal,
+};
 
 /// What a call answers, before it is a Python object.
 #[allow(clippy::large_enum_variant, reason = "the large one is by far the most common")]
@@ -77,6 +80,11 @@ impl Call {
         Call { live, state: Mutex::new(State::Task(Box::pin(task))) }
     }
 
+    /// Whether its client tells money to the micro-cent.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.live.is_exact()
+    }
+
     /// Begins; the reply goes to the inbox.
     pub(crate) fn start(&self, inbox: Arc<impl Inbox>, token: u64) -> PyResult<()> {
         let mut state = self.state();
@@ -101,16 +109,29 @@ impl Call {
 
 impl Reply {
     /// The result, or the exception to raise.
-    pub(crate) fn into_result(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self {
-            Reply::Other(make) => make(py),
-            Reply::Answer(answer) => match answer.map_err(raise)? {
-                Outcome::Validated(Ok(grant)) => object(py, Grant(grant)),
-                Outcome::Validated(Err(denial)) => object(py, Denial(denial)),
-                Outcome::Charged(agentkey::Usage::Refused(reason)) => object(py, UsageRefusal(reason)),
-                Outcome::Charged(usage) => object(py, Usage(usage)),
-                _ => Err(misuse("an answer to another request")),
-            },
+    pub(crate) fn into_result(self, py: Python<'_>, exact: bool) -> PyResult<Py<PyAny>> {
+        let answer = match self {
+            Reply::Other(make) => return make(py),
+            Reply::Answer(answer) => answer,
+        };
+        match answer.map_err(raise)? {
+            Outcome::Validated(Ok(grant)) => object(py, Grant(Caller { grant, exact, reservation: None })),
+            Outcome::Validated(Err(denial)) => object(py, Denial(denial)),
+            Outcome::Charged(agentkey::Usage::Refused(reason)) => object(py, UsageRefusal(reason)),
+            Outcome::Charged(usage) => object(py, Usage(Told { of: usage.recorded(), exact })),
+            Outcome::Reserved(Ok(of)) => object(py, Reservation(Told { of, exact })),
+            Outcome::Reserved(Err(refused)) => object(py, ReserveRefusal(refused)),
+            Outcome::Settled(Ok(of)) => object(py, Settlement(Told { of, exact })),
+            Outcome::Released(Ok(given_back)) => object(py, Released(given_back)),
+            Outcome::Extended(Ok(expires_at)) => object(py, Extended(expires_at)),
+            Outcome::Settled(Err(reason))
+            | Outcome::Released(Err(reason))
+            | Outcome::Extended(Err(reason)) => object(py, FinishRefusal(reason)),
+            Outcome::Swept(count) | Outcome::RevokedAll(count) | Outcome::Pruned(count) => object(py, count),
+            Outcome::Events(events) => object(py, events.into_iter().map(Event).collect::<Vec<_>>()),
+            Outcome::Usage(usage) => object(py, usage.into_iter().map(UsageOfPeriod).collect::<Vec<_>>()),
+            Outcome::Verified(found) => object(py, found.into_iter().map(Discrepancy).collect::<Vec<_>>()),
+            _ => Err(misuse("an answer to another request")),
         }
     }
 }

@@ -50,7 +50,9 @@ impl Mailbox {
 
     /// Starts a call. Answers the token that its reply will have.
     fn start(&self, call: &Bound<'_, Call>) -> PyResult<u64> {
-        let token = self.last_token.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.last_token.fetch_add(1, Ordering::Relaxed) + 1;
+        // The lowest bit says how money is told.
+        let token = number << 1 | u64::from(call.get().is_exact());
         call.get().start(Arc::clone(&self.queue), token)?;
         Ok(token)
     }
@@ -59,7 +61,7 @@ impl Mailbox {
     fn take(&self, py: Python<'_>) -> PyResult<Vec<Delivery>> {
         self.drain()?;
         let replies = std::mem::take(&mut *self.queue.replies());
-        let delivery = |(token, reply): (u64, Reply)| match reply.into_result(py) {
+        let delivery = |(token, reply): (u64, Reply)| match reply.into_result(py, token & 1 == 1) {
             Ok(result) => (token, Some(result), None),
             Err(error) => (token, None, Some(error.into_value(py))),
         };
@@ -148,7 +150,7 @@ pub(crate) fn wait(py: Python<'_>, call: &Call) -> PyResult<Py<PyAny>> {
             waited.unwrap_or_else(PoisonError::into_inner).0.take()
         });
         if let Some(reply) = reply {
-            return reply.into_result(py);
+            return reply.into_result(py, call.is_exact());
         }
         if let Err(interrupt) = py.check_signals() {
             call.cancel();

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use agentkey::gate::{Body, Call as HttpCall, Pending, Response as HttpResponse, Route, Step};
 use agentkey::{
-    AcceptedPeriods, AccountFilter, AgentKey, Align, Credential, ErrorCode, KeyPrefix, Request, TableName,
+    AcceptedPeriods, AgentKey, Align, Charge, Cost, Credential, ErrorCode, EventFilter, Finish, KeyPrefix,
+    Request, ReservationId, Reserve, RevokeFilter, Rounding, Spend, TableName, UsageFilter,
 };
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyDict, PyString};
 use sqlx::postgres::PgConnectOptions;
 use tokio::runtime::Handle;
 
-use crate::args::{cost, hashed, id_text, in_range, optional_id, spec, texts};
+use crate::args::{cost_of, hashed, id_text, in_range, optional_id, spec, texts};
 use crate::call::Call;
 use crate::channel;
 use crate::errors::{raise, with_code, wrong_value};
@@ -26,6 +27,13 @@ use crate::runtime::{PerProcess, handle};
 pub(crate) struct Live {
     pub(crate) ak: AgentKey,
     pub(crate) runtime: Handle,
+}
+
+impl Live {
+    /// Whether money is told to the micro-cent.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.ak.options().rounding == Rounding::Exact
+    }
 }
 
 /// Options, checked, and the client that is made of them when the first call needs it, in each process.
@@ -44,6 +52,8 @@ struct Options {
     valid_scopes: Option<Vec<String>>,
     accepted_periods: AcceptedPeriods,
     align: Align,
+    ledger: bool,
+    rounding: Rounding,
     timeout: Duration,
     max_waiting: usize,
     touch_interval_seconds: u32,
@@ -53,7 +63,7 @@ struct Options {
 #[pymethods]
 impl Client {
     #[new]
-    #[pyo3(signature = (dsn, *, pool_size, table_name, key_prefix, valid_scopes, accepted_periods, align, timeout, max_waiting, touch_interval_seconds, pooler))]
+    #[pyo3(signature = (dsn, *, pool_size, table_name, key_prefix, valid_scopes, accepted_periods, align, ledger, rounding, timeout, max_waiting, touch_interval_seconds, pooler))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
         dsn: &str,
@@ -63,6 +73,8 @@ impl Client {
         valid_scopes: Option<&Bound<'_, PyAny>>,
         accepted_periods: &str,
         align: &str,
+        ledger: bool,
+        rounding: &str,
         timeout: f64,
         max_waiting: i64,
         touch_interval_seconds: i64,
@@ -85,6 +97,12 @@ impl Client {
                 "calendar" => Align::Calendar,
                 _ => return Err(wrong_value("align must be \"creation\" or \"calendar\"")),
             },
+            ledger,
+            rounding: match rounding {
+                "up" => Rounding::Up,
+                "exact" => Rounding::Exact,
+                _ => return Err(wrong_value("rounding must be \"up\" or \"exact\"")),
+            },
             timeout: Some(timeout)
                 .filter(|t| (0.001..=86_400.0).contains(t))
                 .map(Duration::from_secs_f64)
@@ -102,7 +120,7 @@ impl Client {
         Ok(Client { database, options, live: PerProcess::new(), closed: AtomicBool::new(false) })
     }
 
-    #[pyo3(signature = (account_id, user_id, scopes, budget_cents, budget_period, expires_in, delegated_by, name))]
+    #[pyo3(signature = (account_id, user_id, scopes, budget_cents, budget_period, expires_in, delegated_by, name, parent))]
     #[allow(clippy::too_many_arguments, reason = "fields of a key")]
     fn create(
         &self,
@@ -114,13 +132,25 @@ impl Client {
         expires_in: Option<String>,
         delegated_by: Option<String>,
         name: Option<String>,
+        parent: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Call> {
-        let spec =
-            spec(account_id, user_id, scopes, budget_cents, budget_period, expires_in, delegated_by, name)?;
+        let prefix = &self.options.key_prefix;
+        let spec = spec(
+            account_id,
+            user_id,
+            scopes,
+            budget_cents,
+            budget_period,
+            expires_in,
+            delegated_by,
+            name,
+            parent,
+            prefix,
+        )?;
         self.task(|ak| async move { ak.create(spec).await.map(Created::from) })
     }
 
-    #[pyo3(signature = (subject, account_id, user_id, scopes, budget_cents, budget_period, expires_in, delegated_by, name))]
+    #[pyo3(signature = (subject, account_id, user_id, scopes, budget_cents, budget_period, expires_in, delegated_by, name, parent))]
     #[allow(clippy::too_many_arguments, reason = "fields of a key")]
     fn ensure_subject(
         &self,
@@ -133,9 +163,21 @@ impl Client {
         expires_in: Option<String>,
         delegated_by: Option<String>,
         name: Option<String>,
+        parent: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Call> {
-        let spec =
-            spec(account_id, user_id, scopes, budget_cents, budget_period, expires_in, delegated_by, name)?;
+        let prefix = &self.options.key_prefix;
+        let spec = spec(
+            account_id,
+            user_id,
+            scopes,
+            budget_cents,
+            budget_period,
+            expires_in,
+            delegated_by,
+            name,
+            parent,
+            prefix,
+        )?;
         self.task(|ak| async move { ak.ensure_subject(&subject, spec).await })
     }
 
@@ -147,12 +189,140 @@ impl Client {
         self.request(Request::Validate(Credential::Subject(subject)))
     }
 
-    fn track_usage(&self, key: &Bound<'_, PyString>, cost_cents: &Bound<'_, PyAny>) -> PyResult<Call> {
-        self.request(Request::Charge(hashed(key), cost(cost_cents)?))
+    #[pyo3(signature = (key, cost_cents, cost_microcents, cost_usd, idempotency_key, overrun, metadata))]
+    #[allow(clippy::too_many_arguments, reason = "fields of a charge")]
+    fn track_usage(
+        &self,
+        key: &Bound<'_, PyString>,
+        cost_cents: Option<&Bound<'_, PyAny>>,
+        cost_microcents: Option<&Bound<'_, PyAny>>,
+        cost_usd: Option<&Bound<'_, PyAny>>,
+        idempotency_key: Option<String>,
+        overrun: &str,
+        metadata: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Call> {
+        let cost = cost_of(cost_cents, cost_microcents, cost_usd, self.options.rounding)?;
+        self.charge(hashed(key), cost, idempotency_key, overrun, metadata)
     }
 
-    fn track_usage_by_subject(&self, subject: String, cost_cents: &Bound<'_, PyAny>) -> PyResult<Call> {
-        self.request(Request::Charge(Credential::Subject(subject), cost(cost_cents)?))
+    #[pyo3(signature = (subject, cost_cents, cost_microcents, cost_usd, idempotency_key, overrun, metadata))]
+    #[allow(clippy::too_many_arguments, reason = "fields of a charge")]
+    fn track_usage_by_subject(
+        &self,
+        subject: String,
+        cost_cents: Option<&Bound<'_, PyAny>>,
+        cost_microcents: Option<&Bound<'_, PyAny>>,
+        cost_usd: Option<&Bound<'_, PyAny>>,
+        idempotency_key: Option<String>,
+        overrun: &str,
+        metadata: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Call> {
+        let cost = cost_of(cost_cents, cost_microcents, cost_usd, self.options.rounding)?;
+        self.charge(Credential::Subject(subject), cost, idempotency_key, overrun, metadata)
+    }
+
+    #[pyo3(signature = (key, cost_cents, cost_microcents, cost_usd, ttl, idempotency_key, metadata))]
+    #[allow(clippy::too_many_arguments, reason = "fields of a reserve")]
+    fn reserve(
+        &self,
+        key: &Bound<'_, PyString>,
+        cost_cents: Option<&Bound<'_, PyAny>>,
+        cost_microcents: Option<&Bound<'_, PyAny>>,
+        cost_usd: Option<&Bound<'_, PyAny>>,
+        ttl: String,
+        idempotency_key: Option<String>,
+        metadata: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Call> {
+        let cost = cost_of(cost_cents, cost_microcents, cost_usd, self.options.rounding)?;
+        self.hold(hashed(key), cost, ttl, idempotency_key, metadata)
+    }
+
+    #[pyo3(signature = (subject, cost_cents, cost_microcents, cost_usd, ttl, idempotency_key, metadata))]
+    #[allow(clippy::too_many_arguments, reason = "fields of a reserve")]
+    fn reserve_by_subject(
+        &self,
+        subject: String,
+        cost_cents: Option<&Bound<'_, PyAny>>,
+        cost_microcents: Option<&Bound<'_, PyAny>>,
+        cost_usd: Option<&Bound<'_, PyAny>>,
+        ttl: String,
+        idempotency_key: Option<String>,
+        metadata: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Call> {
+        let cost = cost_of(cost_cents, cost_microcents, cost_usd, self.options.rounding)?;
+        self.hold(Credential::Subject(subject), cost, ttl, idempotency_key, metadata)
+    }
+
+    #[pyo3(signature = (reservation_id, cost_cents, cost_microcents, cost_usd))]
+    fn settle(
+        &self,
+        reservation_id: &str,
+        cost_cents: Option<&Bound<'_, PyAny>>,
+        cost_microcents: Option<&Bound<'_, PyAny>>,
+        cost_usd: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Call> {
+        let cost = cost_of(cost_cents, cost_microcents, cost_usd, self.options.rounding)?;
+        self.finish(reservation_id, Finish::Settle(cost))
+    }
+
+    fn release(&self, reservation_id: &str) -> PyResult<Call> {
+        self.finish(reservation_id, Finish::Release)
+    }
+
+    fn extend(&self, reservation_id: &str, ttl: &str) -> PyResult<Call> {
+        self.finish(reservation_id, Finish::extend(ttl).map_err(raise)?)
+    }
+
+    fn sweep_reservations(&self) -> PyResult<Call> {
+        self.request(Request::Sweep)
+    }
+
+    fn revoke_all(&self, by: &str, value: &Bound<'_, PyAny>) -> PyResult<Call> {
+        let value = id_text(by, value)?;
+        self.request(Request::RevokeAll(match by {
+            "account_id" => RevokeFilter::Account(value),
+            "parent" => RevokeFilter::Parent(value),
+            _ => RevokeFilter::DelegatedBy(value),
+        }))
+    }
+
+    #[pyo3(signature = (key_id, account_id, kind, before, limit))]
+    fn events(
+        &self,
+        key_id: &Bound<'_, PyAny>,
+        account_id: &Bound<'_, PyAny>,
+        kind: Option<String>,
+        before: Option<i64>,
+        limit: i64,
+    ) -> PyResult<Call> {
+        let filter = EventFilter {
+            key_id: optional_id("key_id", key_id)?,
+            account_id: optional_id("account_id", account_id)?,
+            kind,
+            before,
+            limit: Some(in_range("limit", limit, 1, 1_000)?),
+        };
+        self.request(Request::Events(filter))
+    }
+
+    #[pyo3(signature = (key_id, from_, to, by))]
+    fn usage(
+        &self,
+        key_id: &Bound<'_, PyAny>,
+        from_: Option<DateTime<Utc>>,
+        to: Option<DateTime<Utc>>,
+        by: String,
+    ) -> PyResult<Call> {
+        let filter = UsageFilter { key_id: id_text("key_id", key_id)?, from: from_, to, by: Some(by) };
+        self.request(Request::Usage(filter))
+    }
+
+    fn verify_ledger(&self, key_id: &Bound<'_, PyAny>) -> PyResult<Call> {
+        self.request(Request::VerifyLedger(optional_id("key_id", key_id)?))
+    }
+
+    fn prune_events(&self, older_than_seconds: u64) -> PyResult<Call> {
+        self.request(Request::PruneEvents(older_than_seconds))
     }
 
     fn revoke(&self, key_id: &Bound<'_, PyAny>) -> PyResult<Call> {
@@ -195,14 +365,32 @@ impl Client {
         Stats(self.live.get().map(|live| live.ak.stats()).unwrap_or_default())
     }
 
-    /// A `Pass`, or the `Response` to send instead.
-    fn admit(&self, guard: &Guard, authorization: Option<&str>) -> PyResult<Call> {
+    /// A `Pass`, or the `Response` to send instead. With `reserve_cents`, so much is held for the request.
+    #[pyo3(signature = (guard, authorization, reserve_cents, ttl))]
+    fn admit(
+        &self,
+        guard: &Guard,
+        authorization: Option<&str>,
+        reserve_cents: Option<&Bound<'_, PyAny>>,
+        ttl: String,
+    ) -> PyResult<Call> {
+        let rounding = self.options.rounding;
+        let reserve = reserve_cents.map(|cents| cost_of(Some(cents), None, None, rounding)).transpose()?;
         let guard = guard.0.clone();
+        let exact = rounding == Rounding::Exact;
         match guard.begin(authorization) {
-            Err(response) => self.task(|_| async move { Ok(Admission::Refused(Response(response))) }),
-            Ok(token) => self.task(|ak| async move {
+            Err(response) => self.task(move |_| async move { Ok(Admission::of(Err(response), exact)) }),
+            Ok(token) => self.task(move |ak| async move {
                 let verdict = ak.validate(token.expose()).await;
-                Ok(Admission::from(guard.decide(verdict, Utc::now())))
+                let decision = match (guard.decide(verdict, Utc::now()), reserve) {
+                    (Ok(pass), Some(cost)) => {
+                        let reserved = ak.reserve(token.expose(), Reserve::new(cost).ttl(ttl)).await;
+                        agentkey::gate::held(reserved, Utc::now())
+                            .map(|reservation| (pass, Some(reservation)))
+                    }
+                    (decision, _) => decision.map(|pass| (pass, None)),
+                };
+                Ok(Admission::of(decision, exact))
             }),
         }
     }
@@ -244,6 +432,8 @@ impl Client {
                 .key_prefix(&options.key_prefix)
                 .accepted_periods(options.accepted_periods)
                 .align(options.align)
+                .ledger(options.ledger)
+                .rounding(options.rounding)
                 .timeout(options.timeout)
                 .max_waiting(options.max_waiting)
                 .touch_interval_seconds(options.touch_interval_seconds)
@@ -255,6 +445,49 @@ impl Client {
             drop(entered);
             Ok(Live { ak, runtime })
         })
+    }
+
+    fn charge(
+        &self,
+        credential: Credential,
+        cost: Cost,
+        idempotency_key: Option<String>,
+        overrun: &str,
+        metadata: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Call> {
+        let mut charge = Charge::new(cost).overrun(overrun.parse().map_err(raise)?);
+        if let Some(key) = idempotency_key {
+            charge = charge.idempotency_key(key);
+        }
+        if let Some(metadata) = metadata {
+            charge = charge.metadata(crate::args::metadata(metadata)?);
+        }
+        self.request(Request::Spend(credential, Box::new(charge.into())))
+    }
+
+    fn hold(
+        &self,
+        credential: Credential,
+        cost: Cost,
+        ttl: String,
+        idempotency_key: Option<String>,
+        metadata: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Call> {
+        let mut reserve = Reserve::new(cost).ttl(ttl);
+        if let Some(key) = idempotency_key {
+            reserve = reserve.idempotency_key(key);
+        }
+        if let Some(metadata) = metadata {
+            reserve = reserve.metadata(crate::args::metadata(metadata)?);
+        }
+        let spend = Spend::try_from(reserve).map_err(raise)?;
+        self.request(Request::Spend(credential, Box::new(spend)))
+    }
+
+    fn finish(&self, reservation_id: &str, finish: Finish) -> PyResult<Call> {
+        // No reservation has the nil UUID.
+        let id = ReservationId::parse(reservation_id).unwrap_or_else(ReservationId::nil);
+        self.request(Request::Finish(id, finish))
     }
 
     fn request(&self, request: Request) -> PyResult<Call> {
@@ -286,13 +519,7 @@ async fn finish(ak: &AgentKey, mut step: Step) -> HttpResponse {
                 return agentkey::gate::Routes::created(created);
             }
             Step::Revoke(old) => {
-                // No key is linked to its parent yet: its descendants are itself.
-                let may_revoke = old.within.is_none_or(|key| key.to_string() == old.id);
-                let revoked = match old.account {
-                    _ if !may_revoke => Ok(false),
-                    AccountFilter::Any => ak.revoke(old.id).await,
-                    AccountFilter::Only(account) => ak.revoke_of_account(old.id, account).await,
-                };
+                let revoked = ak.revoke_where(old.id, old.account, old.within).await;
                 return agentkey::gate::Routes::revoked(revoked);
             }
         }

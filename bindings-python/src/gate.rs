@@ -6,7 +6,7 @@ use pyo3::types::PyBytes;
 
 use crate::args::{in_range, texts};
 use crate::errors::{raise, wrong_value};
-use crate::results::Grant;
+use crate::results::{Caller, Grant, Reservation, Told};
 
 /// What a handler requires of a caller.
 #[pyclass(frozen, module = "pyagentkey._native")]
@@ -27,19 +27,25 @@ impl Guard {
 
 /// A caller who may pass.
 #[pyclass(frozen, module = "pyagentkey._native")]
-pub struct Pass(gate::Pass);
+pub struct Pass {
+    pass: gate::Pass,
+    exact: bool,
+    reservation: Option<agentkey::Reservation>,
+}
 
 #[pymethods]
 impl Pass {
     #[getter]
     fn grant(&self) -> Grant {
-        Grant(self.0.grant.clone())
+        let exact = self.exact;
+        let reservation = self.reservation.clone().map(|of| Box::new(Reservation(Told { of, exact })));
+        Grant(Caller { grant: self.pass.grant.clone(), exact, reservation })
     }
 
     /// For the handler's response.
     #[getter]
     fn headers(&self) -> Vec<(&str, &str)> {
-        headers(&self.0.headers)
+        headers(&self.pass.headers)
     }
 }
 
@@ -73,15 +79,20 @@ impl Response {
 
 /// What a guard decides.
 #[derive(IntoPyObject)]
+#[allow(clippy::large_enum_variant, reason = "the large one is by far the most common")]
 pub(crate) enum Admission {
     Passed(Pass),
     Refused(Response),
 }
 
-impl From<Result<gate::Pass, gate::Response>> for Admission {
-    fn from(decision: Result<gate::Pass, gate::Response>) -> Self {
+impl Admission {
+    /// A pass, with what is held for its request.
+    pub(crate) fn of(
+        decision: Result<(gate::Pass, Option<agentkey::Reservation>), gate::Response>,
+        exact: bool,
+    ) -> Self {
         match decision {
-            Ok(pass) => Admission::Passed(Pass(pass)),
+            Ok((pass, reservation)) => Admission::Passed(Pass { pass, exact, reservation }),
             Err(response) => Admission::Refused(Response(response)),
         }
     }

@@ -30,7 +30,10 @@ mod _native {
     #[pymodule_export]
     use crate::gate::{Guard, Pass, Response, Routes};
     #[pymodule_export]
-    use crate::results::{Created, Denial, Grant, Limit, ScopeCheck, Stats, Usage, UsageRefusal};
+    use crate::results::{
+        Created, Denial, Discrepancy, Event, Extended, FinishRefusal, Grant, Limit, Released, Reservation,
+        ReserveRefusal, ScopeCheck, Settlement, Stats, Usage, UsageOfPeriod, UsageRefusal,
+    };
 
     /// Every error code of the core.
     #[pyfunction]
@@ -54,6 +57,18 @@ mod _native {
     #[pyfunction]
     fn charge_refusals() -> Vec<&'static str> {
         agentkey::ChargeRefusal::ALL.iter().map(|reason| reason.as_str()).collect()
+    }
+
+    /// Why nothing is reserved.
+    #[pyfunction]
+    fn reserve_refusals() -> Vec<&'static str> {
+        agentkey::ReserveRefusal::ALL.iter().map(|reason| reason.as_str()).collect()
+    }
+
+    /// Why reservations are not settled, released or extended.
+    #[pyfunction]
+    fn finish_refusals() -> Vec<&'static str> {
+        agentkey::FinishRefusal::ALL.iter().map(|reason| reason.as_str()).collect()
     }
 
     /// Seconds that a duration lasts; `None` if it is none.

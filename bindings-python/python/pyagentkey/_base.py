@@ -3,17 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Final, Literal, Optional, Union
 from uuid import UUID
 
 from . import _native
-from ._native import Denial, Grant, ScopeCheck, Stats, Usage, UsageRefusal
+from ._native import (
+    Denial,
+    Extended,
+    FinishRefusal,
+    Grant,
+    Released,
+    Reservation,
+    ReserveRefusal,
+    ScopeCheck,
+    Settlement,
+    Stats,
+    Usage,
+    UsageRefusal,
+)
 
 ValidateResult = Union[Grant, Denial]
 TrackUsageResult = Union[Usage, UsageRefusal]
+ReserveResult = Union[Reservation, ReserveRefusal]
+SettleResult = Union[Settlement, FinishRefusal]
+ReleaseResult = Union[Released, FinishRefusal]
+ExtendResult = Union[Extended, FinishRefusal]
 Id = Union[str, int, UUID]
+Cents = Union[int, float]
 BudgetPeriod = Literal["hour", "day", "week", "month", "year"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The external subject of a row: a parent that has no key."""
+
+    name: str
+
+
+def only_one(**values: Optional[Id]) -> tuple[str, Id]:
+    """The name and value of the only argument that was given."""
+    given = [(name, value) for name, value in values.items() if value is not None]
+    if len(given) != 1:
+        raise TypeError(f"give one of {', '.join(values)}")
+    return given[0]
+
+
+def seconds_of(age: timedelta) -> int:
+    seconds = int(age.total_seconds())
+    if seconds < 0:
+        raise ValueError("older_than must not be negative")
+    return seconds
 
 
 class Unset:
@@ -39,6 +80,8 @@ class Base:
         valid_scopes: Optional[Iterable[str]] = None,
         accepted_periods: Literal["all", "day_and_month"] = "all",
         align: Literal["creation", "calendar"] = "creation",
+        ledger: bool = False,
+        rounding: Literal["up", "exact"] = "up",
         timeout: float = 10.0,
         max_waiting: int = 100_000,
         touch_interval_seconds: int = 60,
@@ -52,6 +95,9 @@ class Base:
         :param valid_scopes: the scopes that new keys may have; any if not given
         :param accepted_periods: ``day_and_month`` for a table that the original package serves too
         :param align: ``calendar``: budget periods of new keys begin at midnight UTC, on Mondays, on the 1st
+        :param ledger: writes every charge and reservation into the ledger, not only those with an idempotency key; all
+            clients of a table should agree
+        :param rounding: ``exact``: costs to a millionth of a cent, and results also in ``..._microcents``
         :param timeout: seconds that a call may take; ``migrate`` has no limit
         :param max_waiting: calls that may wait at once; more are refused with :class:`OverloadedError`
         :param touch_interval_seconds: ``last_used_at`` is written when it is older than this
@@ -65,6 +111,8 @@ class Base:
             valid_scopes=valid_scopes,
             accepted_periods=accepted_periods,
             align=align,
+            ledger=ledger,
+            rounding=rounding,
             timeout=timeout,
             max_waiting=max_waiting,
             touch_interval_seconds=touch_interval_seconds,

@@ -11,14 +11,16 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import math
 from collections.abc import Awaitable, Iterable, MutableMapping
 from typing import Any, Callable, Literal, Optional, Union
 from urllib.parse import quote
 
 from . import _native
 from ._async import AsyncAgentKey
-from ._native import Guard, Pass, Response, Routes
+from ._native import Grant, Guard, Pass, Response, Routes
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -32,15 +34,35 @@ MOST_BYTES = 100 * 1024
 _log = logging.getLogger("pyagentkey")
 
 
+Cost = Callable[[Any], Union[int, float, Awaitable[Union[int, float]]]]
+"""Cents of a request, which is what the framework calls one (for ASGI alone: its scope)."""
+
+
 class RequireKey:
     """Lets requests with a live key pass to ``app`` that has budget left and may do ``scope``. The grant is then
     ``request.state.grant``."""
 
     def __init__(
-        self, app: App, ak: AsyncAgentKey, *, scope: Optional[str] = None, budget_headers: bool = False
+        self,
+        app: App,
+        ak: AsyncAgentKey,
+        *,
+        scope: Optional[str] = None,
+        budget_headers: bool = False,
+        reserve_cents: Union[int, float, Cost, None] = None,
+        cost: Optional[Cost] = None,
+        reserve_ttl: str = "10m",
     ) -> None:
+        """
+        :param reserve_cents: what a request may cost: held before the app runs, settled when its response has ended:
+            sent, failed, or left by its client. A request that does not fit gets a 429
+        :param cost: what it did cost; without it that is ``reserve_cents``. Without ``reserve_cents`` nothing is held,
+            and the cost is recorded whatever the budget
+        :param reserve_ttl: how long an amount is held at most; a stream that takes longer extends
+            ``request.state.grant.reservation``
+        """
         self._app = app
-        self._ak = ak
+        self._spending = Spending(ak, reserve_cents, cost, reserve_ttl)
         self._guard = Guard(scope=scope, budget_headers=budget_headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,7 +70,7 @@ class RequireKey:
             return await self._app(scope, receive, send)
         if scope["type"] != "http":
             raise RuntimeError(f"RequireKey guards HTTP, not {scope['type']}")
-        admission = await admit(self._ak, self._guard, header(scope, b"authorization"))
+        admission = await self._spending.admit(self._guard, scope, scope)
         if isinstance(admission, Response):
             return await respond(send, admission.status, admission.headers, admission.body)
         scope.setdefault("state", {})["grant"] = admission.grant
@@ -59,7 +81,67 @@ class RequireKey:
                 message = {**message, "headers": [*message.get("headers", []), *extra]}
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            await self._spending.finish(admission.grant, scope, scope)
+
+
+class Spending:
+    """Holds an amount for a request before it is served, and records what was spent after."""
+
+    def __init__(
+        self, ak: AsyncAgentKey, reserve_cents: Union[int, float, Cost, None], cost: Optional[Cost], ttl: str
+    ) -> None:
+        self._ak = ak
+        self._reserve_cents = reserve_cents
+        self._cost = cost
+        self._ttl = ttl
+
+    async def admit(self, guard: Guard, scope: Scope, request: Any) -> Union[Pass, Response]:
+        """A pass, or the response to send instead."""
+        cents = self._reserve_cents
+        if callable(cents):
+            cents = await _now(cents(request))
+            scope.setdefault("state", {})[_ESTIMATE] = cents
+        authorization = header(scope, b"authorization")
+        admission = await self._ak._run(self._ak._client.admit(guard, authorization, cents, self._ttl))
+        return admission if isinstance(admission, Pass) else logged(admission)
+
+    async def finish(self, grant: Grant, scope: Scope, request: Any) -> None:
+        """Records what was spent. What then fails is for the log: nobody waits for it."""
+        if self._reserve_cents is None and self._cost is None:
+            return
+        try:
+            estimate = 0 if self._reserve_cents is None else self._reserve_cents
+            if callable(estimate):
+                estimate = scope["state"][_ESTIMATE]
+            cents = estimate if self._cost is None else await self._spent(request, estimate)
+            if grant.reservation is None:
+                await self._ak.track_usage(presented_key(scope), cents, overrun="record")
+            elif not (settled := await self._ak.settle(grant.reservation.reservation_id, cents)):
+                _log.error("a reservation was not settled: %s", settled.reason)
+        except Exception:
+            _log.exception("what a request cost is not recorded")
+
+    async def _spent(self, request: Any, estimate: Union[int, float]) -> Union[int, float]:
+        """What the application says; the estimate counts where that is no amount."""
+        try:
+            assert self._cost is not None
+            cents = await _now(self._cost(request))
+            if isinstance(cents, (int, float)) and not isinstance(cents, bool) and math.isfinite(cents):
+                return cents
+            raise TypeError(f"cost is no number: {cents!r}")
+        except Exception:
+            _log.exception("cost failed, %s cents count", estimate)
+            return estimate
+
+
+_ESTIMATE = "pyagentkey.estimate"
+
+
+async def _now(value: Union[int, float, Awaitable[Union[int, float]]]) -> Union[int, float]:
+    return await value if inspect.isawaitable(value) else value
 
 
 class KeyRoutes:
@@ -130,12 +212,6 @@ class KeyRoutes:
 
 
 JSON = [("Content-Type", "application/json; charset=utf-8")]
-
-
-async def admit(ak: AsyncAgentKey, guard: Guard, authorization: Optional[str]) -> Union[Pass, Response]:
-    """A pass, or the response to send instead."""
-    admission = await ak._run(ak._client.admit(guard, authorization))
-    return admission if isinstance(admission, Pass) else logged(admission)
 
 
 def logged(response: Response) -> Response:

@@ -20,7 +20,7 @@
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Literal, Optional, Union
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
@@ -70,29 +70,46 @@ class _Bearer(SecurityBase):
 
 
 class _RequireKey(_Bearer):
-    def __init__(self, ak: AsyncAgentKey, guard: _native.Guard) -> None:
+    def __init__(self, spending: asgi.Spending, guard: _native.Guard) -> None:
         super().__init__()
-        self._ak = ak
+        self._spending = spending
         self._guard = guard
 
-    async def __call__(self, request: Request, response: Response) -> Grant:  # type: ignore[override]
-        authorization = asgi.header(request.scope, b"authorization")
-        admission = await asgi.admit(self._ak, self._guard, authorization)
+    # FastAPI runs what comes after the yield when the response has ended: sent, failed, or left by its client.
+    async def __call__(self, request: Request, response: Response) -> AsyncIterator[Grant]:  # type: ignore[override]
+        admission = await self._spending.admit(self._guard, request.scope, request)
         if isinstance(admission, _native.Response):
             raise _refusal(request, admission)
         for name, value in admission.headers:
             response.headers[name] = value
-        request.state.grant = admission.grant
-        return admission.grant
+        grant = request.state.grant = admission.grant
+        try:
+            yield grant
+        finally:
+            await self._spending.finish(grant, request.scope, request)
 
 
-def require_key(ak: AsyncAgentKey, *, scope: Optional[str] = None, budget_headers: bool = False) -> Any:
+def require_key(
+    ak: AsyncAgentKey,
+    *,
+    scope: Optional[str] = None,
+    budget_headers: bool = False,
+    reserve_cents: Union[int, float, asgi.Cost, None] = None,
+    cost: Optional[asgi.Cost] = None,
+    reserve_ttl: str = "10m",
+) -> Any:
     """A dependency, for ``Depends``: the :class:`Grant` of the caller, whose key has budget left and may do ``scope``.
     Other requests are answered 401, 403 or 429, as by every other framework.
 
     :param budget_headers: puts ``RateLimit`` and ``RateLimit-Policy`` headers for the budget on the response
+    :param reserve_cents: what a request may cost (also a function of the request): held before the handler runs,
+        settled when its response has ended: sent, failed, or left by its client. A request that does not fit gets a 429
+    :param cost: a function of the request that says what it did cost; without it that is ``reserve_cents``. Without
+        ``reserve_cents`` nothing is held, and the cost is recorded whatever the budget
+    :param reserve_ttl: how long an amount is held at most; a stream that takes longer extends ``grant.reservation``
     """
-    return _RequireKey(ak, _native.Guard(scope=scope, budget_headers=budget_headers))
+    spending = asgi.Spending(ak, reserve_cents, cost, reserve_ttl)
+    return _RequireKey(spending, _native.Guard(scope=scope, budget_headers=budget_headers))
 
 
 async def presented_key(request: Request) -> str:

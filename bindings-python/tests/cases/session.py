@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Optional, Union
 
-from pyagentkey import AgentKey, AgentKeyError, AsyncAgentKey, expiry_from_duration, has_scope
+from pyagentkey import AgentKey, AgentKeyError, AsyncAgentKey, Subject, expiry_from_duration, has_scope
 
 from ..support import Database
 from .expect import Comparison, Kept, Problem, fill, members, resolve
 
 Client = Union[AgentKey, AsyncAgentKey]
 
-KEY_OPTIONS = ["accountId", "userId", "scopes", "budgetCents", "budgetPeriod", "expiresIn", "delegatedBy", "name"]
-CLIENT_OPTIONS = ["tableName", "keyPrefix", "validScopes", "touchIntervalSeconds", "acceptedPeriods", "align"]
+KEY_OPTIONS = ["accountId", "userId", "scopes", "budgetCents", "budgetPeriod", "expiresIn", "delegatedBy", "name", "parent"]
+CLIENT_OPTIONS = ["tableName", "keyPrefix", "validScopes", "touchIntervalSeconds", "acceptedPeriods", "align", "ledger", "rounding"]
+COSTS = ["costCents", "costMicrocents", "costUsd"]
 EXPECTATIONS = ["expect", "exactly", "error", "as"]
 POOL_SIZE = 6
 
@@ -36,11 +37,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, datetime):
         assert value.tzinfo is timezone.utc
         return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, list):
+        return [plain(item) for item in value]
     return value
 
 
 def key_options(fields: Any) -> dict[str, Any]:
     options = {snake(name): value for name, value in members(fields, [], KEY_OPTIONS).items()}
+    if isinstance(options.get("parent"), dict):
+        options["parent"] = Subject(members(options["parent"], ["subject"], [])["subject"])
     return {"account_id": None, **options}
 
 
@@ -55,6 +60,24 @@ def cost(value: Any) -> Any:
     return float(members(value, ["$number"], [])["$number"]) if isinstance(value, dict) else value
 
 
+def spending(method: str, name: str) -> Callable[[Any, dict[str, Any]], Any]:
+    """A call that takes a cost."""
+
+    def call(ak: Any, arguments: dict[str, Any]) -> Any:
+        options = {snake(option): value for option, value in arguments.items() if option != name}
+        if "cost_cents" in options:
+            options["cost_cents"] = cost(options["cost_cents"])
+        return getattr(ak, method)(arguments[name], **options)
+
+    return call
+
+
+def snaked(fields: dict[str, Any]) -> dict[str, Any]:
+    options = {"from_" if name == "from" else snake(name): value for name, value in fields.items()}
+    times = {name: datetime.fromisoformat(options[name].replace("Z", "+00:00")) for name in ("from_", "to") if name in options}
+    return {**options, **times}
+
+
 def scopes_of(result: Any) -> Any:
     if not isinstance(result, dict) or "scopes" not in result:
         raise Problem("a result without scopes")
@@ -65,7 +88,26 @@ def scopes_of(result: Any) -> Any:
 CALLS: dict[str, tuple[list[str], list[str], Callable[[Any, dict[str, Any]], Any]]] = {
     "create": (["with"], [], lambda ak, a: ak.create(**key_options(a["with"]))),
     "validate": (["key"], [], lambda ak, a: ak.validate(a["key"])),
-    "trackUsage": (["key", "costCents"], [], lambda ak, a: ak.track_usage(a["key"], cost(a["costCents"]))),
+    "trackUsage": (["key"], [*COSTS, "idempotencyKey", "overrun", "metadata"], spending("track_usage", "key")),
+    "reserve": (["key"], [*COSTS, "ttl", "idempotencyKey", "metadata"], spending("reserve", "key")),
+    "reserveBySubject": (
+        ["subject"],
+        [*COSTS, "ttl", "idempotencyKey", "metadata"],
+        spending("reserve_by_subject", "subject"),
+    ),
+    "settle": (["id"], COSTS, spending("settle", "id")),
+    "release": (["id"], [], lambda ak, a: ak.release(a["id"])),
+    "extend": (["id", "ttl"], [], lambda ak, a: ak.extend(a["id"], a["ttl"])),
+    "sweepReservations": ([], [], lambda ak, _: ak.sweep_reservations()),
+    "revokeAll": (["filter"], [], lambda ak, a: ak.revoke_all(**snaked(a["filter"]))),
+    "events": (["filter"], [], lambda ak, a: ak.events(**snaked(a["filter"]))),
+    "usage": (["filter"], [], lambda ak, a: ak.usage(**snaked(a["filter"]))),
+    "verifyLedger": ([], ["id"], lambda ak, a: ak.verify_ledger(a.get("id"))),
+    "pruneEvents": (
+        ["olderThanSeconds"],
+        [],
+        lambda ak, a: ak.prune_events(timedelta(seconds=a["olderThanSeconds"])),
+    ),
     "revoke": (
         ["id"],
         ["accountId"],
@@ -78,9 +120,9 @@ CALLS: dict[str, tuple[list[str], list[str], Callable[[Any, dict[str, Any]], Any
     ),
     "validateBySubject": (["subject"], [], lambda ak, a: ak.validate_by_subject(a["subject"])),
     "trackUsageBySubject": (
-        ["subject", "costCents"],
-        [],
-        lambda ak, a: ak.track_usage_by_subject(a["subject"], cost(a["costCents"])),
+        ["subject"],
+        [*COSTS, "idempotencyKey", "overrun", "metadata"],
+        spending("track_usage_by_subject", "subject"),
     ),
     "hasScope": (["result", "scope"], [], lambda _, a: has_scope(scopes_of(a["result"]), a["scope"])),
     "validateScopes": (["scopes"], [], lambda ak, a: ak.validate_scopes(a["scopes"])),

@@ -136,9 +136,9 @@ logged AS (
             CASE m.distance WHEN 1 THEN m.details->>'idempotency_key' END,
             CASE m.kind WHEN 'r' THEN (m.details->>'id')::uuid END,
             CASE WHEN m.distance > 1 THEN m.key_id END, m.details->'metadata'
-        WHERE {ledger} OR (m.distance = 1 AND m.details ? 'idempotency_key')
     ) AS entry(step, kind, amount, used_after, reserved_after, idempotency_key, reservation_id, via_key_id, metadata)
     WHERE m.status = 'ok'
+      AND ({ledger} OR (m.distance = 1 AND m.details ? 'idempotency_key'))
     ORDER BY m.id, m.place, entry.step
 )
 SELECT ROW(
