@@ -96,7 +96,12 @@ def test_every_error_code_has_a_class() -> None:
 
 def test_reasons_are_those_of_the_stubs() -> None:
     assert _native.denial_reasons() == ["invalid", "revoked", "disabled", "expired", "budget_exceeded"]
-    assert _native.charge_refusals() == ["invalid_cost", "invalid_key", "budget_exceeded"]
+    charge = ["invalid_cost", "invalid_key", "budget_exceeded", "idempotency_conflict"]
+    assert _native.charge_refusals() == charge
+    reserve = ["invalid_cost", "invalid_key", "disabled", "expired", "budget_exceeded", "idempotency_conflict"]
+    assert _native.reserve_refusals() == reserve
+    finish = ["invalid_cost", "unknown_reservation", "released", "settled", "expired"]
+    assert _native.finish_refusals() == finish
 
 
 @pytest.mark.parametrize(

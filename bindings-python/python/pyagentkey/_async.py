@@ -22,6 +22,7 @@ from ._base import (
     TrackUsageResult,
     Unset,
     ValidateResult,
+    account_of,
     only_one,
     seconds_of,
 )
@@ -45,7 +46,7 @@ class AsyncAgentKey(Base):
 
     async def create(
         self,
-        account_id: Optional[Id] = None,
+        account_id: Union[Id, Unset, None] = UNSET,
         *,
         user_id: Optional[str] = None,
         scopes: Optional[Iterable[str]] = None,
@@ -58,17 +59,26 @@ class AsyncAgentKey(Base):
     ) -> Created:
         """Creates a key. Its secret is returned only here.
 
-        :param account_id: whose key it is
+        :param account_id: whose key it is; of a child by default its parent's
         :param scopes: what it may do; ``None`` is everything, an empty list nothing
         :param budget_cents: what it may spend in a period, or for life; 0 refuses every call
         :param expires_in: ``30m``, ``12h``, ``7d``, ``1mo`` (30 days); ``None`` is never
         :param delegated_by: the human who authorises it
         :param parent: the key that this one draws on and dies with: its id, its raw key, or the :class:`Subject` of its
-            row. Its scopes and expiry bound those of the child; these, its account, user and human are the child's by default
+            row. Its scopes and expiry bound those of the child. They, its account, user and human are the child's where
+            it names none
         """
         return await self._run(
             self._client.create(
-                account_id, user_id, scopes, budget_cents, budget_period, expires_in, delegated_by, name, parent
+                account_of(account_id, parent),
+                user_id,
+                scopes,
+                budget_cents,
+                budget_period,
+                expires_in,
+                delegated_by,
+                name,
+                parent,
             )
         )
 
@@ -118,7 +128,9 @@ class AsyncAgentKey(Base):
     ) -> TrackUsageResult:
         """The same for an external subject."""
         return await self._run(
-            self._client.track_usage_by_subject(subject, cost_cents, cost_microcents, cost_usd, idempotency_key, overrun, metadata)
+            self._client.track_usage_by_subject(
+                subject, cost_cents, cost_microcents, cost_usd, idempotency_key, overrun, metadata
+            )
         )
 
     async def reserve(
@@ -132,8 +144,8 @@ class AsyncAgentKey(Base):
         idempotency_key: Optional[str] = None,
         metadata: Optional[dict[str, Any]] = None,
     ) -> ReserveResult:
-        """Holds an amount before a call whose cost is known only afterwards, if the budgets of the key and its ancestors
-        have room for it; a refusal is false. ``settle`` or ``release`` ends it; else it ends by itself after ``ttl``.
+        """Holds an amount before a call whose cost is known only afterwards, if the budgets of the key and its
+        ancestors have room for it; a refusal is false. ``settle`` or ``release`` ends it, or the end of ``ttl``.
 
         :param cost_cents: the most that the call may cost; whole cents are held
         :param ttl: ``30s``, ``10m``, ``2h``; between a second and 30 days
@@ -156,7 +168,9 @@ class AsyncAgentKey(Base):
     ) -> ReserveResult:
         """The same for an external subject."""
         return await self._run(
-            self._client.reserve_by_subject(subject, cost_cents, cost_microcents, cost_usd, ttl, idempotency_key, metadata)
+            self._client.reserve_by_subject(
+                subject, cost_cents, cost_microcents, cost_usd, ttl, idempotency_key, metadata
+            )
         )
 
     async def settle(
@@ -167,8 +181,8 @@ class AsyncAgentKey(Base):
         cost_microcents: Optional[int] = None,
         cost_usd: Union[str, Decimal, None] = None,
     ) -> SettleResult:
-        """Records what was really spent, whatever the estimate and the cap, and gives back what was held. Exactly once: a
-        second settle answers what the first one did."""
+        """Records what was really spent, whatever the estimate and the cap, and gives back what was held. Exactly once:
+        a second settle answers what the first one did."""
         return await self._run(self._client.settle(reservation_id, cost_cents, cost_microcents, cost_usd))
 
     async def release(self, reservation_id: str) -> ReleaseResult:
@@ -186,8 +200,11 @@ class AsyncAgentKey(Base):
     async def revoke_all(
         self, *, account_id: Optional[Id] = None, parent: Optional[Id] = None, delegated_by: Optional[str] = None
     ) -> int:
-        """The panic switch: revokes every live key of an account, below a parent, or that a human authorised. How many."""
-        return await self._run(self._client.revoke_all(*only_one(account_id=account_id, parent=parent, delegated_by=delegated_by)))
+        """The panic switch: revokes every live key of an account, below a parent, or that a human authorised; how
+        many."""
+        return await self._run(
+            self._client.revoke_all(*only_one(account_id=account_id, parent=parent, delegated_by=delegated_by))
+        )
 
     async def events(
         self,
@@ -235,16 +252,25 @@ class AsyncAgentKey(Base):
         parent: Union[Id, Subject, None] = None,
     ) -> None:
         """Creates, once, the row of an external identity; a second call changes nothing. Its account is the subject
-        unless ``account_id`` is given."""
+        unless ``account_id`` is given. Options as of ``create``."""
         await self._run(
             self._client.ensure_subject(
-                subject, account_id, user_id, scopes, budget_cents, budget_period, expires_in, delegated_by, name, parent
+                subject,
+                account_id,
+                user_id,
+                scopes,
+                budget_cents,
+                budget_period,
+                expires_in,
+                delegated_by,
+                name,
+                parent,
             )
         )
 
     async def revoke(self, key_id: Id, account_id: Union[Id, Unset, None] = UNSET) -> bool:
-        """Revokes a key, and with it its descendants; whether a live one was revoked. With ``account_id`` only a key of that account; an account
-        that is ``None`` owns no key."""
+        """Revokes a key, and with it its descendants; whether a live one was revoked. With ``account_id`` only a key of
+        that account; an account that is ``None`` owns no key."""
         if isinstance(account_id, Unset):
             return await self._run(self._client.revoke(key_id))
         return await self._run(self._client.revoke_of_account(key_id, account_id))

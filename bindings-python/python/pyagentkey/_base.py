@@ -67,6 +67,15 @@ class Unset:
 UNSET: Final = Unset()
 
 
+def account_of(account_id: Union[Id, Unset, None], parent: object) -> Optional[Id]:
+    """The account of a new key: only a child's may be left open."""
+    if not isinstance(account_id, Unset):
+        return account_id
+    if parent is None:
+        raise TypeError("create() needs account_id or parent")
+    return None
+
+
 class Base:
     """Options. The constructor does no I/O: the first call connects, in each process anew."""
 

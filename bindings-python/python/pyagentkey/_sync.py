@@ -22,6 +22,7 @@ from ._base import (
     TrackUsageResult,
     Unset,
     ValidateResult,
+    account_of,
     only_one,
     seconds_of,
 )
@@ -44,7 +45,7 @@ class AgentKey(Base):
 
     def create(
         self,
-        account_id: Optional[Id] = None,
+        account_id: Union[Id, Unset, None] = UNSET,
         *,
         user_id: Optional[str] = None,
         scopes: Optional[Iterable[str]] = None,
@@ -57,17 +58,26 @@ class AgentKey(Base):
     ) -> Created:
         """Creates a key. Its secret is returned only here.
 
-        :param account_id: whose key it is
+        :param account_id: whose key it is; of a child by default its parent's
         :param scopes: what it may do; ``None`` is everything, an empty list nothing
         :param budget_cents: what it may spend in a period, or for life; 0 refuses every call
         :param expires_in: ``30m``, ``12h``, ``7d``, ``1mo`` (30 days); ``None`` is never
         :param delegated_by: the human who authorises it
         :param parent: the key that this one draws on and dies with: its id, its raw key, or the :class:`Subject` of its
-            row. Its scopes and expiry bound those of the child; these, its account, user and human are the child's by default
+            row. Its scopes and expiry bound those of the child. They, its account, user and human are the child's where
+            it names none
         """
         return self._run(
             self._client.create(
-                account_id, user_id, scopes, budget_cents, budget_period, expires_in, delegated_by, name, parent
+                account_of(account_id, parent),
+                user_id,
+                scopes,
+                budget_cents,
+                budget_period,
+                expires_in,
+                delegated_by,
+                name,
+                parent,
             )
         )
 
@@ -117,7 +127,9 @@ class AgentKey(Base):
     ) -> TrackUsageResult:
         """The same for an external subject."""
         return self._run(
-            self._client.track_usage_by_subject(subject, cost_cents, cost_microcents, cost_usd, idempotency_key, overrun, metadata)
+            self._client.track_usage_by_subject(
+                subject, cost_cents, cost_microcents, cost_usd, idempotency_key, overrun, metadata
+            )
         )
 
     def reserve(
@@ -131,8 +143,8 @@ class AgentKey(Base):
         idempotency_key: Optional[str] = None,
         metadata: Optional[dict[str, Any]] = None,
     ) -> ReserveResult:
-        """Holds an amount before a call whose cost is known only afterwards, if the budgets of the key and its ancestors
-        have room for it; a refusal is false. ``settle`` or ``release`` ends it; else it ends by itself after ``ttl``.
+        """Holds an amount before a call whose cost is known only afterwards, if the budgets of the key and its
+        ancestors have room for it; a refusal is false. ``settle`` or ``release`` ends it, or the end of ``ttl``.
 
         :param cost_cents: the most that the call may cost; whole cents are held
         :param ttl: ``30s``, ``10m``, ``2h``; between a second and 30 days
@@ -155,7 +167,9 @@ class AgentKey(Base):
     ) -> ReserveResult:
         """The same for an external subject."""
         return self._run(
-            self._client.reserve_by_subject(subject, cost_cents, cost_microcents, cost_usd, ttl, idempotency_key, metadata)
+            self._client.reserve_by_subject(
+                subject, cost_cents, cost_microcents, cost_usd, ttl, idempotency_key, metadata
+            )
         )
 
     def settle(
@@ -166,8 +180,8 @@ class AgentKey(Base):
         cost_microcents: Optional[int] = None,
         cost_usd: Union[str, Decimal, None] = None,
     ) -> SettleResult:
-        """Records what was really spent, whatever the estimate and the cap, and gives back what was held. Exactly once: a
-        second settle answers what the first one did."""
+        """Records what was really spent, whatever the estimate and the cap, and gives back what was held. Exactly once:
+        a second settle answers what the first one did."""
         return self._run(self._client.settle(reservation_id, cost_cents, cost_microcents, cost_usd))
 
     def release(self, reservation_id: str) -> ReleaseResult:
@@ -185,8 +199,11 @@ class AgentKey(Base):
     def revoke_all(
         self, *, account_id: Optional[Id] = None, parent: Optional[Id] = None, delegated_by: Optional[str] = None
     ) -> int:
-        """The panic switch: revokes every live key of an account, below a parent, or that a human authorised. How many."""
-        return self._run(self._client.revoke_all(*only_one(account_id=account_id, parent=parent, delegated_by=delegated_by)))
+        """The panic switch: revokes every live key of an account, below a parent, or that a human authorised; how
+        many."""
+        return self._run(
+            self._client.revoke_all(*only_one(account_id=account_id, parent=parent, delegated_by=delegated_by))
+        )
 
     def events(
         self,
@@ -234,16 +251,25 @@ class AgentKey(Base):
         parent: Union[Id, Subject, None] = None,
     ) -> None:
         """Creates, once, the row of an external identity; a second call changes nothing. Its account is the subject
-        unless ``account_id`` is given."""
+        unless ``account_id`` is given. Options as of ``create``."""
         self._run(
             self._client.ensure_subject(
-                subject, account_id, user_id, scopes, budget_cents, budget_period, expires_in, delegated_by, name, parent
+                subject,
+                account_id,
+                user_id,
+                scopes,
+                budget_cents,
+                budget_period,
+                expires_in,
+                delegated_by,
+                name,
+                parent,
             )
         )
 
     def revoke(self, key_id: Id, account_id: Union[Id, Unset, None] = UNSET) -> bool:
-        """Revokes a key, and with it its descendants; whether a live one was revoked. With ``account_id`` only a key of that account; an account
-        that is ``None`` owns no key."""
+        """Revokes a key, and with it its descendants; whether a live one was revoked. With ``account_id`` only a key of
+        that account; an account that is ``None`` owns no key."""
         if isinstance(account_id, Unset):
             return self._run(self._client.revoke(key_id))
         return self._run(self._client.revoke_of_account(key_id, account_id))

@@ -15,8 +15,27 @@ from .expect import Comparison, Kept, Problem, fill, members, resolve
 
 Client = Union[AgentKey, AsyncAgentKey]
 
-KEY_OPTIONS = ["accountId", "userId", "scopes", "budgetCents", "budgetPeriod", "expiresIn", "delegatedBy", "name", "parent"]
-CLIENT_OPTIONS = ["tableName", "keyPrefix", "validScopes", "touchIntervalSeconds", "acceptedPeriods", "align", "ledger", "rounding"]
+KEY_OPTIONS = [
+    "accountId",
+    "userId",
+    "scopes",
+    "budgetCents",
+    "budgetPeriod",
+    "expiresIn",
+    "delegatedBy",
+    "name",
+    "parent",
+]
+CLIENT_OPTIONS = [
+    "tableName",
+    "keyPrefix",
+    "validScopes",
+    "touchIntervalSeconds",
+    "acceptedPeriods",
+    "align",
+    "ledger",
+    "rounding",
+]
 COSTS = ["costCents", "costMicrocents", "costUsd"]
 EXPECTATIONS = ["expect", "exactly", "error", "as"]
 POOL_SIZE = 6
@@ -74,8 +93,10 @@ def spending(method: str, name: str) -> Callable[[Any, dict[str, Any]], Any]:
 
 def snaked(fields: dict[str, Any]) -> dict[str, Any]:
     options = {"from_" if name == "from" else snake(name): value for name, value in fields.items()}
-    times = {name: datetime.fromisoformat(options[name].replace("Z", "+00:00")) for name in ("from_", "to") if name in options}
-    return {**options, **times}
+    for name in ("from_", "to"):
+        if name in options:
+            options[name] = datetime.fromisoformat(options[name].replace("Z", "+00:00"))
+    return options
 
 
 def scopes_of(result: Any) -> Any:

@@ -1,0 +1,251 @@
+"""The dependency and the app that reserve before a handler and settle after it, over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any, Callable
+
+import pytest
+from fastapi import Depends, FastAPI
+from fastapi.responses import StreamingResponse as FastStreamingResponse
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route
+
+from pyagentkey import AgentKey, AsyncAgentKey, Grant, Reservation, Settlement, Subject
+from pyagentkey.asgi import RequireKey
+from pyagentkey.fastapi import require_key
+
+from .server import bearer, serving
+from .support import Database
+
+Make = Callable[..., Any]
+Handler = Callable[[Any], Any]
+
+
+def fastapi_app(ak: AsyncAgentKey, handler: Handler, **options: Any) -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/", dependencies=[Depends(require_key(ak, **options))], response_model=None)
+    async def route(request: Request) -> Any:
+        return await handler(request)
+
+    return app
+
+
+def asgi_app(ak: AsyncAgentKey, handler: Handler, **options: Any) -> Any:
+    # Alone, ASGI knows no requests: its options are given the scope.
+    for name in ("reserve_cents", "cost"):
+        of_request = options.get(name)
+        if callable(of_request):
+            options[name] = lambda scope, of_request=of_request: of_request(Request(scope))
+    return RequireKey(Starlette(routes=[Route("/", handler)]), ak, **options)
+
+
+both = pytest.mark.parametrize("make", [fastapi_app, asgi_app])
+
+
+@pytest.fixture(scope="module")
+def ak(db: Database) -> Iterator[AgentKey]:
+    with AgentKey(db.url) as client:
+        client.migrate()
+        yield client
+
+
+def used(ak: AgentKey, key: str) -> int:
+    """Once nothing is held any more: what is used, in cents."""
+    end = time.monotonic() + 20
+    while True:
+        result = ak.validate(key)
+        if result:
+            held, cents = result.budget_reserved_cents, result.budget_used_cents
+        else:
+            assert result.limit
+            held, cents = result.limit.reserved_cents, result.limit.used_cents
+        if held == 0:
+            return cents
+        assert time.monotonic() < end, "something is held still"
+
+
+async def fine(_: Any) -> JSONResponse:
+    return JSONResponse({})
+
+
+def many(http: Any, count: int, key: str) -> list[Any]:
+    with ThreadPoolExecutor(32) as pool:
+        return list(pool.map(lambda _: http.get("/", headers=bearer(key)), range(count)))
+
+
+@both
+def test_what_does_not_fit_never_runs(make: Make, db: Database, ak: AgentKey) -> None:
+    ran = []
+
+    async def handler(_: Any) -> JSONResponse:
+        ran.append(1)
+        return JSONResponse({})
+
+    key = ak.create("a", budget_cents=100, budget_period="day").key
+    with serving(make(AsyncAgentKey(db.url), handler, reserve_cents=101)) as http:
+        answers = many(http, 200, key)
+    assert {answer.status_code for answer in answers} == {429}
+    assert answers[0].json() == {"error": "budget_exceeded"}
+    assert int(answers[0].headers["retry-after"]) > 80_000
+    assert (ran, used(ak, key)) == ([], 0)
+
+
+@both
+def test_exactly_as_many_run_as_fit(make: Make, db: Database, ak: AgentKey) -> None:
+    key = ak.create("a", budget_cents=3000).key
+    with serving(make(AsyncAgentKey(db.url), fine, reserve_cents=60)) as http:
+        answers = many(http, 200, key)
+    assert sum(answer.status_code == 200 for answer in answers) == 50
+    assert used(ak, key) == 3000
+
+
+@both
+def test_what_was_really_spent_counts(make: Make, db: Database, ak: AgentKey) -> None:
+    async def estimate(request: Request) -> int:
+        return int(request.query_params["estimate"])
+
+    async def shown(request: Request) -> JSONResponse:
+        response = request.state.grant.reservation.to_dict()
+        request.state.cents = float(request.query_params["cents"])
+        return JSONResponse({**response, "expires_at": str(response["expires_at"])})
+
+    key = ak.create("a", budget_cents=100).key
+    options: Any = {"reserve_cents": estimate, "cost": lambda request: request.state.cents}
+    with serving(make(AsyncAgentKey(db.url), shown, **options)) as http:
+        answer = http.get("/", params={"estimate": 50, "cents": 7.2}, headers=bearer(key))
+        assert answer.json()["budget_reserved_cents"] == 50
+        assert used(ak, key) == 8
+        assert http.get("/", params={"estimate": 92, "cents": 300}, headers=bearer(key)).status_code == 200
+        assert used(ak, key) == 308
+        assert http.get("/", params={"estimate": 1, "cents": 1}, headers=bearer(key)).status_code == 429
+
+
+@both
+def test_a_stream_is_settled_after_its_end(make: Make, db: Database, ak: AgentKey) -> None:
+    held: list[int] = []
+    streaming = FastStreamingResponse if make is fastapi_app else StreamingResponse
+
+    async def chunks(request: Request) -> AsyncIterator[bytes]:
+        request.state.sent = 0
+        for _ in range(10):
+            request.state.sent += 1
+            grant = await asyncio.to_thread(ak.validate, key)
+            assert isinstance(grant, Grant)
+            held.append(grant.budget_reserved_cents)
+            yield b"x" * 1000
+
+    async def handler(request: Request) -> Any:
+        return streaming(chunks(request))
+
+    key = ak.create("a", budget_cents=100).key
+    options: Any = {"reserve_cents": 50, "cost": lambda request: request.state.sent}
+    with serving(make(AsyncAgentKey(db.url), handler, **options)) as http:
+        assert len(http.get("/", headers=bearer(key)).content) == 10_000
+        assert used(ak, key) == 10
+    assert held == [50] * 10
+
+
+@both
+def test_a_handler_that_raises_is_settled(make: Make, db: Database, ak: AgentKey) -> None:
+    async def handler(_: Any) -> Any:
+        raise RuntimeError("the handler's own")
+
+    key = ak.create("a", budget_cents=100).key
+    with serving(make(AsyncAgentKey(db.url), handler, reserve_cents=50, cost=lambda _: 3)) as http:
+        assert http.get("/", headers=bearer(key)).status_code == 500
+        assert used(ak, key) == 3
+
+
+@both
+def test_a_client_that_leaves_is_settled(make: Make, db: Database, ak: AgentKey) -> None:
+    streaming = FastStreamingResponse if make is fastapi_app else StreamingResponse
+
+    async def chunks() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 1000
+            await asyncio.sleep(0.01)
+
+    async def handler(_: Any) -> Any:
+        return streaming(chunks())
+
+    key = ak.create("a", budget_cents=100).key
+    with serving(make(AsyncAgentKey(db.url), handler, reserve_cents=50, cost=lambda _: 4)) as http:
+        address = (http.base_url.host, http.base_url.port)
+        with socket.create_connection(address) as client:
+            client.sendall(f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
+            assert client.recv(100)
+        assert used(ak, key) == 4
+
+
+@both
+@pytest.mark.parametrize("cost", [lambda _: float("nan"), lambda _: None, lambda _: 1 / 0])
+def test_a_cost_that_is_none(
+    make: Make, cost: Any, db: Database, ak: AgentKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = ak.create("a", budget_cents=100).key
+    with caplog.at_level(logging.ERROR), serving(make(AsyncAgentKey(db.url), fine, reserve_cents=5, cost=cost)) as http:
+        assert http.get("/", headers=bearer(key)).status_code == 200
+        assert used(ak, key) == 5
+    assert "cost failed" in caplog.text
+
+
+@both
+def test_a_cost_alone_is_recorded_whatever_the_budget(make: Make, db: Database, ak: AgentKey) -> None:
+    key = ak.create("a", budget_cents=100).key
+    with serving(make(AsyncAgentKey(db.url), fine, cost=lambda _: 70)) as http:
+        for total in (70, 140):
+            assert http.get("/", headers=bearer(key)).status_code == 200
+            end = time.monotonic() + 20
+            while used(ak, key) != total:
+                assert time.monotonic() < end
+        assert http.get("/", headers=bearer(key)).status_code == 429
+
+
+@both
+def test_a_fault_lets_nobody_pass(make: Make, db: Database) -> None:
+    ran = []
+
+    async def handler(_: Any) -> JSONResponse:
+        ran.append(1)
+        return JSONResponse({})
+
+    with serving(make(AsyncAgentKey("postgresql://127.0.0.1:1/none", timeout=0.5), handler, reserve_cents=1)) as http:
+        answer = http.get("/", headers=bearer("ak_x"))
+        assert (answer.status_code, answer.json()) == (500, {"error": "auth_unavailable"})
+    assert ran == []
+
+
+def test_both_clients_and_their_types(ak: AgentKey, db: Database) -> None:
+    ak.ensure_subject("team", budget_cents=100)
+    created = ak.create(parent=Subject("team"))
+    with AgentKey(db.url, rounding="exact") as exact:
+        held = exact.reserve(created.key, cost_usd=Decimal("0.011"), ttl="30s")
+        assert isinstance(held, Reservation) and held.budget_reserved_cents == 2
+        settled = exact.settle(held.reservation_id, cost_usd="0.00001")
+        assert isinstance(settled, Settlement)
+        assert (settled.cost, settled.budget_used, settled.cost_microcents) == (
+            Decimal("0.001"),
+            Decimal("0.001"),
+            1000,
+        )
+        assert eval(repr(settled.to_dict())) == settled.to_dict()
+        wrong: Any
+        for wrong in ({}, {"cost_cents": 1, "cost_usd": "1"}, {"cost_usd": 1.5}, {"cost_microcents": 1.5}):
+            with pytest.raises(TypeError):
+                exact.track_usage(created.key, **wrong)
+        with pytest.raises(TypeError):
+            exact.revoke_all()
+        with pytest.raises(ValueError):
+            exact.track_usage(created.key, 1, overrun="perhaps")  # type: ignore[arg-type]
+        assert not exact.settle("nonsense", 1)
+        assert exact.revoke_all(delegated_by="nobody") == 0
