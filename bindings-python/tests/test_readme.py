@@ -18,7 +18,7 @@ def python_in(readme: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
 
 
-QUICK_START, BLOCKING, FASTAPI = python_in(PROJECT / "README.md")
+QUICK_START, BLOCKING, FASTAPI, CAPS = python_in(PROJECT / "README.md")
 
 
 def printed(db: Database, program: str) -> list[str]:
@@ -39,6 +39,10 @@ def test_the_blocking_client(db: Database) -> None:
     assert printed(db, BLOCKING) == ["7", "budget_exceeded", "True"]
 
 
+def test_caps(empty_db: Database) -> None:
+    assert printed(empty_db, CAPS) == ["12.34", "13", "287", "True", "False"]
+
+
 def test_fastapi(db: Database) -> None:
     saved = os.environ["DATABASE_URL"]
     os.environ["DATABASE_URL"] = db.url
@@ -57,7 +61,7 @@ def test_fastapi(db: Database) -> None:
 
 def test_types(tmp_path: Path) -> None:
     files = []
-    for n, code in enumerate((QUICK_START, BLOCKING, FASTAPI)):
+    for n, code in enumerate((QUICK_START, BLOCKING, FASTAPI, CAPS)):
         files.append(tmp_path / f"readme_{n}.py")
         files[-1].write_text(code)
     command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", *map(str, files)]
