@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use crate::error::Error;
 use crate::literal::parse_row;
+use crate::lookup::{integer, place_in_batch};
 use crate::money::Balance;
 use crate::request::{ChargeRefusal, Recorded, Usage};
-use crate::verdict::{integer, place_in_batch};
 
 /// A row of `charge_one.sql` or `charge_batch.sql`.
 pub(crate) struct ChargedKey {

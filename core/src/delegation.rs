@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorCode};
 use crate::key::KeyPrefix;
-use crate::request::{CreateKey, Credential};
+use crate::lookup::Lookup;
+use crate::new_key::CreateKey;
+use crate::request::Credential;
 use crate::scope::has_scope;
-use crate::verdict::{DenialReason, Grant, KeyId, Lookup};
+use crate::verdict::{DenialReason, Grant, KeyId};
 
 /// Keys below one another: the parent of a key at this depth can have no child.
 pub(crate) const MAX_DEPTH: usize = 8;

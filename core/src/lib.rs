@@ -12,8 +12,10 @@ pub mod gate;
 mod key;
 mod ledger;
 mod literal;
+mod lookup;
 mod migrate;
 mod money;
+mod new_key;
 mod options;
 mod period;
 mod request;
@@ -38,11 +40,11 @@ pub use key::{KeyHash, KeyPrefix, MintedKey, RawKey};
 pub use ledger::{Discrepancy, Event, EventFilter, UsageFilter, UsageOfPeriod};
 pub use literal::parse_row;
 pub use money::{Balance, Cost, MAX_CENTS, MICROCENTS_PER_CENT, Rounding};
+pub use new_key::{CreateKey, CreatedKey, NewRow};
 pub use options::{Align, Options};
 pub use period::{AcceptedPeriods, Period};
 pub use request::{
-    AccountFilter, Answer, ChargeRefusal, CreateKey, CreatedKey, Credential, NewRow, Outcome, Recorded,
-    Request, RevokeFilter, Usage,
+    AccountFilter, Answer, ChargeRefusal, Credential, Outcome, Recorded, Request, RevokeFilter, Usage,
 };
 pub use reservation::{
     Extended, Finish, FinishRefusal, RefusedReserve, Released, Reservation, ReservationId, ReserveRefusal,

@@ -7,9 +7,10 @@ use serde::Serialize;
 use crate::duration::seconds_until_expiry;
 use crate::error::{Error, ErrorCode};
 use crate::literal::parse_row;
+use crate::lookup::{integer, place_in_batch, timestamp};
 use crate::money::{Balance, Cost};
 use crate::request::Outcome;
-use crate::verdict::{Limit, integer, place_in_batch, timestamp};
+use crate::verdict::Limit;
 
 /// How long a reservation holds unless it says otherwise.
 pub(crate) const DEFAULT_TTL_SECONDS: u64 = 600;

@@ -4,11 +4,12 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorCode, storable};
 use crate::literal::parse_row;
+use crate::lookup::{integer, place_in_batch, timestamp};
 use crate::money::{Balance, Cost, MICROCENTS_PER_CENT, cents_rounded_up};
 use crate::request::{ChargeRefusal, MAX_INDEXED_BYTES, Outcome, Recorded, Usage};
 use crate::reservation::{RefusedReserve, Reservation, ReservationId, ReserveRefusal};
 use crate::shape::TableShape;
-use crate::verdict::{Limit, integer, place_in_batch, read_key_id, timestamp};
+use crate::verdict::{Limit, read_key_id};
 
 /// What happens to a charge that does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -14,10 +14,9 @@ use sqlx::postgres::PgPool;
 use crate::engine::{Stats, Ticket};
 use crate::error::Error;
 use crate::key::{KeyHash, RawKey};
+use crate::new_key::{CreateKey, CreatedKey, NewRow};
 use crate::options::Options;
-use crate::request::{
-    AccountFilter, CreateKey, CreatedKey, Credential, NewRow, Outcome, Request, RevokeFilter, Usage,
-};
+use crate::request::{AccountFilter, Credential, Outcome, Request, RevokeFilter, Usage};
 use crate::scope;
 use crate::spend::Charge;
 use crate::verdict::{AccountId, KeyId, Verdict};

@@ -13,11 +13,13 @@ use crate::delegation::{Ancestry, Parent, ParentLookup};
 use crate::error::{Error, ErrorCode};
 use crate::ledger::{EventFilter, UsageFilter, read_json};
 use crate::literal::{integer_array, parse_row, text_array};
+use crate::lookup::{Lookup, timestamp};
 use crate::migrate;
-use crate::request::{AccountFilter, NewRow, Outcome, RevokeFilter};
+use crate::new_key::NewRow;
+use crate::request::{AccountFilter, Outcome, RevokeFilter};
 use crate::shape::TableShape;
 use crate::statement::{Fault, Statement, StatementKind};
-use crate::verdict::{Lookup, read_key_id, timestamp};
+use crate::verdict::read_key_id;
 
 /// How many of them are under way at most.
 pub(super) const MAX_IN_FLIGHT: usize = 4;

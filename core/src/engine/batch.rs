@@ -9,10 +9,11 @@ use super::{Column, Engine, Statements, Work, database_error};
 use crate::charge::ChargedKey;
 use crate::error::Error;
 use crate::literal::{integer_array, text_array};
+use crate::lookup::Lookup;
 use crate::request::{ChargeRefusal, Outcome, Usage};
 use crate::shape::TableShape;
 use crate::statement::{Fault, Statement, StatementKind};
-use crate::verdict::{Denial, Lookup};
+use crate::verdict::Denial;
 
 /// Whether a request whose statement failed may be sent again though nobody knows if it took effect.
 pub(super) trait Repeatable {

@@ -6,7 +6,7 @@ use super::body::{Body, Lifetime, Wanted};
 use super::http::{Response, insufficient_scope};
 use super::wire::timestamp;
 use crate::delegation::Parent;
-use crate::request::CreateKey;
+use crate::new_key::CreateKey;
 use crate::verdict::Grant;
 
 /// The key to create, of the caller's account, user and human.

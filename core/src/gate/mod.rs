@@ -43,6 +43,7 @@ mod limit;
 mod routes;
 mod signup;
 pub mod wire;
+mod wire_read;
 
 #[cfg(test)]
 mod tests;

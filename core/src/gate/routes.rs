@@ -12,7 +12,8 @@ use super::limit::{Limiter, RateLimit};
 use super::signup::{Signup, SignupAccount, SignupBudget};
 use super::wire;
 use crate::error::Error;
-use crate::request::{AccountFilter, CreateKey};
+use crate::new_key::CreateKey;
+use crate::request::AccountFilter;
 use crate::verdict::{Denial, DenialReason, Grant, KeyId, Verdict};
 
 /// What the routes are told; every option has a default.

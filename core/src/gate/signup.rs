@@ -7,8 +7,8 @@ use super::http::Response;
 use super::routes::RouteOptions;
 use super::wire::json;
 use crate::error::{Error, ErrorCode};
+use crate::new_key::{CreateKey, not_negative};
 use crate::period::{AcceptedPeriods, Period};
-use crate::request::{CreateKey, not_negative};
 
 /// Whose keys signups are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -15,8 +15,9 @@ use super::*;
 use crate::delegation::Parent;
 use crate::error::{Error, ErrorCode};
 use crate::key::KeyPrefix;
+use crate::new_key::{CreateKey, NewRow};
 use crate::options::Options;
-use crate::request::{AccountFilter, CreateKey, NewRow};
+use crate::request::AccountFilter;
 use crate::verdict::{AccountId, Denial, DenialReason, Grant, KeyId, Limit, Verdict};
 
 fn now() -> DateTime<Utc> {

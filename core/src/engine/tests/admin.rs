@@ -3,7 +3,7 @@
 use super::*;
 use crate::key::KeyPrefix;
 use crate::migrate;
-use crate::request::{CreateKey, NewRow};
+use crate::new_key::{CreateKey, NewRow};
 
 fn key_row(spec: CreateKey) -> Request {
     let minted = KeyPrefix::default().mint().unwrap();

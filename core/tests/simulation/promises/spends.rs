@@ -140,7 +140,7 @@ impl Promises {
         if ids.iter().collect::<BTreeSet<_>>().len() < ids.len() {
             return Err("a reservation is twice in one statement".to_owned());
         }
-        for (_, call) in &mut self.calls {
+        for call in self.calls.values_mut() {
             if matches!(&call.ask, Ask::Finish { id, .. } if ids.contains(id)) {
                 call.was_sent = true;
             }
