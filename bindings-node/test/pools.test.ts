@@ -31,6 +31,32 @@ async function life(ak: AgentKey): Promise<{ created: CreateKeyResult; grant: Va
   return { created, grant };
 }
 
+/** Reservations, parents, retries and the ledger, on any pool with our columns. */
+async function caps(ak: AgentKey): Promise<void> {
+  await ak.migrate();
+  const parent = await ak.create({ accountId: "42", budgetCents: 100, budgetPeriod: "month", delegatedBy: "alice" });
+  const child = await ak.create({ parent: parent.key, budgetCents: 60 });
+  const held = await ak.reserve(child.key, { costCents: 50, metadata: { 'a "b"': ["c\\d", null] } });
+  if (!held.success) throw new Error(held.reason);
+  expect(await ak.reserve(child.key, { costCents: 11 })).toMatchObject({ success: false, reason: "budget_exceeded", limit: { keyId: child.id } });
+  const charge = () => ak.trackUsage(child.key, { costCents: 5, idempotencyKey: "it's \"one\"" });
+  const both = await Promise.all([charge(), charge()]);
+  expect(both.filter((usage) => usage.success && usage.budgetUsedCents === 5)).toHaveLength(2);
+  expect(await ak.settle(held.reservationId, { costUsd: "0.4" })).toEqual({
+    success: true,
+    costCents: 40,
+    overageCents: 0,
+    budgetUsedCents: 45,
+    budgetRemainingCents: 15,
+  });
+  expect(await ak.validate(parent.key)).toMatchObject({ valid: true, budgetUsedCents: 45, budgetReservedCents: 0 });
+  const events = await ak.events({ keyId: child.id });
+  expect(events.map(({ kind }) => kind)).toEqual(["charge", "create"]);
+  expect(await ak.revokeAll({ delegatedBy: "alice" })).toBe(2);
+  await ak.revoke(parent.id);
+  expect(await ak.validate(child.key)).toMatchObject({ valid: false, reason: "revoked" });
+}
+
 describe("the application's global type parsers", () => {
   const OIDS = [16, 20, 21, 23, 25, 1009, 1082, 1114, 1184, 1700, 2249, 2950];
   const before = new Map(OIDS.map((oid) => [oid, pg.types.getTypeParser(oid)]));
@@ -66,6 +92,9 @@ describe("the application's global type parsers", () => {
       });
       expect(new Date(grant.budgetResetAt!) > new Date()).toBe(true);
     }
+    await db.run("DROP TABLE sdk_api_keys");
+    await caps(new AgentKey({ pool: db.pool }));
+    await db.run("DROP TABLE sdk_api_keys, sdk_api_keys_events, sdk_api_keys_reservations");
   });
 });
 
@@ -156,6 +185,7 @@ test("PGlite", async () => {
   await ak.migrate();
   await ak.migrate();
   await life(ak);
+  await caps(ak);
   await ak.close();
   await pglite.close();
 });
@@ -191,6 +221,8 @@ test.skipIf(!hasPooler)("PgBouncer in transaction mode: every answer is the righ
     for (const table of ["sdk_api_keys", "other_keys"]) {
       expect(await db.number(`SELECT count(*) FROM ${table} WHERE budget_used_cents = 75`)).toBe(10);
     }
+    await db.run("DROP TABLE sdk_api_keys");
+    await caps(new AgentKey({ pool: clients[0]!.pool }));
     await Promise.all(clients.map(({ ak }) => ak.close()));
     await Promise.all(clients.map(({ pool }) => pool.end()));
   } finally {

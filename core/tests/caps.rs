@@ -49,6 +49,7 @@ const BROKEN: &str = "
        OR budget_reserved_cents < 0";
 
 const SNAPSHOTS: usize = 5_000;
+const OPERATIONS: usize = 5_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_snapshot_shows_a_cap_passed_or_a_partial_draw() {
@@ -91,13 +92,15 @@ async fn no_snapshot_shows_a_cap_passed_or_a_partial_draw() {
         });
     }
     let mut session = db.session().await;
-    for _ in 0..SNAPSHOTS {
+    // On a loaded machine looks are cheaper than operations: enough of both.
+    let mut snapshots = 0;
+    while snapshots < SNAPSHOTS || operations.load(Ordering::Relaxed) < OPERATIONS {
+        snapshots += 1;
         let broken: i64 = sqlx::query_scalar(BROKEN).fetch_one(&mut session).await.unwrap();
         assert_eq!(broken, 0, "a snapshot shows a cap passed, or a draw on a part of a chain");
     }
     is_over.store(true, Ordering::Relaxed);
     tasks.join_all().await;
-    assert!(operations.load(Ordering::Relaxed) > 1_000, "too little happened: {operations:?}");
     assert_eq!(db.number("SELECT sum(budget_reserved_cents) FROM sdk_api_keys").await, 0);
     assert_eq!(db.number("SELECT count(*) FROM sdk_api_keys_reservations WHERE state = 'pending'").await, 0);
     assert_eq!(ak.verify_ledger(None).await.unwrap(), []);

@@ -20,6 +20,15 @@ CROSS JOIN (VALUES
     ('reservations', $2::text, 'settled_microcents'),
     ('events', $3::text, 'remaining_after_microcents')
 ) AS companion(kind, name, own_column)
-JOIN pg_catalog.pg_attribute a
-    ON a.attrelid = to_regclass(format('%I.%I', n.nspname, companion.name)) AND a.attname = companion.own_column
+CROSS JOIN LATERAL (SELECT to_regclass(format('%I.%I', n.nspname, companion.name)) AS id) t
 WHERE c.oid = to_regclass($1::text)
+  AND EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.id AND a.attname = companion.own_column)
+  -- They may be left from a table that is gone: this one must be migrated, and its columns of their types.
+  AND EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'ancestor_ids' AND NOT a.attisdropped)
+  AND NOT EXISTS (
+    SELECT
+    FROM (VALUES ('id', 'key_id'), ('account_id', 'account_id')) AS pair(ours, theirs)
+    JOIN pg_catalog.pg_attribute k ON k.attrelid = c.oid AND k.attname = pair.ours
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = t.id AND a.attname = pair.theirs
+    WHERE a.atttypid <> k.atttypid
+  )
