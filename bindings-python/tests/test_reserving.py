@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any, Callable
 
+import anyio
 import pytest
 from fastapi import Depends, FastAPI
 from fastapi.responses import StreamingResponse as FastStreamingResponse
@@ -185,6 +186,32 @@ def test_a_client_that_leaves_is_settled(make: Make, db: Database, ak: AgentKey)
             client.sendall(f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
             assert client.recv(100)
         assert used(ak, key) == 4
+
+
+def test_a_request_that_is_cancelled_is_settled(db: Database, ak: AgentKey) -> None:
+    key = ak.create("a", budget_cents=100).key
+
+    async def main() -> None:
+        began = asyncio.Event()
+
+        async def app(*_: Any) -> None:
+            began.set()
+            await asyncio.Event().wait()
+
+        async def nothing(*_: Any) -> Any:
+            return {"type": "http.disconnect"}
+
+        async with AsyncAgentKey(db.url) as client:
+            guarded = RequireKey(app, client, reserve_cents=50, cost=lambda _: 6)
+            scope = {"type": "http", "headers": [(b"authorization", f"Bearer {key}".encode())]}
+            # As middleware does it: whatever is awaited within is cancelled from then on.
+            async with anyio.create_task_group() as group:
+                group.start_soon(guarded, scope, nothing, nothing)
+                await began.wait()
+                group.cancel_scope.cancel()
+            assert await asyncio.to_thread(used, ak, key) == 6
+
+    asyncio.run(main())
 
 
 @both

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import math
@@ -97,6 +98,7 @@ class Spending:
         self._reserve_cents = reserve_cents
         self._cost = cost
         self._ttl = ttl
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def admit(self, guard: Guard, scope: Scope, request: Any) -> Union[Pass, Response]:
         """A pass, or the response to send instead."""
@@ -109,9 +111,16 @@ class Spending:
         return admission if isinstance(admission, Pass) else logged(admission)
 
     async def finish(self, grant: Grant, scope: Scope, request: Any) -> None:
-        """Records what was spent. What then fails is for the log: nobody waits for it."""
+        """Records what was spent, in a task of its own: that of a request whose client is gone may be cancelled."""
         if self._reserve_cents is None and self._cost is None:
             return
+        task = asyncio.create_task(self._record(grant, scope, request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
+
+    async def _record(self, grant: Grant, scope: Scope, request: Any) -> None:
+        """What fails here is for the log: nobody waits for it."""
         try:
             estimate = 0 if self._reserve_cents is None else self._reserve_cents
             if callable(estimate):
