@@ -66,7 +66,7 @@ impl Guard {
 /// What is held for a request whose cost is known only when its response has ended, or the response that refuses it.
 pub fn held(reserved: Result<Reserved, Error>, now: DateTime<Utc>) -> Result<Reservation, Response> {
     reserved
-        .map_err(|error| Response::failed(&error))?
+        .map_err(|error| Response::unavailable(&error))?
         .map_err(|refused| Response::not_reserved(&refused, now))
 }
 

@@ -138,3 +138,11 @@ fn budget_headers_come_on_request_and_only_with_a_budget() {
     let silent = Guard::new().decide(Ok(Ok(capped(5))), now()).unwrap();
     assert_eq!(silent.headers, []);
 }
+
+#[test]
+fn a_reserve_that_cannot_be_made_is_this_sides_fault() {
+    // The amount and the time to live are the server's, never the caller's.
+    let error = Error::new(ErrorCode::InvalidDuration, "Invalid duration: soon");
+    let response = held(Err(error), now()).unwrap_err();
+    assert_eq!((response.status, response.body.as_str()), (500, r#"{"error":"auth_unavailable"}"#));
+}
