@@ -82,7 +82,7 @@ async def eventually(what: str, condition: Callable[[], Awaitable[bool]]) -> Non
     end = time.monotonic() + 30
     while not await condition():
         assert time.monotonic() < end, f"still not the case: {what}"
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.002)  # between two looks at a condition, whose time is bounded
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -56,7 +56,7 @@ def test_cancelled_tasks_lose_nothing_of_others(db: Database) -> None:
             for n, task in enumerate(cancelled):
                 # Some before they have begun, some while they wait, some when their answers have come.
                 if n % 100 == 0:
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)  # lets other tasks run once: no time is waited for
                 task.cancel()
             done, pending = await asyncio.wait(tasks, timeout=60)
             assert not pending
@@ -86,9 +86,9 @@ def test_a_call_that_was_cancelled_before_it_was_sent_never_is(db: Database) -> 
             sent = []
             for _ in range(2):
                 sent.append(asyncio.create_task(ak.track_usage(created.key, 1)))
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # lets other tasks run once: no time is waited for
             queued = [asyncio.create_task(ak.track_usage(created.key, 100)) for _ in range(10)]
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # lets other tasks run once: no time is waited for
             for task in queued:
                 task.cancel()
             await asyncio.gather(*queued, return_exceptions=True)
@@ -172,7 +172,7 @@ def test_a_loop_may_end_while_calls_are_under_way(db: Database) -> None:
 
     async def main() -> None:
         waiting = [asyncio.create_task(ak.validate("ak_x")) for _ in range(100)]
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # lets other tasks run once: no time is waited for
         assert not any(task.done() for task in waiting)
 
     with warnings.catch_warnings():
@@ -215,7 +215,7 @@ def test_uvloop(db: Database) -> None:
         async with AsyncAgentKey(db.url) as ak:
             key = (await ak.create("acct", budget_cents=500)).key
             tasks = [asyncio.create_task(ak.track_usage(key, 1)) for _ in range(1000)]
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # lets other tasks run once: no time is waited for
             for task in tasks[::10]:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)

@@ -85,7 +85,7 @@ ak.validate("ak_x")
 async def main():
     await other.validate("ak_x")
     waiting = [asyncio.create_task(other.validate("ak_x")) for _ in range(100)]
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # lets other tasks run once: no time is waited for
 asyncio.run(main())
 try:
     {ending or "pass"}

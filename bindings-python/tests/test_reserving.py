@@ -174,7 +174,7 @@ def test_a_client_that_leaves_is_settled(make: Make, db: Database, ak: AgentKey)
     async def chunks() -> AsyncIterator[bytes]:
         while True:
             yield b"x" * 1000
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # a stream that never ends, not a wait for anything
 
     async def handler(_: Any) -> Any:
         return streaming(chunks())

@@ -279,7 +279,7 @@ class Session:
             except Problem:
                 if step.get("eventually") is not True or time.monotonic() > end:
                     raise
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.005)  # between two looks at a condition, whose time is bounded
         if "as" in step:
             self._kept[step["as"]] = found
 
