@@ -5,10 +5,19 @@ use std::borrow::Cow;
 use crate::error::Error;
 use crate::literal::parse_row;
 use crate::lookup::{integer, place_in_batch};
-use crate::money::Balance;
+use crate::money::{Balance, MICROCENTS_PER_CENT};
 use crate::request::{ChargeRefusal, Recorded, Usage};
 
 /// A row of `charge_one.sql` or `charge_batch.sql`.
+pub(crate) enum ChargedRow {
+    Charged(ChargedKey),
+    /// Nothing was charged: `spend.sql` decides.
+    HasParent {
+        place: usize,
+    },
+}
+
+/// What became of a key's charges.
 pub(crate) struct ChargedKey {
     /// The place in the batch, from 0.
     pub(crate) place: usize,
@@ -18,23 +27,40 @@ pub(crate) struct ChargedKey {
     after: i64,
 }
 
-impl ChargedKey {
-    pub(crate) fn read(row: &str) -> Result<Self, Error> {
-        let fields = parse_row(row).filter(|fields| fields.len() == 6);
-        let Some([place, _id, budget, before, reserved, after]) = fields.as_deref() else {
-            return Err(Error::unexpected("a charged key's row"));
-        };
+impl ChargedRow {
+    /// `sent` tells what was to be charged at a place, in all.
+    pub(crate) fn read(row: &str, sent: impl Fn(usize) -> i64) -> Result<Self, Error> {
+        let fields = parse_row(row);
         let amount =
             |field: &Option<Cow<'_, str>>| integer(field)?.ok_or_else(|| Error::unexpected("no amount"));
-        Ok(ChargedKey {
-            place: place_in_batch(place.as_deref())?,
-            budget_cents: integer(budget)?,
-            before: amount(before)?,
-            reserved: amount(reserved)?,
-            after: amount(after)?,
-        })
+        match fields.as_deref() {
+            Some([place]) => Ok(ChargedRow::HasParent { place: place_in_batch(place.as_deref())? }),
+            // charge_one.sql charges all or nothing, and answers what is used after it.
+            Some([place, budget, used, used_micro, reserved]) => {
+                let place = place_in_batch(place.as_deref())?;
+                let in_micro = |cents: i64| cents.saturating_mul(MICROCENTS_PER_CENT);
+                let after = in_micro(amount(used)?).saturating_add(integer(used_micro)?.unwrap_or(0));
+                Ok(ChargedRow::Charged(ChargedKey {
+                    place,
+                    budget_cents: integer(budget)?,
+                    before: after.saturating_sub(sent(place)),
+                    reserved: in_micro(integer(reserved)?.unwrap_or(0)),
+                    after,
+                }))
+            }
+            Some([place, _id, budget, before, reserved, after]) => Ok(ChargedRow::Charged(ChargedKey {
+                place: place_in_batch(place.as_deref())?,
+                budget_cents: integer(budget)?,
+                before: amount(before)?,
+                reserved: amount(reserved)?,
+                after: amount(after)?,
+            })),
+            _ => Err(Error::unexpected("a charged key's row")),
+        }
     }
+}
 
+impl ChargedKey {
     /// Replays the batch: which of `costs`, in ascending order, are in the total that was charged. The statement took
     /// the longest prefix that fits, which is what serving them one by one in this order would have done.
     pub(crate) fn replay(&self, costs: impl Iterator<Item = i64>) -> Result<Vec<Usage>, Error> {
@@ -61,11 +87,6 @@ impl ChargedKey {
         })
     }
 
-    /// Whether the key has a parent. Nothing was charged then.
-    pub(crate) fn has_parent(&self) -> bool {
-        self.before < 0
-    }
-
     /// Whether open reservations hold a part of the budget.
     pub(crate) fn has_reservations(&self) -> bool {
         self.reserved > 0
@@ -75,10 +96,16 @@ impl ChargedKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::money::MICROCENTS_PER_CENT;
     use proptest::prelude::*;
 
     const M: i64 = MICROCENTS_PER_CENT;
+
+    fn read(row: &str) -> Result<ChargedKey, Error> {
+        match ChargedRow::read(row, |_| 2 * M)? {
+            ChargedRow::Charged(key) => Ok(key),
+            ChargedRow::HasParent { .. } => panic!("it was not charged"),
+        }
+    }
 
     fn recorded(used: i64, remaining: Option<i64>) -> Usage {
         let budget = remaining.map(|cents| cents + used);
@@ -87,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_fits_is_recorded_whole() {
-        let key = ChargedKey::read(&format!("(3,7,10,{},0,{})", 2 * M, 6 * M)).unwrap();
+        let key = read(&format!("(3,7,10,{},0,{})", 2 * M, 6 * M)).unwrap();
         assert_eq!(key.place, 2);
         assert_eq!(
             key.replay([M, 3 * M].into_iter()).unwrap(),
@@ -96,8 +123,25 @@ mod tests {
     }
 
     #[test]
+    fn a_charge_alone_is_told_from_what_is_used_after_it() {
+        let key = read("(1,10,6,500000,2)").unwrap();
+        assert_eq!((key.before, key.after, key.reserved), (4 * M + M / 2, 6 * M + M / 2, 2 * M));
+        let unmigrated = read("(1,,1,,)").unwrap();
+        assert_eq!(
+            (unmigrated.before, unmigrated.after, unmigrated.reserved),
+            (-M, M, 0),
+            "a credit was given"
+        );
+    }
+
+    #[test]
+    fn a_key_with_a_parent_was_not_charged() {
+        assert!(matches!(ChargedRow::read("(3)", |_| 0), Ok(ChargedRow::HasParent { place: 2 })));
+    }
+
+    #[test]
     fn the_largest_are_refused_when_not_all_fit() {
-        let key = ChargedKey::read(&format!("(1,7,4,0,0,{})", 3 * M)).unwrap();
+        let key = read(&format!("(1,7,4,0,0,{})", 3 * M)).unwrap();
         let usages = key.replay([M, 2 * M, 2 * M].into_iter()).unwrap();
         assert_eq!(usages[..2], [recorded(1, Some(3)), recorded(3, Some(1))]);
         assert_eq!(usages[2], Usage::Refused(ChargeRefusal::BudgetExceeded));
@@ -105,16 +149,17 @@ mod tests {
 
     #[test]
     fn an_uncapped_key_has_no_remainder() {
-        let key = ChargedKey::read(&format!("(1,7,,0,0,{M})")).unwrap();
+        let key = read(&format!("(1,7,,0,0,{M})")).unwrap();
         assert_eq!(key.replay([M].into_iter()).unwrap(), vec![recorded(1, None)]);
     }
 
     #[test]
     fn a_total_that_is_no_sum_of_the_costs_is_a_fault() {
-        let key = ChargedKey::read(&format!("(1,7,,0,0,{M})")).unwrap();
+        let key = read(&format!("(1,7,,0,0,{M})")).unwrap();
         assert!(key.replay([2 * M].into_iter()).is_err());
-        for bad in ["", "(1)", "(1,7,,x,0,1)", "(1,7,,,0,1)", "(,7,,0,0,1)"] {
-            assert!(ChargedKey::read(bad).is_err(), "{bad}");
+        for bad in ["", "(0)", "(1,2)", "(1,,,,)", "(,1,1,1,1)", "(1,7,,x,0,1)", "(1,7,,,0,1)", "(,7,,0,0,1)"]
+        {
+            assert!(read(bad).is_err(), "{bad}");
         }
     }
 

@@ -12,9 +12,11 @@ pub struct StatementId(pub u64);
 pub enum StatementKind {
     /// The columns of the keys table.
     Catalogue,
-    /// A look-up of one key in the common case; no row means that `Validate` decides.
+    /// A look-up of one key, as its row stands. A key that needs more is decided by `Validate`.
     ValidateOne,
-    /// A batch of look-ups.
+    /// The same for several keys.
+    ValidateMany,
+    /// A batch of look-ups, whatever they need.
     Validate,
     /// A charge in the common case; no row means that `ChargeBatch` decides.
     ChargeOne,

@@ -13,7 +13,7 @@ use crate::delegation::{Ancestry, Parent, ParentLookup};
 use crate::error::{Error, ErrorCode};
 use crate::ledger::{EventFilter, UsageFilter, read_json};
 use crate::literal::{integer_array, parse_row, text_array};
-use crate::lookup::{Lookup, timestamp};
+use crate::lookup::{LookupRow, timestamp};
 use crate::migrate;
 use crate::new_key::NewRow;
 use crate::request::{AccountFilter, Outcome, RevokeFilter};
@@ -218,7 +218,7 @@ impl Engine {
                 (&statements.batch(column).validate, lookup)
             }
         };
-        let params = vec![Some(text_array([lookup])), Some(self.options.touch_interval_seconds.to_string())];
+        let params = vec![Some(text_array([lookup]))];
         Ok(Plan::Send(StatementKind::Parent, Arc::clone(sql), params))
     }
 
@@ -278,7 +278,8 @@ impl Engine {
         rows: &[String],
     ) -> Result<NewRow, Error> {
         let statements = statements.ok_or_else(|| Error::unexpected("no catalogue"))?;
-        let parent = rows.first().map(|row| Lookup::read(row, &statements.shape)).transpose()?;
+        let read = |row| LookupRow::read(row, &statements.shape).and_then(LookupRow::decided);
+        let parent = rows.first().map(|row: &String| read(row)).transpose()?;
         row.clone().below(&Ancestry::of(parent)?, &self.options)
     }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::lane::{Batch, KeyLane, Pending};
 use super::retry::Failure;
 use super::{Column, Engine, Statements, Work, database_error};
-use crate::charge::ChargedKey;
+use crate::charge::{ChargedKey, ChargedRow};
 use crate::error::Error;
 use crate::literal::{integer_array, text_array};
-use crate::lookup::Lookup;
+use crate::lookup::{Lookup, LookupRow};
 use crate::request::{ChargeRefusal, Outcome, Usage};
 use crate::shape::TableShape;
 use crate::statement::{Fault, Statement, StatementKind};
@@ -27,10 +27,10 @@ impl Repeatable for LookUp {}
 impl Repeatable for Charge {}
 
 /// A look-up that waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LookUp {
-    /// The plain statement for one key did not answer it.
-    pub(super) needs_batch: bool,
+    /// Only the general statement can decide it.
+    pub(super) is_general: bool,
 }
 
 /// A charge that waits.
@@ -51,22 +51,16 @@ impl Engine {
         let needed = [column.name()];
         let batch =
             self.take_batch(|engine| &mut engine.validate[column as usize], now, statements, &needed)?;
-        let (kind, sql, lookup) = match batch.requests.as_slice() {
-            [group] if group.iter().all(|request| !request.work.needs_batch) => (
-                StatementKind::ValidateOne,
-                &statements.batch(column).validate_one,
-                batch.keys[0].to_string(),
-            ),
-            _ => (StatementKind::Validate, &statements.batch(column).validate, text_array(&batch.keys)),
+        let is_general = batch.open_requests().any(|request| request.work.is_general);
+        let sql = statements.batch(column);
+        let (kind, sql, lookup) = match batch.keys.as_slice() {
+            keys if is_general => (StatementKind::Validate, &sql.validate, text_array(keys)),
+            [key] => (StatementKind::ValidateOne, &sql.validate_one, key.to_string()),
+            keys => (StatementKind::ValidateMany, &sql.validate_many, text_array(keys)),
         };
-        let params = vec![Some(lookup), Some(self.options.touch_interval_seconds.to_string())];
         self.validate[column as usize].in_flight += 1;
-        Some(self.send(
-            kind,
-            Arc::clone(sql),
-            params,
-            Work::Validate(column, kind, batch, Arc::clone(statements)),
-        ))
+        let work = Work::Validate(column, batch, Arc::clone(statements));
+        Some(self.send(kind, Arc::clone(sql), vec![Some(lookup)], work))
     }
 
     pub(super) fn poll_charge(
@@ -113,7 +107,7 @@ impl Engine {
     ) -> Option<Batch<T>> {
         let (max_in_flight, max_batch) = (self.options.max_in_flight, self.options.max_batch);
         while lane(self).is_ready(now, max_in_flight) {
-            let mut batch = lane(self).take(max_batch);
+            let mut batch = lane(self).take(max_batch, max_in_flight);
             self.drop_cancelled(&mut batch, |engine, name| lane(engine).release(name));
             if batch.keys.is_empty() {
                 continue;
@@ -176,7 +170,6 @@ impl Engine {
         &mut self,
         now: Duration,
         column: Column,
-        kind: StatementKind,
         batch: Batch<LookUp>,
         rows: &[String],
         shape: &TableShape,
@@ -184,15 +177,26 @@ impl Engine {
         let mut groups: Vec<Option<Vec<Pending<LookUp>>>> = batch.requests.into_iter().map(Some).collect();
         let mut fault = None;
         for row in rows {
-            let read = Lookup::read(row, shape).and_then(|lookup| {
-                let group = groups.get_mut(lookup.place).and_then(Option::take);
+            let read = LookupRow::read(row, shape).and_then(|row| {
+                let (LookupRow::Decided(Lookup { place, .. }) | LookupRow::Undecided { place, .. }) = row;
+                let group = groups.get_mut(place).and_then(Option::take);
                 group
-                    .map(|group| (lookup, group))
+                    .map(|group| (row, group))
                     .ok_or_else(|| Error::unexpected("a key that was not asked for"))
             });
             match read {
-                Ok((lookup, mut group)) => {
-                    if lookup.stale && shape.has("last_used_at") {
+                Ok((LookupRow::Undecided { place, has_parent }, mut group)) => {
+                    let name = &batch.keys[place];
+                    if has_parent {
+                        self.note_child(column, name);
+                    }
+                    // Those whose time ran out meanwhile are answered already.
+                    group.retain(|request| request.ticket.is_some());
+                    group.iter_mut().for_each(|request| request.work.is_general = true);
+                    self.validate[column as usize].put_back(name, group);
+                }
+                Ok((LookupRow::Decided(lookup), mut group)) => {
+                    if shape.has("last_used_at") && lookup.is_stale(self.options.touch_interval_seconds) {
                         self.touches.note(&lookup.id, now);
                     }
                     let last = group.pop().and_then(|request| request.ticket);
@@ -207,20 +211,11 @@ impl Engine {
             }
         }
         // No row means no such key, unless some row could not be read: then nobody is told anything.
-        for (name, group) in batch.keys.iter().zip(groups) {
-            let mut undecided = Vec::new();
-            for mut request in group.into_iter().flatten() {
-                let Some(ticket) = request.ticket else { continue };
-                match &fault {
-                    Some(error) => self.answer(ticket, Err(error.clone())),
-                    None if kind == StatementKind::ValidateOne => {
-                        request.work.needs_batch = true;
-                        undecided.push(request);
-                    }
-                    None => self.answer(ticket, Ok(Outcome::Validated(Err(Denial::invalid())))),
-                }
+        for ticket in groups.into_iter().flatten().flatten().filter_map(|request| request.ticket) {
+            match &fault {
+                Some(error) => self.answer(ticket, Err(error.clone())),
+                None => self.answer(ticket, Ok(Outcome::Validated(Err(Denial::invalid())))),
             }
-            self.validate[column as usize].put_back(name, undecided);
         }
     }
 
@@ -235,15 +230,18 @@ impl Engine {
         let mut groups: Vec<Option<Vec<Pending<Charge>>>> = batch.requests.into_iter().map(Some).collect();
         let mut fault = None;
         for row in rows {
-            let read = ChargedKey::read(row).and_then(|key| {
-                let group = groups.get_mut(key.place).and_then(Option::take);
+            let sent = |place: usize| -> i64 {
+                let group = groups.get(place).and_then(Option::as_ref).into_iter().flatten();
+                group.map(|request| request.work.microcents).fold(0, i64::saturating_add)
+            };
+            let read = ChargedRow::read(row, sent).and_then(|row| {
+                let (ChargedRow::HasParent { place } | ChargedRow::Charged(ChargedKey { place, .. })) = row;
+                let group = groups.get_mut(place).and_then(Option::take);
                 let group = group.ok_or_else(|| Error::unexpected("a key that was not charged"))?;
-                if key.has_parent() {
-                    return Ok((key.place, None, group));
-                }
+                let ChargedRow::Charged(key) = row else { return Ok((place, None, group)) };
                 let has_reservations = key.has_reservations();
                 let usages = key.replay(group.iter().map(|request| request.work.microcents));
-                Ok((key.place, Some(usages.map(|usages| (usages, has_reservations))), group))
+                Ok((place, Some(usages.map(|usages| (usages, has_reservations))), group))
             });
             match read {
                 Ok((place, None, group)) => {

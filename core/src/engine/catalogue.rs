@@ -51,6 +51,7 @@ pub(crate) struct Statements {
 #[derive(Debug)]
 pub(super) struct BatchStatements {
     pub(super) validate_one: Arc<str>,
+    pub(super) validate_many: Arc<str>,
     pub(super) validate: Arc<str>,
     pub(super) charge_one: Arc<str>,
     pub(super) charge_batch: Arc<str>,
@@ -163,6 +164,7 @@ impl Statements {
         };
         let batch = |column: Column| BatchStatements {
             validate_one: render(include_str!("../sql/validate_one.sql"), column.name()),
+            validate_many: render(include_str!("../sql/validate_many.sql"), column.name()),
             validate: render(include_str!("../sql/validate.sql"), column.name()),
             charge_one: render(include_str!("../sql/charge_one.sql"), column.name()),
             charge_batch: render(include_str!("../sql/charge_batch.sql"), column.name()),

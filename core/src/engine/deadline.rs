@@ -19,7 +19,7 @@ impl Engine {
         let mut given_up = Vec::new();
         for (id, work) in &mut self.in_flight {
             let open = match work {
-                Work::Validate(_, _, batch, _) => {
+                Work::Validate(_, batch, _) => {
                     expire_requests(batch.requests.iter_mut().flatten(), now, &mut tickets)
                 }
                 Work::Charge(_, _, batch) => {
@@ -81,9 +81,7 @@ impl Engine {
             .chain(self.spend.iter().map(KeyLane::next_deadline))
             .chain([self.finish.next_deadline(), self.admin.next_deadline()]);
         let under_way = self.in_flight.values().map(|work| match work {
-            Work::Validate(_, _, batch, _) => {
-                batch.open_requests().filter_map(|request| request.deadline).min()
-            }
+            Work::Validate(_, batch, _) => batch.open_requests().filter_map(|request| request.deadline).min(),
             Work::Charge(_, _, batch) => batch.open_requests().filter_map(|request| request.deadline).min(),
             Work::Spend(_, batch, _) => batch.open_requests().filter_map(|request| request.deadline).min(),
             Work::Finish(batch) => batch.open_requests().filter_map(|request| request.deadline).min(),

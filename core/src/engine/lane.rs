@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use super::Ticket;
 
+/// As many keys are not worth a second statement.
+const FEW_KEYS: usize = 32;
+
 /// A request that waits, or whose statement is under way.
 #[derive(Debug)]
 pub(crate) struct Pending<T> {
@@ -83,11 +86,17 @@ impl<T> KeyLane<T> {
         !self.ready.is_empty() && self.in_flight < max_in_flight && self.blocked_until <= now
     }
 
-    /// Takes requests for a statement: at most `max`, of the keys that wait longest.
-    pub(crate) fn take(&mut self, max: usize) -> Batch<T> {
+    /// Takes requests for a statement: at most `max`, of the keys that wait longest. Many keys are shared out evenly
+    /// among the statements that may be under way.
+    pub(crate) fn take(&mut self, max: usize, max_in_flight: usize) -> Batch<T> {
         let mut batch = Batch { keys: Vec::new(), requests: Vec::new() };
         let mut room = max;
+        // Callers that call again when they are answered would else all wait for one statement, forever in step: the
+        // database idles while the answers are read, the client while the statement runs.
+        let statements = max_in_flight.saturating_sub(self.in_flight).max(1);
+        let max_keys = self.ready.len().div_ceil(statements).max(FEW_KEYS);
         while room > 0
+            && batch.keys.len() < max_keys
             && let Some(name) = self.ready.pop_front()
         {
             let Some(key) = self.keys.get_mut(&name) else { continue };

@@ -59,7 +59,7 @@ pub struct Stats {
 enum Work {
     Catalogue,
     Refresh(Arc<Statements>),
-    Validate(Column, StatementKind, Batch<LookUp>, Arc<Statements>),
+    Validate(Column, Batch<LookUp>, Arc<Statements>),
     Charge(Column, StatementKind, Batch<Charge>),
     Spend(Column, Batch<Spending>, Arc<Statements>),
     Finish(Batch<Finish>),
@@ -166,7 +166,9 @@ impl Engine {
         match request {
             Request::Validate(credential) => match text_of(credential) {
                 Some((column, lookup)) => {
-                    self.validate[column as usize].push(lookup, pending(ticket, deadline, LookUp::default()));
+                    let is_general = self.children[column as usize].contains(&lookup);
+                    self.validate[column as usize]
+                        .push(lookup, pending(ticket, deadline, LookUp { is_general }));
                 }
                 None => self.answer(ticket, Ok(Outcome::Validated(Err(Denial::invalid())))),
             },
@@ -286,10 +288,10 @@ impl Engine {
         match work {
             Work::Catalogue => self.receive_catalogue(now, result),
             Work::Refresh(asked_for) => self.receive_refresh(now, &asked_for, result),
-            Work::Validate(column, kind, batch, statements) => {
+            Work::Validate(column, batch, statements) => {
                 self.validate[column as usize].in_flight -= 1;
                 match result {
-                    Ok(rows) => self.receive_lookups(now, column, kind, batch, rows, &statements.shape),
+                    Ok(rows) => self.receive_lookups(now, column, batch, rows, &statements.shape),
                     Err(fault) => self.batch_fault(|e| &mut e.validate[column as usize], now, batch, &fault),
                 }
             }

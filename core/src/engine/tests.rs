@@ -40,8 +40,6 @@ impl Bench {
         bench.rows(&catalogue, columns);
         let lookup = bench.sent_one();
         bench.rows::<String>(&lookup, []);
-        let general = bench.sent_one();
-        bench.rows::<String>(&general, []);
         assert_eq!(bench.reason(ticket), DenialReason::Invalid);
         assert!(bench.engine.is_idle());
         bench
@@ -167,14 +165,20 @@ fn columns_but(missing: &str) -> Vec<String> {
     columns.map(|column| format!("({column},bigint,bigint,f)")).collect()
 }
 
-/// A row of `validate.sql`: a live key that was used lately.
+/// A row of `validate_one.sql`: a live key that was used lately.
 fn live(place: usize, id: u32) -> String {
-    format!("({place},{id},7,,,,,,100,0,0,0,,,,f,f,f,f)")
+    format!("({place},{id},7,,,,,,100,0,0,0,,,1764000000,1764000000,f,f,f)")
 }
 
-/// The same for a key whose last use is old.
+/// The same for a key with a parent, and what `validate.sql` then says of it.
+fn child(place: usize, id: u32) -> [String; 2] {
+    let own = format!("({place},{id},7,,,,,,100,0,0,0,,,1764000000,1764000000,f,f");
+    [format!("{own},t)"), format!(r#"{own},,"{{""(1,t,,0,0,0,,,f,f,)""}}")"#)]
+}
+
+/// A live key whose last use is old.
 fn stale(place: usize, id: u32) -> String {
-    format!("({place},{id},7,,,,,,100,0,0,0,,,,f,f,f,t)")
+    format!("({place},{id},7,,,,,,100,0,0,0,,,,1764000000,f,f,f)")
 }
 
 /// A row of the two charging statements, in cents of a budget of 100.

@@ -3,7 +3,7 @@
 -- $3: text[] of bigint[], each key's costs in ascending order: where the total does not fit, the longest prefix that
 -- does is charged, and a refused cost never crowds out an accepted one.
 -- One row a key that is live: its place in $1, id, budget, used before, reserved, used after. One that has a parent is
--- not charged: its budget is NULL and all amounts are -1, and spend.sql decides.
+-- not charged: its row has the place alone, and spend.sql decides.
 WITH found AS MATERIALIZED (
     SELECT k.id, input.n, input.lookup, input.total, input.costs
     FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::bigint[]), (SELECT $3::text::text[]))
@@ -63,6 +63,6 @@ charged AS (
 SELECT ROW(d.n, d.id, d.budget_cents, d.before, d.reserved, d.after)::text AS agentkey
 FROM decided d
 UNION ALL --? ancestor_ids
-SELECT ROW(l.n, l.id, NULL, -1, -1, -1)::text --? ancestor_ids
+SELECT ROW(l.n)::text --? ancestor_ids
 FROM locked l --? ancestor_ids
 WHERE l.has_parent --? ancestor_ids

@@ -1,6 +1,8 @@
--- Charges one key in the common case: it is live and has no parent, no reset is due and the charge fits. No row means that
--- charge_batch.sql decides. Times 1,000,000: budgets are summed in micro-cents.
--- $1: key hash or external subject. $2: micro-cents.
+-- Charges one key in the common case: it is live and has no parent, no reset can be due and the charge fits. No row means
+-- that charge_batch.sql decides.
+-- $1: key hash or external subject. $2: micro-cents. The row, after the charge: 1, budget, used cents, micro-cents, reserved.
+-- A budget beyond what the column holds is cut to it: a total that cannot be stored is refused. All is compared in cents, a
+-- started one counted: in micro-cents it might overflow.
 UPDATE {table} k
 SET
     budget_used_microcents = (coalesce({k.budget_used_microcents}, 0) + $2::text::bigint) % 1000000, --? budget_used_microcents
@@ -8,18 +10,13 @@ SET
 WHERE k.{lookup} = $1::text
   AND k.revoked_at IS NULL
   AND k.ancestor_ids IS NULL --? ancestor_ids
-  AND NOT coalesce({due}, false)
-  -- A budget beyond what the column holds is cut to it: a total that cannot be stored is refused.
-  AND $2::text::bigint <= (
-        LEAST({k.budget_cents}, {max_cents})::bigint
-        - LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint
-        - coalesce({k.budget_reserved_cents}, 0)
-      ) * 1000000 - coalesce({k.budget_used_microcents}, 0)
+  AND ({k.budget_reset_at} > statement_timestamp()) IS NOT FALSE
+  AND coalesce(k.budget_used_cents, 0) <= LEAST({k.budget_cents}, {max_cents}) - coalesce({k.budget_reserved_cents}, 0)
+        - $2::text::bigint / 1000000 - (coalesce({k.budget_used_microcents}, 0) + $2::text::bigint % 1000000 + 999999) / 1000000
 RETURNING ROW(
     1,
-    k.id,
     {k.budget_cents},
-    k.budget_used_cents::bigint * 1000000 + coalesce({k.budget_used_microcents}, 0) - $2::text::bigint,
-    coalesce({k.budget_reserved_cents}, 0) * 1000000,
-    k.budget_used_cents::bigint * 1000000 + coalesce({k.budget_used_microcents}, 0)
+    k.budget_used_cents,
+    {k.budget_used_microcents},
+    {k.budget_reserved_cents}
 )::text AS agentkey

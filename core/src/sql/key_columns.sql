@@ -1,4 +1,5 @@
--- What a look-up answers of k, with the period's use and end. $2: seconds after which a last use is old.
+-- What a look-up answers of k, as the row stands. Times are seconds since 1970, and statement_timestamp() is among them:
+-- whether they are over is told from the row alone.
 k.id,
 k.account_id,
 {k.name},
@@ -7,13 +8,12 @@ k.account_id,
 {k.delegated_by},
 {k.budget_period},
 {k.budget_cents},
-period.used_cents,
-period.used_microcents,
+{k.budget_used_cents},
+{k.budget_used_microcents},
 {k.budget_reserved_cents},
-extract(epoch FROM period.reset_at),
+extract(epoch FROM {k.budget_reset_at}),
 extract(epoch FROM {k.expires_at}),
-floor(extract(epoch FROM {k.expires_at} - statement_timestamp())),
+extract(epoch FROM {k.last_used_at}),
+extract(epoch FROM statement_timestamp()),
 k.revoked_at IS NOT NULL,
-{k.disabled_at} IS NOT NULL,
-coalesce({k.expires_at} <= statement_timestamp(), false),
-coalesce({k.last_used_at} < statement_timestamp() - make_interval(secs => $2::text::float8), true)
+{k.disabled_at} IS NOT NULL

@@ -1,8 +1,6 @@
 //! A model of the database: every statement of the engine as one atomic step, as its file in `src/sql` says. Periods
 //! are those of a fixed length; calendars are for the tests on a real Postgres.
 
-use std::fmt::Write;
-
 use agentkey::{MAX_CENTS, MICROCENTS_PER_CENT, Statement, StatementKind, parse_row};
 
 use crate::reservations::{Companions, Money, Spent};
@@ -171,8 +169,9 @@ impl Database {
         let params: Vec<&str> = statement.params.iter().map(|p| p.as_deref().unwrap_or_default()).collect();
         match (statement.kind, params.as_slice()) {
             (StatementKind::Catalogue, _) => (self.catalogue(), vec![Effect::Other]),
-            (StatementKind::Validate, [lookups, stale]) => self.validate(&array(lookups), number(stale)),
-            (StatementKind::ValidateOne, [lookup, stale]) => self.validate_one(lookup, number(stale)),
+            (StatementKind::Validate, [lookups]) => self.validate(&array(lookups), Self::general_row),
+            (StatementKind::ValidateMany, [lookups]) => self.validate(&array(lookups), Self::plain_row),
+            (StatementKind::ValidateOne, [lookup]) => self.validate(&[(*lookup).to_owned()], Self::plain_row),
             (StatementKind::ChargeOne, [lookup, cost]) => self.charge_one(lookup, number(cost)),
             (StatementKind::ChargeBatch, [lookups, totals, costs]) => {
                 self.charge_batch(&array(lookups), &array(totals), &array(costs))
@@ -213,65 +212,81 @@ impl Database {
         columns.map(|column| format!("({column},bigint,bigint,f)")).collect()
     }
 
-    fn validate(&self, lookups: &[String], stale_after: i64) -> (Vec<String>, Vec<Effect>) {
+    /// Each `row` is what the statement answers of a key, without the place.
+    fn validate(
+        &self,
+        lookups: &[String],
+        row: fn(&Self, &Key) -> (String, bool),
+    ) -> (Vec<String>, Vec<Effect>) {
         let mut rows = Vec::new();
         let mut effects = Vec::new();
         for (lookup, n) in lookups.iter().zip(1..) {
-            let key = self.find(lookup);
-            let view = self.view(lookup);
-            if let (Some(key), Some(view)) = (key, view) {
-                rows.push(self.lookup_row(n, key, &view, stale_after));
+            let mut is_decided = true;
+            if let Some(key) = self.find(lookup) {
+                let (row, decided) = row(self, key);
+                rows.push(format!("({n},{row})"));
+                is_decided = decided;
             }
-            effects.push(Effect::Read { lookup: lookup.clone(), view });
+            effects.push(match is_decided {
+                true => Effect::Read { lookup: lookup.clone(), view: self.view(lookup) },
+                false => Effect::Undecided,
+            });
         }
         (rows, effects)
     }
 
-    fn validate_one(&self, lookup: &str, stale_after: i64) -> (Vec<String>, Vec<Effect>) {
-        match self.find(lookup).filter(|key| !key.is_due(self.now) && key.ancestors.is_empty()) {
-            Some(_) => self.validate(&[lookup.to_owned()], stale_after),
-            None => (Vec::new(), vec![Effect::Undecided]),
-        }
+    fn plain_row(&self, key: &Key) -> (String, bool) {
+        let has_parent = !key.ancestors.is_empty();
+        // A reset that lies behind may not be due: the plain statement does not tell.
+        let is_decided = !has_parent && key.reset_at.is_none_or(|at| at > self.now);
+        (format!("{},{}", self.own_row(key), if has_parent { "t" } else { "f" }), is_decided)
     }
 
-    fn lookup_row(&self, n: usize, key: &Key, view: &View, stale_after: i64) -> String {
-        let reset_at =
-            if key.is_due(self.now) { key.period.map(|p| p.next_reset(self.now)) } else { key.reset_at };
-        let stale = key.last_used_at.is_none_or(|at| at < self.now - stale_after);
-        let flag = |yes| if yes { "t" } else { "f" };
-        let mut row =
-            format!("({n},{},7,\"a \"\"name\"\"\",,,,{}", key.id, key.period.map_or("", |p| p.name));
-        let _ = write!(row, ",{}", optional(view.budget_cents)); // writing to a String cannot fail
-        let _ = write!(row, ",{},{}", view.used / MICROCENTS_PER_CENT, view.used % MICROCENTS_PER_CENT);
-        let _ = write!(
-            row,
-            ",{},{},{},",
-            view.reserved / MICROCENTS_PER_CENT,
-            optional(reset_at),
-            optional(key.expires_at)
-        );
-        let own = key.own_view(self.now);
-        let _ = write!(row, ",{},f,{},{}", flag(own.revoked), flag(own.expired), flag(stale));
+    fn general_row(&self, key: &Key) -> (String, bool) {
         let ancestors: Vec<String> = key.ancestors.iter().map(|id| self.ancestor_row(*id)).collect();
-        if !ancestors.is_empty() {
-            let _ = write!(row, ",\"{{{}}}\"", ancestors.join(","));
-        }
-        row + ")"
+        let ancestors = match ancestors.as_slice() {
+            [] => String::new(),
+            some => format!("\"{{{}}}\"", some.join(",")),
+        };
+        (format!("{},{},{ancestors}", self.own_row(key), self.next_reset(key)), true)
+    }
+
+    /// The next reset, if one is due.
+    fn next_reset(&self, key: &Key) -> String {
+        optional(key.period.filter(|_| key.is_due(self.now)).map(|period| period.next_reset(self.now)))
+    }
+
+    /// The key as it is written.
+    fn own_row(&self, key: &Key) -> String {
+        format!(
+            "{},7,\"a \"\"name\"\"\",,,,{},{},{},{},{},{},{},{},{},{},f",
+            key.id,
+            key.period.map_or("", |p| p.name),
+            optional(key.budget_cents),
+            key.used / MICROCENTS_PER_CENT,
+            key.used % MICROCENTS_PER_CENT,
+            key.reserved / MICROCENTS_PER_CENT,
+            optional(key.reset_at),
+            optional(key.expires_at),
+            optional(key.last_used_at),
+            self.now,
+            if key.revoked { "t" } else { "f" }
+        )
     }
 
     /// A row in an array in a row: its quotes are doubled.
     fn ancestor_row(&self, id: i64) -> String {
         let key = self.keys.iter().find(|key| key.id == id).expect("an ancestor");
-        let view = key.own_view(self.now);
-        let flag = |yes| if yes { "t" } else { "f" };
         format!(
-            "\"\"({id},t,{},{},{},{},,,{},f,{})\"\"",
-            optional(view.budget_cents),
-            view.used / MICROCENTS_PER_CENT,
-            view.used % MICROCENTS_PER_CENT,
-            view.reserved / MICROCENTS_PER_CENT,
-            flag(view.revoked),
-            flag(view.expired)
+            "\"\"({id},t,{},{},{},{},{},{},{},f,{})\"\"",
+            optional(key.budget_cents),
+            key.used / MICROCENTS_PER_CENT,
+            key.used % MICROCENTS_PER_CENT,
+            key.reserved / MICROCENTS_PER_CENT,
+            optional(key.reset_at),
+            optional(key.expires_at),
+            if key.revoked { "t" } else { "f" },
+            self.next_reset(key)
         )
     }
 
@@ -281,7 +296,8 @@ impl Database {
         let Some(key) = self
             .keys
             .iter_mut()
-            .find(|key| key.lookup == lookup && key.ancestors.is_empty() && !key.revoked && !key.is_due(now))
+            .find(|key| key.lookup == lookup && key.ancestors.is_empty() && !key.revoked)
+            .filter(|key| key.reset_at.is_none_or(|at| at > now))
         else {
             return undecided;
         };
@@ -290,7 +306,9 @@ impl Database {
             return undecided;
         }
         key.used += cost;
-        let row = charged_row(1, key.id, &before, key.used);
+        let (cents, micro) = (key.used / MICROCENTS_PER_CENT, key.used % MICROCENTS_PER_CENT);
+        let reserved = key.reserved / MICROCENTS_PER_CENT;
+        let row = format!("(1,{},{cents},{micro},{reserved})", optional(key.budget_cents));
         let effect = Effect::Charged {
             lookup: lookup.to_owned(),
             costs: vec![cost],
@@ -318,7 +336,7 @@ impl Database {
                 continue;
             };
             if !key.ancestors.is_empty() {
-                rows.push(format!("({},{},,-1,-1,-1)", n + 1, key.id));
+                rows.push(format!("({})", n + 1));
                 effects.push(Effect::Undecided);
                 continue;
             }

@@ -20,7 +20,7 @@ fn the_catalogue_is_asked_first_and_once() {
     bench.validate("b");
     assert_eq!(bench.sent().len(), 0, "all wait for the catalogue");
     bench.rows(&catalogue, columns());
-    assert_eq!(kinds(&bench.sent()), [StatementKind::ChargeOne, StatementKind::Validate]);
+    assert_eq!(kinds(&bench.sent()), [StatementKind::ChargeOne, StatementKind::ValidateMany]);
     bench.validate("c");
     bench.charge("c", 1);
     assert_eq!(
@@ -35,7 +35,7 @@ fn a_request_alone_is_sent_at_once() {
     let mut bench = Bench::ready(Options::default());
     let validate = bench.validate("a");
     let sent = bench.sent_one();
-    assert_eq!((sent.kind, params(&sent)), (StatementKind::ValidateOne, vec!["a", "60"]));
+    assert_eq!((sent.kind, params(&sent)), (StatementKind::ValidateOne, vec!["a"]));
     bench.rows(&sent, [live(1, 5)]);
     assert_eq!(bench.granted(validate), "5");
     let charge = bench.charge("a", 3);
@@ -213,14 +213,50 @@ fn a_key_alone_is_looked_up_by_the_plain_statement_for_all_who_ask() {
     bench.rows(&blocking, [live(1, 1)]);
     let plain = bench.sent_one();
     assert_eq!((plain.kind, params(&plain)[0]), (StatementKind::ValidateOne, "a"));
-    // No row: the general statement decides.
-    bench.rows::<String>(&plain, []);
+    // It has a parent: the general statement decides.
+    let [of_its_own, with_ancestors] = child(1, 4);
+    bench.rows(&plain, [of_its_own]);
     assert!(tickets.iter().all(|ticket| bench.is_open(*ticket)));
     let general = bench.sent_one();
     assert_eq!((general.kind, params(&general)[0]), (StatementKind::Validate, r#"{"a"}"#));
-    bench.rows(&general, [live(1, 4)]);
+    bench.rows(&general, [with_ancestors]);
     assert_eq!(tickets.map(|ticket| bench.granted(ticket)), ["4", "4", "4"]);
+    bench.validate("a");
+    assert_eq!(bench.sent_one().kind, StatementKind::Validate, "a parent is for life");
+}
+
+#[test]
+fn a_key_without_a_row_is_invalid_at_once() {
+    let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
+    let alone = bench.validate("a");
+    let one = bench.sent_one();
+    let known = bench.validate("b");
+    let unknown = bench.validate("c");
+    bench.rows::<String>(&one, []);
+    assert_eq!(bench.reason(alone), DenialReason::Invalid);
+    let many = bench.sent_one();
+    assert_eq!((many.kind, params(&many)), (StatementKind::ValidateMany, vec![r#"{"b","c"}"#]));
+    bench.rows(&many, [live(1, 2)]);
+    assert_eq!((bench.granted(known), bench.reason(unknown)), ("2".to_owned(), DenialReason::Invalid));
     bench.assert_idle();
+}
+
+#[test]
+fn many_keys_are_shared_out_among_the_statements_that_may_be_under_way() {
+    let mut bench = Bench::ready(Options { max_in_flight: 2, ..Options::default() });
+    for n in 0..100 {
+        bench.validate(&n.to_string());
+    }
+    let sent = bench.sent();
+    let keys: Vec<usize> = sent.iter().map(|s| params(s)[0].split(',').count()).collect();
+    assert_eq!(keys, [50, 50]);
+    bench.rows::<String>(&sent[0], []);
+    bench.rows::<String>(&sent[1], []);
+    for n in 0..40 {
+        bench.validate(&n.to_string());
+    }
+    let keys: Vec<usize> = bench.sent().iter().map(|s| params(s)[0].split(',').count()).collect();
+    assert_eq!(keys, [32, 8], "few keys are not worth two statements");
 }
 
 #[test]

@@ -168,7 +168,7 @@ fn a_cancelled_request_that_waits_is_never_sent() {
     bench.rows(&under_way[1], [live(1, 1)]);
     let sent = bench.sent();
     assert_eq!(params(&sent[0]), ["c", "2000000"]);
-    assert_eq!(params(&sent[1]), ["c", "60"]);
+    assert_eq!(params(&sent[1]), ["c"]);
     bench.rows(&sent[0], [charged(1, 0, 2)]);
     bench.rows(&sent[1], [live(1, 3)]);
     assert_eq!((bench.granted(kept[0]), bench.usage(kept[1])), ("3".to_owned(), recorded(2)));

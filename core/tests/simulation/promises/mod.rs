@@ -234,7 +234,7 @@ impl Promises {
             Ok(lookups)
         };
         match statement.kind {
-            StatementKind::Validate | StatementKind::ValidateOne => {
+            StatementKind::Validate | StatementKind::ValidateMany | StatementKind::ValidateOne => {
                 let plain = statement.kind == StatementKind::ValidateOne;
                 let lookups = if plain { vec![first.to_owned()] } else { batch()? };
                 let waiting: Vec<Ticket> = self
