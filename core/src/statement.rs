@@ -22,6 +22,8 @@ pub enum StatementKind {
     ChargeOne,
     /// A batch of charges.
     ChargeBatch,
+    /// Charges on keys and their ancestors in the common case; what has no row is decided by `Spend`.
+    ChargeTree,
     /// Charges and reserves in all their forms.
     Spend,
     /// Ends of reservations.

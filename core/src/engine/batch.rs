@@ -247,7 +247,7 @@ impl Engine {
                 Ok((place, None, group)) => {
                     let name = &batch.keys[place];
                     self.note_child(column, name);
-                    self.spend_in_full(column, name, group.into_iter().map(amount_of).collect());
+                    self.spend_in_full(column, name, group.into_iter().map(amount_of).collect(), false);
                 }
                 Ok((place, Some(Ok((usages, has_reservations))), group)) => {
                     let mut blocked = Vec::new();
@@ -263,7 +263,7 @@ impl Engine {
                             usage => self.answer_usage(ticket, usage),
                         }
                     }
-                    self.spend_in_full(column, &batch.keys[place], blocked);
+                    self.spend_in_full(column, &batch.keys[place], blocked, true);
                 }
                 Ok((_, Some(Err(error)), group)) => {
                     for ticket in group.into_iter().filter_map(|request| request.ticket) {

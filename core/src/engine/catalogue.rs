@@ -55,6 +55,7 @@ pub(super) struct BatchStatements {
     pub(super) validate: Arc<str>,
     pub(super) charge_one: Arc<str>,
     pub(super) charge_batch: Arc<str>,
+    pub(super) charge_tree: Arc<str>,
     pub(super) spend: Arc<str>,
 }
 
@@ -168,6 +169,7 @@ impl Statements {
             validate: render(include_str!("../sql/validate.sql"), column.name()),
             charge_one: render(include_str!("../sql/charge_one.sql"), column.name()),
             charge_batch: render(include_str!("../sql/charge_batch.sql"), column.name()),
+            charge_tree: render(include_str!("../sql/charge_tree.sql"), column.name()),
             spend: render(include_str!("../sql/spend.sql"), column.name()),
         };
         Statements {

@@ -25,7 +25,7 @@ impl Engine {
                 Work::Charge(_, _, batch) => {
                     expire_requests(batch.requests.iter_mut().flatten(), now, &mut tickets)
                 }
-                Work::Spend(_, batch, _) => {
+                Work::Spend(_, _, batch, _) => {
                     expire_requests(batch.requests.iter_mut().flatten(), now, &mut tickets)
                 }
                 Work::Finish(batch) => {
@@ -51,7 +51,7 @@ impl Engine {
                     lane.in_flight -= 1;
                     batch.keys.iter().for_each(|name| lane.release(name));
                 }
-                Some(Work::Spend(column, batch, _)) => {
+                Some(Work::Spend(column, _, batch, _)) => {
                     let lane = &mut self.spend[column as usize];
                     lane.in_flight -= 1;
                     batch.keys.iter().for_each(|name| lane.release(name));
@@ -83,7 +83,7 @@ impl Engine {
         let under_way = self.in_flight.values().map(|work| match work {
             Work::Validate(_, batch, _) => batch.open_requests().filter_map(|request| request.deadline).min(),
             Work::Charge(_, _, batch) => batch.open_requests().filter_map(|request| request.deadline).min(),
-            Work::Spend(_, batch, _) => batch.open_requests().filter_map(|request| request.deadline).min(),
+            Work::Spend(_, _, batch, _) => batch.open_requests().filter_map(|request| request.deadline).min(),
             Work::Finish(batch) => batch.open_requests().filter_map(|request| request.deadline).min(),
             Work::Admin(request, _) => request.ticket.and(request.deadline),
             Work::Catalogue | Work::Refresh(_) | Work::Touch => None,

@@ -61,7 +61,7 @@ enum Work {
     Refresh(Arc<Statements>),
     Validate(Column, Batch<LookUp>, Arc<Statements>),
     Charge(Column, StatementKind, Batch<Charge>),
-    Spend(Column, Batch<Spending>, Arc<Statements>),
+    Spend(Column, StatementKind, Batch<Spending>, Arc<Statements>),
     Finish(Batch<Finish>),
     Touch,
     Admin(Pending<Admin>, Option<Arc<Statements>>),
@@ -181,7 +181,8 @@ impl Engine {
                 (Cost::Microcents(microcents), Some((column, lookup)))
                     if self.options.ledger || self.children[column as usize].contains(&lookup) =>
                 {
-                    self.spend_in_full(column, &lookup, vec![pending(ticket, deadline, microcents)]);
+                    let charge = pending(ticket, deadline, microcents);
+                    self.spend_in_full(column, &lookup, vec![charge], self.options.ledger);
                 }
                 (Cost::Microcents(microcents), Some((column, lookup))) => {
                     let charge = Charge { microcents, needs_batch: false };
@@ -196,7 +197,7 @@ impl Engine {
                 (Some(outcome), _) => self.answer(ticket, Ok(outcome)),
                 (None, None) => self.answer(ticket, Ok(spend.of_no_key())),
                 (None, Some((column, lookup))) => {
-                    let spending = Spending { spend, sweeps: 0 };
+                    let spending = Spending { spend, is_general: true, sweeps: 0 };
                     self.spend[column as usize].push(lookup, pending(ticket, deadline, spending));
                 }
             },
@@ -302,9 +303,12 @@ impl Engine {
                     Err(fault) => self.batch_fault(|e| &mut e.charge[column as usize], now, batch, &fault),
                 }
             }
-            Work::Spend(column, batch, statements) => {
+            Work::Spend(column, kind, batch, statements) => {
                 self.spend[column as usize].in_flight -= 1;
                 match result {
+                    Ok(rows) if kind == StatementKind::ChargeTree => {
+                        self.receive_tree_charges(column, batch, rows)
+                    }
                     Ok(rows) => self.receive_spends(column, batch, rows, &statements.shape),
                     Err(fault) => self.batch_fault(|e| &mut e.spend[column as usize], now, batch, &fault),
                 }

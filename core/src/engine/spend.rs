@@ -7,8 +7,10 @@ use std::time::Duration;
 use super::batch::Repeatable;
 use super::lane::{Batch, Pending};
 use super::{Column, Engine, Statements, Work};
+use crate::charge::ChargedRow;
 use crate::error::Error;
 use crate::literal::{integer_array, text_array};
+use crate::request::Usage;
 use crate::reservation::{Finish, FinishedRow};
 use crate::shape::TableShape;
 use crate::spend::{Decision, Spend, SpentRow};
@@ -34,6 +36,8 @@ const MAX_KNOWN_CHILDREN: usize = 10_000;
 #[derive(Debug)]
 pub(super) struct Spending {
     pub(super) spend: Box<Spend>,
+    /// Only the general statement can decide it.
+    pub(super) is_general: bool,
     pub(super) sweeps: u32,
 }
 
@@ -52,7 +56,13 @@ impl Repeatable for Finish {
 
 impl Engine {
     /// Hands plain charges over whose keys have a parent, or reservations in their way.
-    pub(super) fn spend_in_full(&mut self, column: Column, name: &Arc<str>, charges: Vec<Pending<i64>>) {
+    pub(super) fn spend_in_full(
+        &mut self,
+        column: Column,
+        name: &Arc<str>,
+        charges: Vec<Pending<i64>>,
+        is_general: bool,
+    ) {
         // Those whose time ran out meanwhile are answered already.
         for charge in charges.into_iter().filter(|charge| charge.ticket.is_some()) {
             let spend = Box::new(Spend::charge(crate::money::Cost::Microcents(charge.work)));
@@ -62,7 +72,7 @@ impl Engine {
                     ticket: charge.ticket,
                     deadline: charge.deadline,
                     attempts: 0,
-                    work: Spending { spend, sweeps: 0 },
+                    work: Spending { spend, is_general, sweeps: 0 },
                 },
             );
         }
@@ -90,6 +100,10 @@ impl Engine {
         needed.extend(NEEDED);
         let mut batch =
             self.take_batch(|engine| &mut engine.spend[column as usize], now, statements, &needed)?;
+        self.spend[column as usize].in_flight += 1;
+        if !batch.open_requests().any(|request| request.work.is_general) {
+            return Some(self.charge_trees(column, batch, statements));
+        }
         // Of several with one idempotency key the first goes ahead, and the others hear what became of it.
         for (name, group) in batch.keys.iter().zip(&mut batch.requests) {
             let mut seen = HashSet::new();
@@ -112,9 +126,73 @@ impl Engine {
             Some(integer_array(operations().map(|(_, spend)| spend.amount()))),
             Some(text_array(operations().map(|(_, spend)| spend.details()))),
         ];
-        self.spend[column as usize].in_flight += 1;
-        let sql = Arc::clone(&statements.batch(column).spend);
-        Some(self.send(StatementKind::Spend, sql, params, Work::Spend(column, batch, Arc::clone(statements))))
+        let (kind, sql) = (StatementKind::Spend, Arc::clone(&statements.batch(column).spend));
+        Some(self.send(kind, sql, params, Work::Spend(column, kind, batch, Arc::clone(statements))))
+    }
+
+    /// A statement for plain charges alone: it is much cheaper.
+    fn charge_trees(
+        &mut self,
+        column: Column,
+        mut batch: Batch<Spending>,
+        statements: &Arc<Statements>,
+    ) -> Statement {
+        for group in &mut batch.requests {
+            group.sort_by_key(|request| request.work.spend.amount());
+        }
+        let groups = || batch.keys.iter().zip(&batch.requests);
+        let lookups = groups().flat_map(|(name, group)| group.iter().map(move |_| name));
+        let amounts = groups().flat_map(|(_, group)| group.iter().map(|request| request.work.spend.amount()));
+        let params = vec![Some(text_array(lookups)), Some(integer_array(amounts))];
+        let (kind, sql) = (StatementKind::ChargeTree, Arc::clone(&statements.batch(column).charge_tree));
+        self.send(kind, sql, params, Work::Spend(column, kind, batch, Arc::clone(statements)))
+    }
+
+    pub(super) fn receive_tree_charges(&mut self, column: Column, batch: Batch<Spending>, rows: &[String]) {
+        // The place of a key is that of its first charge.
+        let mut count = 0;
+        let mut places = Vec::with_capacity(batch.keys.len());
+        for group in &batch.requests {
+            places.push(count);
+            count += group.len();
+        }
+        let mut charged: Vec<Option<Vec<Usage>>> = places.iter().map(|_| None).collect();
+        let mut fault = None;
+        for row in rows {
+            let at = |place| places.binary_search(&place).ok();
+            let amounts = |at: usize| batch.requests[at].iter().map(|request| request.work.spend.amount());
+            let sent = |place| at(place).map_or(0, |at| amounts(at).fold(0, i64::saturating_add));
+            let read = ChargedRow::read(row, sent).and_then(|row| match row {
+                ChargedRow::Charged(key) => {
+                    let at = at(key.place).ok_or_else(|| Error::unexpected("a key that was not charged"))?;
+                    Ok((at, key.replay(amounts(at))?))
+                }
+                ChargedRow::HasParent { .. } => Err(Error::unexpected("a key without its charges")),
+            });
+            match read {
+                Ok((at, usages)) => charged[at] = Some(usages),
+                Err(error) => fault = Some(error),
+            }
+        }
+        for ((name, group), usages) in batch.keys.iter().zip(batch.requests).zip(charged) {
+            let mut undecided = Vec::new();
+            let mut usages = usages.map(Vec::into_iter);
+            for mut request in group {
+                let usage = usages.as_mut().and_then(Iterator::next);
+                let Some(ticket) = request.ticket else { continue };
+                match (usage, &fault) {
+                    (Some(usage), _) => self.answer_usage(ticket, usage),
+                    (None, Some(error)) => self.answer(ticket, Err(error.clone())),
+                    (None, None) => {
+                        request.work.is_general = true;
+                        undecided.push(request);
+                    }
+                }
+            }
+            let lane = &mut self.spend[column as usize];
+            lane.put_back(name, undecided);
+            lane.release(name);
+        }
     }
 
     pub(super) fn receive_spends(

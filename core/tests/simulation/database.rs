@@ -176,6 +176,9 @@ impl Database {
             (StatementKind::ChargeBatch, [lookups, totals, costs]) => {
                 self.charge_batch(&array(lookups), &array(totals), &array(costs))
             }
+            (StatementKind::ChargeTree, [lookups, amounts]) => {
+                self.charge_tree(&array(lookups), &array(amounts))
+            }
             (StatementKind::Spend, params) => self.spend(params),
             (StatementKind::Settle, params) => self.settle(params),
             (StatementKind::ExpiredReservations, [limit]) => {

@@ -123,6 +123,64 @@ impl Database {
         (rows, effects)
     }
 
+    /// Charges a key whole if, on each row that it draws on, all that is asked of it fits; else leaves it alone.
+    pub fn charge_tree(&mut self, lookups: &[String], amounts: &[String]) -> (Vec<String>, Vec<Effect>) {
+        let now = self.now;
+        let mut effects = Vec::new();
+        let mut groups: BTreeMap<usize, Vec<Operation>> = BTreeMap::new();
+        let mut wanted: BTreeMap<i64, i128> = BTreeMap::new();
+        for (n, (lookup, amount)) in lookups.iter().zip(amounts).enumerate() {
+            let Some(key) = self.find(lookup) else {
+                effects.push(Effect::Undecided);
+                continue;
+            };
+            let chain: Vec<i64> = std::iter::once(key.id).chain(key.ancestors.iter().copied()).collect();
+            for id in &chain {
+                *wanted.entry(*id).or_default() += i128::from(number(amount));
+            }
+            let spent = Spent {
+                lookup: lookup.clone(),
+                kind: 'c',
+                amount: number(amount),
+                idempotency_key: None,
+                reservation: None,
+                status: "ok",
+                money: None,
+                draws: Vec::new(),
+                has_obstacle: false,
+            };
+            let first = lookups.iter().position(|other| other == lookup).expect("itself");
+            groups.entry(first).or_default().push(Operation { n, spent, chain, ttl: 0 });
+        }
+        let is_plain = |id: &i64| {
+            self.keys.iter().find(|key| key.id == *id).is_some_and(|key| {
+                let view = key.own_view(now);
+                !view.revoked
+                    && key.reset_at.is_none_or(|at| at > now)
+                    && wanted[id] <= i128::from(view.cap() - view.reserved - view.used)
+            })
+        };
+        let plain: Vec<i64> = wanted.keys().copied().filter(is_plain).collect();
+        let mut rows = Vec::new();
+        for (first, mut operations) in groups {
+            if !operations[0].chain.iter().all(|id| plain.contains(id)) {
+                effects.push(Effect::Undecided);
+                continue;
+            }
+            operations.sort_by_key(|operation| operation.spent.amount);
+            for operation in &mut operations {
+                self.record(operation);
+            }
+            let last = operations.last().and_then(|operation| operation.spent.money).expect("money");
+            let (budget, used, reserved) = last;
+            let (cents, micro) = (used / MICROCENTS_PER_CENT, used % MICROCENTS_PER_CENT);
+            let budget = optional(budget);
+            rows.push(format!("({},{budget},{cents},{micro},{})", first + 1, reserved / MICROCENTS_PER_CENT));
+            effects.extend(operations.into_iter().map(|operation| Effect::Spent(operation.spent)));
+        }
+        (rows, effects)
+    }
+
     /// Accepts an operation if, on each row that it draws on, all up to it in order fit.
     fn accept(&mut self, mut operations: Vec<Operation>, effects: &mut Vec<Effect>) -> Vec<String> {
         let now = self.now;

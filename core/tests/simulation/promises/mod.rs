@@ -252,7 +252,10 @@ impl Promises {
                 self.audiences.insert((process, statement.id), waiting);
             }
             StatementKind::Settle => self.finishes_sent(statement)?,
-            StatementKind::ChargeOne | StatementKind::ChargeBatch | StatementKind::Spend => {
+            StatementKind::ChargeOne
+            | StatementKind::ChargeBatch
+            | StatementKind::ChargeTree
+            | StatementKind::Spend => {
                 self.spends_sent(process, statement)?;
                 let charges = charges_of(statement);
                 if charges.len() > max_batch {
@@ -470,7 +473,7 @@ pub const CERTAIN: &str = "SQLSTATE";
 
 /// The charges in a statement.
 fn charges_of(statement: &Statement) -> Vec<(String, i64)> {
-    if statement.kind == StatementKind::Spend {
+    if matches!(statement.kind, StatementKind::Spend | StatementKind::ChargeTree) {
         return plain_charges(statement);
     }
     if !matches!(statement.kind, StatementKind::ChargeOne | StatementKind::ChargeBatch) {

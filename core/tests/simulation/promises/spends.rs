@@ -34,11 +34,15 @@ pub struct Ends {
 
 /// The operations of a spend: lookup, kind, amount and details.
 fn operations(statement: &Statement) -> Vec<(String, String, i64, serde_json::Value)> {
-    if statement.kind != StatementKind::Spend {
+    if !matches!(statement.kind, StatementKind::Spend | StatementKind::ChargeTree) {
         return Vec::new();
     }
-    let params: Vec<Vec<String>> =
+    let mut params: Vec<Vec<String>> =
         statement.params.iter().map(|param| array(param.as_deref().unwrap_or_default())).collect();
+    if statement.kind == StatementKind::ChargeTree {
+        params.insert(1, params[0].iter().map(|_| "c".to_owned()).collect());
+        params.push(params[0].iter().map(|_| String::new()).collect());
+    }
     let [lookups, kinds, amounts, details] = params.as_slice() else { return Vec::new() };
     let details = details.iter().map(|text| serde_json::from_str(text).unwrap_or_default());
     lookups

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# The bench of an earlier commit and of this tree, by turns on the same Postgres: prints the ratio of their rates.
+#   tests/postgres.sh run -- core/benches/compare.sh <commit> [turns]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+commit=${1:?the commit to compare with}
+turns=${2:-5}
+: "${DATABASE_URL:?the server to run on}"
+export AGENTKEY_BENCH_SECONDS=${AGENTKEY_BENCH_SECONDS:-0.3}
+work=$(mktemp -d)
+trap 'git worktree remove --force "$work/tree" 2>/dev/null || true; rm -rf "$work"' EXIT
+git worktree add --quiet --detach "$work/tree" "$commit"
+
+build() { # <directory> <target directory>
+	(cd "$1" && CARGO_TARGET_DIR=$2 cargo bench --quiet -p agentkey --bench client --no-run --message-format json-render-diagnostics) |
+		sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
+}
+echo "==> building the bench of $commit and of this tree"
+before=$(build "$work/tree" "$PWD/target/compare")
+after=$(build . "$PWD/target")
+for turn in $(seq "$turns"); do
+	echo "==> turn $turn of $turns"
+	"$before" --bench >"$work/before.$turn"
+	"$after" --bench >"$work/after.$turn"
+done
+
+rates() { # <before|after>: operation, keys, in flight, rate
+	awk -F'|' '/^(validate|charge) .* \|/ && NF > 3 { split($2, rate, " "); sub(/ +$/, "", $1); gsub(/ +/, " ", $1); print $1 "\t" rate[1] }' "$work/$1".*
+}
+median() { sort -t$'\t' -k1,1 -k2,2n | awk -F'\t' '
+	function flush() { if (n) print name "\t" (n % 2 ? rate[(n + 1) / 2] : (rate[n / 2] + rate[n / 2 + 1]) / 2) }
+	$1 != name { flush(); name = $1; n = 0 } { rate[++n] = $2 } END { flush() }'; }
+printf '%-32s %10s %10s %7s\n' "calls/s, medians of $turns" "$commit" "this tree" ratio
+join -t$'\t' <(rates before | median) <(rates after | median) |
+	awk -F'\t' '{ printf "%-32s %10d %10d %6.2fx\n", $1, $2, $3, $3 / $2 }'

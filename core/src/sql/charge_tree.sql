@@ -1,0 +1,65 @@
+-- Charges keys and all of their ancestors in the common case: all of them are live, no reset can be due, and all that is
+-- asked of a row fits. Whatever has no row in the answer is decided by spend.sql.
+-- $1: text[] of key hashes or external subjects, one a charge. $2: bigint[] of micro-cents.
+-- One row a key that is charged in whole: the place of its first charge, and after all of them its budget, used cents,
+-- micro-cents and reserved cents.
+WITH asked AS MATERIALIZED (
+    SELECT i.lookup, min(i.n) AS n, sum(i.amount) AS total
+    FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::bigint[])) WITH ORDINALITY AS i(lookup, amount, n)
+    GROUP BY i.lookup
+),
+found AS MATERIALIZED (
+    SELECT a.n, a.lookup, a.total, k.id, ARRAY[k.id] || k.ancestor_ids AS chain
+    FROM asked a
+    CROSS JOIN LATERAL (SELECT id, ancestor_ids FROM {table} WHERE {lookup} = a.lookup OFFSET 0) k
+),
+wanted AS MATERIALIZED (
+    SELECT c.id, sum(f.total) AS total
+    FROM found f
+    CROSS JOIN LATERAL unnest(f.chain) AS c(id)
+    GROUP BY c.id
+    ORDER BY c.id
+),
+-- The rows that have room for all of it, locked in id order. What is accepted in the end is this or less.
+locked AS MATERIALIZED (
+    SELECT k.id, k.lookup
+    FROM wanted w
+    CROSS JOIN LATERAL (
+        SELECT k.id, k.{lookup} AS lookup
+        FROM {table} k
+        WHERE k.id = w.id
+          AND k.revoked_at IS NULL
+          AND (k.budget_reset_at > statement_timestamp()) IS NOT FALSE
+          AND w.total <= (
+                LEAST(k.budget_cents, {max_cents})::bigint
+                - LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint
+                - coalesce(k.budget_reserved_cents, 0)
+              ) * 1000000 - coalesce(k.budget_used_microcents, 0)
+        FOR NO KEY UPDATE
+    ) k
+),
+accepted AS MATERIALIZED (
+    SELECT f.n, f.id, f.total, f.chain
+    FROM found f
+    JOIN locked l ON l.id = f.id AND l.lookup = f.lookup
+    WHERE f.chain <@ (SELECT array_agg(id) FROM locked)
+),
+charged AS (
+    UPDATE {table} k
+    SET
+        budget_used_cents = coalesce(k.budget_used_cents, 0) + (coalesce(k.budget_used_microcents, 0) + d.total) / 1000000,
+        budget_used_microcents = (coalesce(k.budget_used_microcents, 0) + d.total) % 1000000
+    FROM (
+        SELECT c.id, sum(a.total)::bigint AS total
+        FROM accepted a
+        CROSS JOIN LATERAL unnest(a.chain) AS c(id)
+        GROUP BY c.id
+    ) d
+    WHERE k.id = d.id
+    RETURNING k.id, k.budget_cents, k.budget_used_cents, k.budget_used_microcents, k.budget_reserved_cents
+)
+SELECT ROW(
+    a.n, k.budget_cents, k.budget_used_cents, k.budget_used_microcents, k.budget_reserved_cents
+)::text AS agentkey
+FROM accepted a
+JOIN charged k ON k.id = a.id
