@@ -8,7 +8,7 @@ use crate::lookup::{integer, place_in_batch};
 use crate::money::{Balance, MICROCENTS_PER_CENT};
 use crate::request::{ChargeRefusal, Recorded, Usage};
 
-/// A row of `charge_one.sql` or `charge_batch.sql`.
+/// A row of a charging statement: `charge_one.sql`, `charge_many.sql`, `charge_batch.sql` or `charge_tree.sql`.
 pub(crate) enum ChargedRow {
     Charged(ChargedKey),
     /// Nothing was charged: `spend.sql` decides.
@@ -19,7 +19,7 @@ pub(crate) enum ChargedRow {
 
 /// What became of a key's charges.
 pub(crate) struct ChargedKey {
-    /// The place in the batch, from 0.
+    /// The place in the statement, from 0.
     pub(crate) place: usize,
     budget_cents: Option<i64>,
     before: i64,
@@ -35,7 +35,7 @@ impl ChargedRow {
             |field: &Option<Cow<'_, str>>| integer(field)?.ok_or_else(|| Error::unexpected("no amount"));
         match fields.as_deref() {
             Some([place]) => Ok(ChargedRow::HasParent { place: place_in_batch(place.as_deref())? }),
-            // charge_one.sql charges all or nothing, and answers what is used after it.
+            // All but charge_batch.sql charge all or nothing, and answer what is used after it.
             Some([place, budget, used, used_micro, reserved]) => {
                 let place = place_in_batch(place.as_deref())?;
                 let in_micro = |cents: i64| cents.saturating_mul(MICROCENTS_PER_CENT);

@@ -20,6 +20,8 @@ pub enum StatementKind {
     Validate,
     /// A charge in the common case; no row means that `ChargeBatch` decides.
     ChargeOne,
+    /// The same for several charges.
+    ChargeMany,
     /// A batch of charges.
     ChargeBatch,
     /// Charges on keys and their ancestors in the common case; what has no row is decided by `Spend`.

@@ -72,18 +72,26 @@ impl Engine {
         let needed = [column.name(), "budget_used_cents"];
         let mut batch =
             self.take_batch(|engine| &mut engine.charge[column as usize], now, statements, &needed)?;
-        let (kind, sql, params) = match batch.requests.as_mut_slice() {
-            // One charge alone: the general statement costs half as much again to plan.
-            [group] if group.len() == 1 && !group[0].work.needs_batch => {
+        for group in &mut batch.requests {
+            group.sort_by_key(|request| request.work.microcents);
+        }
+        let needs_batch = batch.open_requests().any(|request| request.work.needs_batch);
+        let (kind, sql, params) = match batch.requests.as_slice() {
+            // The general statement costs several times as much to plan.
+            [group] if group.len() == 1 && !needs_batch => {
                 let params =
                     vec![Some(batch.keys[0].to_string()), Some(group[0].work.microcents.to_string())];
                 (StatementKind::ChargeOne, &statements.batch(column).charge_one, params)
+            }
+            groups if !needs_batch => {
+                let amounts = groups.iter().flatten().map(|request| request.work.microcents);
+                let params = vec![Some(text_array(batch.key_of_each())), Some(integer_array(amounts))];
+                (StatementKind::ChargeMany, &statements.batch(column).charge_many, params)
             }
             groups => {
                 let mut totals = Vec::with_capacity(groups.len());
                 let mut costs = Vec::with_capacity(groups.len());
                 for group in groups {
-                    group.sort_by_key(|request| request.work.microcents);
                     let amounts = || group.iter().map(|request| request.work.microcents);
                     totals.push(amounts().fold(0, i64::saturating_add));
                     costs.push(integer_array(amounts()));
@@ -227,17 +235,20 @@ impl Engine {
         rows: &[String],
     ) {
         let can_sweep = matches!(&self.table, super::Table::Known { statements, .. } if statements.shape.has("+reservations"));
+        let places = (kind == StatementKind::ChargeMany).then(|| batch.first_places());
+        let at = |place: usize| places.as_ref().map_or(Ok(place), |places| places.binary_search(&place)).ok();
         let mut groups: Vec<Option<Vec<Pending<Charge>>>> = batch.requests.into_iter().map(Some).collect();
         let mut fault = None;
         for row in rows {
             let sent = |place: usize| -> i64 {
-                let group = groups.get(place).and_then(Option::as_ref).into_iter().flatten();
+                let group = at(place).and_then(|at| groups.get(at)?.as_ref()).into_iter().flatten();
                 group.map(|request| request.work.microcents).fold(0, i64::saturating_add)
             };
             let read = ChargedRow::read(row, sent).and_then(|row| {
                 let (ChargedRow::HasParent { place } | ChargedRow::Charged(ChargedKey { place, .. })) = row;
-                let group = groups.get_mut(place).and_then(Option::take);
-                let group = group.ok_or_else(|| Error::unexpected("a key that was not charged"))?;
+                let wrong = || Error::unexpected("a key that was not charged");
+                let place = at(place).ok_or_else(wrong)?;
+                let group = groups.get_mut(place).and_then(Option::take).ok_or_else(wrong)?;
                 let ChargedRow::Charged(key) = row else { return Ok((place, None, group)) };
                 let has_reservations = key.has_reservations();
                 let usages = key.replay(group.iter().map(|request| request.work.microcents));
@@ -279,7 +290,7 @@ impl Engine {
                 let Some(ticket) = request.ticket else { continue };
                 match &fault {
                     Some(error) => self.answer(ticket, Err(error.clone())),
-                    None if kind == StatementKind::ChargeOne => {
+                    None if kind != StatementKind::ChargeBatch => {
                         request.work.needs_batch = true;
                         undecided.push(request);
                     }

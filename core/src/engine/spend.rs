@@ -140,22 +140,14 @@ impl Engine {
         for group in &mut batch.requests {
             group.sort_by_key(|request| request.work.spend.amount());
         }
-        let groups = || batch.keys.iter().zip(&batch.requests);
-        let lookups = groups().flat_map(|(name, group)| group.iter().map(move |_| name));
-        let amounts = groups().flat_map(|(_, group)| group.iter().map(|request| request.work.spend.amount()));
-        let params = vec![Some(text_array(lookups)), Some(integer_array(amounts))];
+        let amounts = batch.requests.iter().flatten().map(|request| request.work.spend.amount());
+        let params = vec![Some(text_array(batch.key_of_each())), Some(integer_array(amounts))];
         let (kind, sql) = (StatementKind::ChargeTree, Arc::clone(&statements.batch(column).charge_tree));
         self.send(kind, sql, params, Work::Spend(column, kind, batch, Arc::clone(statements)))
     }
 
     pub(super) fn receive_tree_charges(&mut self, column: Column, batch: Batch<Spending>, rows: &[String]) {
-        // The place of a key is that of its first charge.
-        let mut count = 0;
-        let mut places = Vec::with_capacity(batch.keys.len());
-        for group in &batch.requests {
-            places.push(count);
-            count += group.len();
-        }
+        let places = batch.first_places();
         let mut charged: Vec<Option<Vec<Usage>>> = places.iter().map(|_| None).collect();
         let mut fault = None;
         for row in rows {

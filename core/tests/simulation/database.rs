@@ -173,6 +173,7 @@ impl Database {
             (StatementKind::ValidateMany, [lookups]) => self.validate(&array(lookups), Self::plain_row),
             (StatementKind::ValidateOne, [lookup]) => self.validate(&[(*lookup).to_owned()], Self::plain_row),
             (StatementKind::ChargeOne, [lookup, cost]) => self.charge_one(lookup, number(cost)),
+            (StatementKind::ChargeMany, [lookups, costs]) => self.charge_many(&array(lookups), &array(costs)),
             (StatementKind::ChargeBatch, [lookups, totals, costs]) => {
                 self.charge_batch(&array(lookups), &array(totals), &array(costs))
             }
@@ -294,31 +295,50 @@ impl Database {
     }
 
     fn charge_one(&mut self, lookup: &str, cost: i64) -> (Vec<String>, Vec<Effect>) {
+        let (row, effect) = self.charge_plain(lookup, vec![cost], 1);
+        (row.into_iter().collect(), vec![effect])
+    }
+
+    fn charge_many(&mut self, lookups: &[String], costs: &[String]) -> (Vec<String>, Vec<Effect>) {
+        assert_eq!(lookups.len(), costs.len(), "arrays of different lengths");
+        let charges = || lookups.iter().zip(costs);
+        let mut rows = Vec::new();
+        let mut effects = Vec::new();
+        for (n, lookup) in lookups.iter().enumerate() {
+            if lookups[..n].contains(lookup) {
+                continue;
+            }
+            let costs = charges().filter(|(of, _)| *of == lookup).map(|(_, cost)| number(cost)).collect();
+            let (row, effect) = self.charge_plain(lookup, costs, n + 1);
+            rows.extend(row);
+            effects.push(effect);
+        }
+        (rows, effects)
+    }
+
+    /// Charges a key in whole, in the common case.
+    fn charge_plain(&mut self, lookup: &str, mut costs: Vec<i64>, place: usize) -> (Option<String>, Effect) {
         let now = self.now;
-        let undecided = (Vec::new(), vec![Effect::Undecided]);
         let Some(key) = self
             .keys
             .iter_mut()
             .find(|key| key.lookup == lookup && key.ancestors.is_empty() && !key.revoked)
             .filter(|key| key.reset_at.is_none_or(|at| at > now))
         else {
-            return undecided;
+            return (None, Effect::Undecided);
         };
         let before = key.own_view(now);
-        if cost > before.cap() - before.reserved - before.used {
-            return undecided;
+        let total = costs.iter().copied().map(i128::from).sum::<i128>();
+        if total > i128::from(before.cap() - before.reserved - before.used) {
+            return (None, Effect::Undecided);
         }
-        key.used += cost;
+        costs.sort_unstable();
+        key.used += costs.iter().sum::<i64>();
         let (cents, micro) = (key.used / MICROCENTS_PER_CENT, key.used % MICROCENTS_PER_CENT);
         let reserved = key.reserved / MICROCENTS_PER_CENT;
-        let row = format!("(1,{},{cents},{micro},{reserved})", optional(key.budget_cents));
-        let effect = Effect::Charged {
-            lookup: lookup.to_owned(),
-            costs: vec![cost],
-            before: Some(before),
-            after: key.used,
-        };
-        (vec![row], vec![effect])
+        let row = format!("({place},{},{cents},{micro},{reserved})", optional(key.budget_cents));
+        let (lookup, after) = (lookup.to_owned(), key.used);
+        (Some(row), Effect::Charged { lookup, costs, before: Some(before), after })
     }
 
     fn charge_batch(

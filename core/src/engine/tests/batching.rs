@@ -124,6 +124,10 @@ fn a_batch_of_charges_carries_totals_and_ascending_costs() {
         .map(|(subject, cents)| bench.charge(subject, cents));
     bench.rows(&first, [charged(1, 0, 1)]);
     assert_eq!(bench.usage(blocking), recorded(1));
+    let plain = bench.sent_one();
+    let each = [r#"{"a","a","a","b","c"}"#, "{1000000,30000000,50000000,2000000,9000000}"];
+    assert_eq!((plain.kind, params(&plain)), (StatementKind::ChargeMany, each.to_vec()));
+    bench.rows::<String>(&plain, []);
     let batch = bench.sent_one();
     assert_eq!(batch.kind, StatementKind::ChargeBatch);
     let expected = [
@@ -144,12 +148,58 @@ fn a_batch_of_charges_carries_totals_and_ascending_costs() {
 }
 
 #[test]
+fn a_key_that_is_charged_in_whole_is_named_by_the_place_of_its_first_charge() {
+    let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
+    bench.charge("x", 1);
+    let first = bench.sent_one();
+    let tickets =
+        [("a", 2), ("b", 4), ("a", 1), ("b", 3)].map(|(subject, cents)| bench.charge(subject, cents));
+    bench.rows(&first, ["(1,100,1,0,0)"]);
+    let plain = bench.sent_one();
+    bench.rows(&plain, ["(3,100,7,0,0)", "(1,100,13,0,0)"]);
+    let [a2, b4, a1, b3] = tickets.map(|ticket| bench.usage(ticket));
+    assert_eq!([a1, a2, b3, b4], [recorded(11), recorded(13), recorded(3), recorded(7)]);
+    bench.assert_idle();
+}
+
+#[test]
+fn a_child_that_fits_is_charged_by_the_cheap_statement_and_else_by_the_general_one() {
+    let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
+    let first = bench.charge("a", 1);
+    let one = bench.sent_one();
+    bench.rows::<String>(&one, []);
+    let batch = bench.sent_one();
+    bench.rows(&batch, ["(1)"]);
+    let tree = bench.sent_one();
+    assert_eq!((tree.kind, params(&tree)), (StatementKind::ChargeTree, vec![r#"{"a"}"#, "{1000000}"]));
+    let (second, third) = (bench.charge("a", 5), bench.charge("a", 3));
+    bench.rows(&tree, ["(1,100,1,0,0)"]);
+    assert_eq!(bench.usage(first), recorded(1));
+    let tree = bench.sent_one();
+    assert_eq!(params(&tree), [r#"{"a","a"}"#, "{3000000,5000000}"], "a parent is for life");
+    bench.rows::<String>(&tree, []);
+    let general = bench.sent_one();
+    assert_eq!(general.kind, StatementKind::Spend);
+    bench.rows(&general, ["(1,ok,100,4000000,0,,,,f)", "(2,invalid_key,,,,,,,f)"]);
+    assert_eq!([second, third].map(|t| bench.usage(t)), [refused(ChargeRefusal::InvalidKey), recorded(4)]);
+    for nonsense in ["", "(2,100,4,0,0)", "(1)", "(1,100,x,0,0)"] {
+        let ticket = bench.charge("a", 5);
+        let tree = bench.sent_one();
+        bench.rows(&tree, [nonsense]);
+        assert_eq!(bench.error(ticket).code(), ErrorCode::UnexpectedResponse, "{nonsense}");
+    }
+    bench.assert_idle();
+}
+
+#[test]
 fn charges_too_large_to_add_up_do_not_wrap() {
     let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
     bench.charge("x", 1);
     let first = bench.sent_one();
     let huge = [bench.charge("a", i64::MAX), bench.charge("a", i64::MAX)];
     bench.rows(&first, [charged(1, 0, 1)]);
+    let plain = bench.sent_one();
+    bench.rows::<String>(&plain, []);
     let batch = bench.sent_one();
     assert_eq!(params(&batch)[1], format!("{{{}}}", i64::MAX));
     bench.rows(&batch, [charged(1, 5, 5)]);
@@ -199,7 +249,7 @@ fn charges_of_a_key_are_in_one_statement_at_a_time() {
     assert_eq!(params(&bench.sent_one())[0], "b", "another key does not wait");
     bench.rows(&first, [charged(1, 0, 1)]);
     let second = bench.sent_one();
-    assert_eq!(params(&second)[1], "{5000000}");
+    assert_eq!(params(&second), [r#"{"a","a"}"#, "{2000000,3000000}"]);
     bench.rows(&second, [charged(1, 1, 6)]);
     assert_eq!(waiting.map(|ticket| bench.usage(ticket)), [recorded(3), recorded(6)]);
 }

@@ -253,6 +253,7 @@ impl Promises {
             }
             StatementKind::Settle => self.finishes_sent(statement)?,
             StatementKind::ChargeOne
+            | StatementKind::ChargeMany
             | StatementKind::ChargeBatch
             | StatementKind::ChargeTree
             | StatementKind::Spend => {
@@ -476,12 +477,16 @@ fn charges_of(statement: &Statement) -> Vec<(String, i64)> {
     if matches!(statement.kind, StatementKind::Spend | StatementKind::ChargeTree) {
         return plain_charges(statement);
     }
-    if !matches!(statement.kind, StatementKind::ChargeOne | StatementKind::ChargeBatch) {
+    let is_charge = [StatementKind::ChargeOne, StatementKind::ChargeMany, StatementKind::ChargeBatch];
+    if !is_charge.contains(&statement.kind) {
         return Vec::new();
     }
     let params: Vec<&str> = statement.params.iter().map(|p| p.as_deref().unwrap_or_default()).collect();
     let cost = |text: &str| text.parse().expect("a cost");
     match params.as_slice() {
+        [lookups, micros] if statement.kind == StatementKind::ChargeMany => {
+            array(lookups).into_iter().zip(array(micros).iter().map(|text| cost(text))).collect()
+        }
         [lookup, micros] => vec![((*lookup).to_owned(), cost(micros))],
         [lookups, _, costs] => {
             let groups = array(lookups).into_iter().zip(array(costs));

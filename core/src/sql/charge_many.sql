@@ -1,0 +1,48 @@
+-- charge_one.sql for several charges: each key is charged in whole, for all that is asked of it, or has no row. Then
+-- charge_batch.sql decides.
+-- $1: text[] of key hashes or external subjects, one a charge. $2: bigint[] of micro-cents.
+-- One row a key that is charged: the place of its first charge, and after all of them its budget, used cents, micro-cents
+-- and reserved cents.
+WITH found AS MATERIALIZED (
+    SELECT k.id, i.lookup, i.n, i.total
+    FROM (
+        SELECT i.lookup, min(i.n) AS n, sum(i.amount) AS total
+        FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::bigint[])) WITH ORDINALITY AS i(lookup, amount, n)
+        GROUP BY i.lookup
+    ) i
+    CROSS JOIN LATERAL (SELECT id FROM {table} WHERE {lookup} = i.lookup OFFSET 0) k
+    ORDER BY k.id
+),
+-- Locked in id order.
+locked AS MATERIALIZED (
+    SELECT k.id, f.n, f.total::bigint AS total
+    FROM found f
+    CROSS JOIN LATERAL (
+        SELECT k.id
+        FROM {table} k
+        WHERE k.id = f.id
+          AND k.{lookup} = f.lookup
+          AND k.revoked_at IS NULL
+          AND k.ancestor_ids IS NULL --? ancestor_ids
+          AND ({k.budget_reset_at} > statement_timestamp()) IS NOT FALSE
+          AND f.total <= (
+                LEAST({k.budget_cents}, {max_cents})::bigint
+                - LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint
+                - coalesce({k.budget_reserved_cents}, 0)
+              ) * 1000000 - coalesce({k.budget_used_microcents}, 0)
+        FOR NO KEY UPDATE
+    ) k
+)
+UPDATE {table} k
+SET
+    budget_used_microcents = (coalesce({k.budget_used_microcents}, 0) + l.total) % 1000000, --? budget_used_microcents
+    budget_used_cents = coalesce(k.budget_used_cents, 0) + (coalesce({k.budget_used_microcents}, 0) + l.total) / 1000000
+FROM locked l
+WHERE k.id = l.id
+RETURNING ROW(
+    l.n,
+    {k.budget_cents},
+    k.budget_used_cents,
+    {k.budget_used_microcents},
+    {k.budget_reserved_cents}
+)::text AS agentkey
