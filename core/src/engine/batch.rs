@@ -262,6 +262,10 @@ impl Engine {
                 }
                 Ok((place, Some(Ok((usages, has_reservations))), group)) => {
                     let mut blocked = Vec::new();
+                    if kind == StatementKind::ChargeBatch {
+                        let was_refused = usages.iter().any(|usage| !usage.is_success());
+                        self.note_refusal(column, &batch.keys[place], was_refused);
+                    }
                     for (request, usage) in group.into_iter().zip(usages) {
                         let Some(ticket) = request.ticket else { continue };
                         match usage {

@@ -96,6 +96,8 @@ pub struct Engine {
     finish: KeyLane<Finish>,
     /// Keys that are known to have a parent.
     children: [HashSet<Arc<str>>; 2],
+    /// Keys that the plain statements could not charge last time: the next charge does not try them.
+    refused: [HashSet<Arc<str>>; 2],
     /// Whether a sweep of the engine's own waits or is under way, and the keys whose spends wait for it.
     is_sweeping: bool,
     waiting_for_sweep: Vec<(Column, Arc<str>)>,
@@ -121,6 +123,7 @@ impl Engine {
             spend: [KeyLane::new(true), KeyLane::new(true)],
             finish: KeyLane::new(true),
             children: [HashSet::new(), HashSet::new()],
+            refused: [HashSet::new(), HashSet::new()],
             is_sweeping: false,
             waiting_for_sweep: Vec::new(),
             admin: Queue::new(),
@@ -185,7 +188,8 @@ impl Engine {
                     self.spend_in_full(column, &lookup, vec![charge], self.options.ledger);
                 }
                 (Cost::Microcents(microcents), Some((column, lookup))) => {
-                    let charge = Charge { microcents, needs_batch: false };
+                    let needs_batch = self.refused[column as usize].contains(&lookup);
+                    let charge = Charge { microcents, needs_batch };
                     self.charge[column as usize].push(lookup, pending(ticket, deadline, charge));
                 }
             },

@@ -29,8 +29,8 @@ pub(super) const NEEDED: &[&str] = &[
 const MAX_IN_FLIGHT: usize = 1;
 /// How often a spend waits for a sweep of reservations that may stand in its way.
 const MAX_SWEEPS: u32 = 8;
-/// So many keys are remembered to have a parent.
-const MAX_KNOWN_CHILDREN: usize = 10_000;
+/// So many keys are remembered to have a parent, or to be refused.
+const MAX_REMEMBERED: usize = 10_000;
 
 /// A spend that waits.
 #[derive(Debug)]
@@ -39,6 +39,13 @@ pub(super) struct Spending {
     /// Only the general statement can decide it.
     pub(super) is_general: bool,
     pub(super) sweeps: u32,
+}
+
+fn remember(known: &mut HashSet<Arc<str>>, name: &Arc<str>) {
+    if known.len() >= MAX_REMEMBERED {
+        known.clear();
+    }
+    known.insert(Arc::clone(name));
 }
 
 impl Repeatable for Spending {
@@ -80,11 +87,16 @@ impl Engine {
 
     /// A key's parent is for life: its charges need not be tried as plain ones again.
     pub(super) fn note_child(&mut self, column: Column, name: &Arc<str>) {
-        let known = &mut self.children[column as usize];
-        if known.len() >= MAX_KNOWN_CHILDREN {
-            known.clear();
+        remember(&mut self.children[column as usize], name);
+    }
+
+    /// Whether the general statement had to refuse a charge of a key.
+    pub(super) fn note_refusal(&mut self, column: Column, name: &Arc<str>, was_refused: bool) {
+        let refused = &mut self.refused[column as usize];
+        match was_refused {
+            true => remember(refused, name),
+            false => _ = refused.remove(name),
         }
-        known.insert(Arc::clone(name));
     }
 
     pub(super) fn poll_spend(

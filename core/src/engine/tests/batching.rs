@@ -210,9 +210,9 @@ fn charges_too_large_to_add_up_do_not_wrap() {
 fn a_single_charge_without_a_row_is_decided_by_the_statement_for_batches() {
     let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
     for (rows, usage) in [
-        (vec![charged(1, 98, 98)], refused(ChargeRefusal::BudgetExceeded)),
         (vec![], refused(ChargeRefusal::InvalidKey)),
         (vec![charged(1, 0, 3)], recorded(3)),
+        (vec![charged(1, 98, 98)], refused(ChargeRefusal::BudgetExceeded)),
     ] {
         let ticket = bench.charge("a", 3);
         let single = bench.sent_one();
@@ -225,6 +225,26 @@ fn a_single_charge_without_a_row_is_decided_by_the_statement_for_batches() {
         bench.rows(&batch, rows);
         assert_eq!(bench.usage(ticket), usage);
         bench.assert_idle();
+    }
+}
+
+#[test]
+fn a_refused_key_is_not_tried_by_the_plain_statement_until_it_is_charged_again() {
+    let mut bench = Bench::ready(Options::default());
+    bench.charge("a", 3);
+    let plain = bench.sent_one();
+    bench.rows::<String>(&plain, []);
+    let mut sent = bench.sent_one();
+    for (row, next) in [
+        (charged(1, 99, 99), StatementKind::ChargeBatch),
+        (charged(1, 99, 99), StatementKind::ChargeBatch),
+        (charged(1, 0, 3), StatementKind::ChargeOne),
+    ] {
+        assert_eq!(sent.kind, StatementKind::ChargeBatch);
+        bench.rows(&sent, [row]);
+        bench.charge("a", 3);
+        sent = bench.sent_one();
+        assert_eq!(sent.kind, next);
     }
 }
 
