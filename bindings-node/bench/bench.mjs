@@ -1,5 +1,6 @@
 // Throughput and latency beside one query a call, on the same pool of 10.
 //   tests/postgres.sh run -- node bindings-node/bench/bench.mjs [seconds]
+// AGENTKEY_BENCH_PREPARED=1 prepares the statements of both once a connection.
 import { createHash } from "node:crypto";
 import { performance } from "node:perf_hooks";
 import pg from "pg";
@@ -11,7 +12,9 @@ const hash = (key) => createHash("sha256").update(key).digest("hex");
 
 const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 10 });
 await pool.query("DROP TABLE IF EXISTS sdk_api_keys, sdk_api_keys_events, sdk_api_keys_reservations CASCADE");
-const ak = new AgentKey({ pool });
+const PREPARED = process.env.AGENTKEY_BENCH_PREPARED === "1";
+const ak = new AgentKey({ pool, preparedStatements: PREPARED });
+const query = (name, text, values) => pool.query(PREPARED ? { name, text, values } : { text, values });
 await ak.migrate();
 const keys = [];
 for (let i = 0; i < KEYS; i++) {
@@ -22,7 +25,8 @@ await pool.query("VACUUM ANALYZE sdk_api_keys");
 // What an application would write by hand: one SELECT and one UPDATE that nobody waits for.
 let touches = new Set();
 async function selectAndTouch(key) {
-  const { rows } = await pool.query(
+  const { rows } = await query(
+    "select",
     `SELECT id, account_id, user_id, scopes, budget_cents, budget_used_cents, budget_period, budget_reset_at, expires_at,
       delegated_by, name, revoked_at FROM sdk_api_keys WHERE key_hash = $1`,
     [hash(key)],
@@ -32,12 +36,13 @@ async function selectAndTouch(key) {
   if (row.revoked_at) return { valid: false, reason: "revoked" };
   if (row.expires_at && row.expires_at < new Date()) return { valid: false, reason: "expired" };
   if (row.budget_cents !== null && Number(row.budget_used_cents) >= Number(row.budget_cents)) return { valid: false, reason: "budget_exceeded" };
-  const touch = pool.query("UPDATE sdk_api_keys SET last_used_at = now() WHERE id = $1", [row.id]).finally(() => touches.delete(touch));
+  const touch = query("touch", "UPDATE sdk_api_keys SET last_used_at = now() WHERE id = $1", [row.id]).finally(() => touches.delete(touch));
   touches.add(touch);
   return { valid: true, id: row.id, scopes: row.scopes };
 }
 async function guardedUpdate(key) {
-  const { rows } = await pool.query(
+  const { rows } = await query(
+    "charge",
     `UPDATE sdk_api_keys SET budget_used_cents = budget_used_cents + $2
      WHERE key_hash = $1 AND revoked_at IS NULL AND (budget_cents IS NULL OR budget_used_cents + $2 <= budget_cents)
      RETURNING budget_used_cents, budget_cents`,

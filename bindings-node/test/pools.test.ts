@@ -179,6 +179,29 @@ test("a pool of its own, made with the first call and ended with close", async (
   await new AgentKey({ connectionString: "postgresql://nobody@127.0.0.1:1/none" }).close();
 });
 
+test("prepared statements, once a connection, named by their text", async () => {
+  await db.originalTable();
+  await db.originalTable("SERIAL", "TEXT", "other_keys");
+  const pool = new pg.Pool({ connectionString: db.url, max: 1 });
+  const clients = ["sdk_api_keys", "other_keys"].map((tableName) => new AgentKey({ pool, tableName, preparedStatements: true }));
+  for (const ak of clients) {
+    await life(ak);
+    await caps(ak);
+    await life(ak);
+  }
+  const { rows } = await pool.query("SELECT statement FROM pg_prepared_statements WHERE name LIKE 'agentkey\\_%'");
+  const lookUps = rows.filter(({ statement }) => /^SELECT ROW\(\s+1,/.test(statement));
+  // Of each table one before its migration and one after it.
+  expect(lookUps.length).toBe(4);
+  await Promise.all(clients.map((ak) => ak.close()));
+  await pool.end();
+
+  const own = new AgentKey({ connectionString: db.url, preparedStatements: true });
+  await life(own);
+  await own.close();
+  expect(() => new AgentKey({ pool: db.pool, preparedStatements: "yes" as never })).toThrow("preparedStatements");
+});
+
 test("PGlite", async () => {
   const pglite = new PGlite();
   const ak = new AgentKey({ pool: pglite });

@@ -15,7 +15,7 @@ import {
   shown,
   spendingOf,
 } from "./input.js";
-import { ownPool, type OwnPool } from "./pool.js";
+import { type NamedQuery, ownPool, type OwnPool, preparing } from "./pool.js";
 import type {
   AgentKeyOptions,
   CreateKeyOptions,
@@ -52,7 +52,8 @@ export class AgentKey {
   constructor(options: AgentKeyOptions) {
     this.#engine = makeEngine(options);
     this.#ownPool = options.pool === undefined ? ownPool(options.connectionString) : undefined;
-    this.#driver = new Driver(this.#engine, this.#ownPool?.query ?? queryOf(options.pool));
+    const query = this.#ownPool?.query ?? queryOf(options.pool);
+    this.#driver = new Driver(this.#engine, options.preparedStatements ? preparing(query as unknown as NamedQuery) : query);
   }
 
   /** Creates the table, or adds what it lacks. Any number of processes may call it at once. */
@@ -224,6 +225,8 @@ function makeEngine(options: AgentKeyOptions): native.Engine {
   const align = options.align ?? "creation";
   if (!["day-and-month", "all"].includes(budgetPeriods)) throw wrong("budgetPeriods", budgetPeriods);
   if (!["creation", "calendar"].includes(align)) throw wrong("align", align);
+  const prepared: unknown = options.preparedStatements ?? false;
+  if (typeof prepared !== "boolean") throw wrong("preparedStatements", prepared);
   const rounding = options.rounding ?? "up";
   if (!["up", "exact"].includes(rounding)) throw wrong("rounding", rounding);
   try {
@@ -248,7 +251,7 @@ function makeEngine(options: AgentKeyOptions): native.Engine {
 /** The pool's own method is looked up at each call: applications wrap it to trace their queries. */
 function queryOf(pool: { query: Query } | undefined): Query {
   if (typeof pool?.query !== "function") throw new TypeError("pool must have a method query(text, values)");
-  return (text, values) => pool.query(text, values);
+  return (...statement) => pool.query(...statement);
 }
 
 function optionalText(name: string, value: unknown): string | undefined {

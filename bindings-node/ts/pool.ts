@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import type { Query } from "./driver.js";
 
 /** A pool that belongs to the client. */
@@ -12,6 +13,19 @@ interface PgPool {
   on(event: "error", listener: (error: Error) => void): void;
 }
 
+/** What node-postgres takes for a statement that a connection prepares once. */
+export type NamedQuery = (statement: { name: string; text: string; values: (string | null)[] }) => PromiseLike<unknown>;
+
+/** Names statements by their text: whoever shares the connection never takes one for another. */
+export function preparing(query: NamedQuery): Query {
+  const names = new Map<string, string>();
+  return (text, values) => {
+    let name = names.get(text);
+    if (!name) names.set(text, (name = `agentkey_${createHash("sha256").update(text).digest("hex").slice(0, 32)}`));
+    return query({ name, text, values });
+  };
+}
+
 /** A `pg.Pool` that is made with the first statement. */
 export function ownPool(connectionString: unknown): OwnPool {
   if (typeof connectionString !== "string") throw new TypeError("give a pool or a connectionString");
@@ -24,7 +38,7 @@ export function ownPool(connectionString: unknown): OwnPool {
     return opened;
   };
   return {
-    query: (text, values) => (pool ??= open()).query(text, values),
+    query: (...statement) => (pool ??= open()).query(...statement),
     end: async () => pool?.end(),
   };
 }

@@ -84,8 +84,8 @@ impl Engine {
                 (StatementKind::ChargeOne, &statements.batch(column).charge_one, params)
             }
             groups if !needs_batch => {
-                let amounts = groups.iter().flatten().map(|request| request.work.microcents);
-                let params = vec![Some(text_array(batch.key_of_each())), Some(integer_array(amounts))];
+                let costs = groups.iter().map(|group| integer_array(group.iter().map(|r| r.work.microcents)));
+                let params = vec![Some(text_array(&batch.keys)), Some(text_array(costs))];
                 (StatementKind::ChargeMany, &statements.batch(column).charge_many, params)
             }
             groups => {
@@ -235,20 +235,17 @@ impl Engine {
         rows: &[String],
     ) {
         let can_sweep = matches!(&self.table, super::Table::Known { statements, .. } if statements.shape.has("+reservations"));
-        let places = (kind == StatementKind::ChargeMany).then(|| batch.first_places());
-        let at = |place: usize| places.as_ref().map_or(Ok(place), |places| places.binary_search(&place)).ok();
         let mut groups: Vec<Option<Vec<Pending<Charge>>>> = batch.requests.into_iter().map(Some).collect();
         let mut fault = None;
         for row in rows {
             let sent = |place: usize| -> i64 {
-                let group = at(place).and_then(|at| groups.get(at)?.as_ref()).into_iter().flatten();
+                let group = groups.get(place).and_then(Option::as_ref).into_iter().flatten();
                 group.map(|request| request.work.microcents).fold(0, i64::saturating_add)
             };
             let read = ChargedRow::read(row, sent).and_then(|row| {
                 let (ChargedRow::HasParent { place } | ChargedRow::Charged(ChargedKey { place, .. })) = row;
-                let wrong = || Error::unexpected("a key that was not charged");
-                let place = at(place).ok_or_else(wrong)?;
-                let group = groups.get_mut(place).and_then(Option::take).ok_or_else(wrong)?;
+                let group = groups.get_mut(place).and_then(Option::take);
+                let group = group.ok_or_else(|| Error::unexpected("a key that was not charged"))?;
                 let ChargedRow::Charged(key) = row else { return Ok((place, None, group)) };
                 let has_reservations = key.has_reservations();
                 let usages = key.replay(group.iter().map(|request| request.work.microcents));

@@ -36,23 +36,6 @@ impl<T> Batch<T> {
     pub(crate) fn open_requests(&self) -> impl Iterator<Item = &Pending<T>> {
         self.requests.iter().flatten().filter(|request| request.ticket.is_some())
     }
-
-    /// Each key's place where every request has one: that of its first.
-    pub(crate) fn first_places(&self) -> Vec<usize> {
-        let mut count = 0;
-        let mut places = Vec::with_capacity(self.keys.len());
-        for group in &self.requests {
-            places.push(count);
-            count += group.len();
-        }
-        places
-    }
-
-    /// The keys, each once for every request of its own.
-    pub(crate) fn key_of_each(&self) -> impl Iterator<Item = &Arc<str>> {
-        let groups = self.keys.iter().zip(&self.requests);
-        groups.flat_map(|(name, group)| group.iter().map(move |_| name))
-    }
 }
 
 /// Requests that wait, by key, and how many statements are under way.

@@ -152,29 +152,31 @@ impl Engine {
         for group in &mut batch.requests {
             group.sort_by_key(|request| request.work.spend.amount());
         }
-        let amounts = batch.requests.iter().flatten().map(|request| request.work.spend.amount());
-        let params = vec![Some(text_array(batch.key_of_each())), Some(integer_array(amounts))];
+        let costs =
+            |group: &Vec<Pending<Spending>>| integer_array(group.iter().map(|r| r.work.spend.amount()));
+        let params = vec![Some(text_array(&batch.keys)), Some(text_array(batch.requests.iter().map(costs)))];
         let (kind, sql) = (StatementKind::ChargeTree, Arc::clone(&statements.batch(column).charge_tree));
         self.send(kind, sql, params, Work::Spend(column, kind, batch, Arc::clone(statements)))
     }
 
     pub(super) fn receive_tree_charges(&mut self, column: Column, batch: Batch<Spending>, rows: &[String]) {
-        let places = batch.first_places();
-        let mut charged: Vec<Option<Vec<Usage>>> = places.iter().map(|_| None).collect();
+        let mut charged: Vec<Option<Vec<Usage>>> = batch.keys.iter().map(|_| None).collect();
         let mut fault = None;
         for row in rows {
-            let at = |place| places.binary_search(&place).ok();
-            let amounts = |at: usize| batch.requests[at].iter().map(|request| request.work.spend.amount());
-            let sent = |place| at(place).map_or(0, |at| amounts(at).fold(0, i64::saturating_add));
+            let amounts = |place: usize| {
+                let group = batch.requests.get(place).into_iter().flatten();
+                group.map(|request| request.work.spend.amount())
+            };
+            let sent = |place| amounts(place).fold(0, i64::saturating_add);
             let read = ChargedRow::read(row, sent).and_then(|row| match row {
-                ChargedRow::Charged(key) => {
-                    let at = at(key.place).ok_or_else(|| Error::unexpected("a key that was not charged"))?;
-                    Ok((at, key.replay(amounts(at))?))
+                ChargedRow::Charged(key) if key.place < batch.keys.len() => {
+                    Ok((key.place, key.replay(amounts(key.place))?))
                 }
+                ChargedRow::Charged(_) => Err(Error::unexpected("a key that was not charged")),
                 ChargedRow::HasParent { .. } => Err(Error::unexpected("a key without its charges")),
             });
             match read {
-                Ok((at, usages)) => charged[at] = Some(usages),
+                Ok((place, usages)) => charged[place] = Some(usages),
                 Err(error) => fault = Some(error),
             }
         }

@@ -1,15 +1,11 @@
 -- charge_one.sql for several charges: each key is charged in whole, for all that is asked of it, or has no row. Then
 -- charge_batch.sql decides.
--- $1: text[] of key hashes or external subjects, one a charge. $2: bigint[] of micro-cents.
--- One row a key that is charged: the place of its first charge, and after all of them its budget, used cents, micro-cents
--- and reserved cents.
+-- $1: text[] of key hashes or external subjects, each once. $2: text[] of bigint[], each key's costs in micro-cents.
+-- One row a key that is charged: its place in $1, and after all its charges its budget, used cents, micro-cents and
+-- reserved cents.
 WITH found AS MATERIALIZED (
-    SELECT k.id, i.lookup, i.n, i.total
-    FROM (
-        SELECT i.lookup, min(i.n) AS n, sum(i.amount) AS total
-        FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::bigint[])) WITH ORDINALITY AS i(lookup, amount, n)
-        GROUP BY i.lookup
-    ) i
+    SELECT k.id, i.lookup, i.n, (SELECT sum(cost) FROM unnest(i.costs::bigint[]) cost) AS total
+    FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::text[])) WITH ORDINALITY AS i(lookup, costs, n)
     CROSS JOIN LATERAL (SELECT id FROM {table} WHERE {lookup} = i.lookup OFFSET 0) k
     ORDER BY k.id
 ),

@@ -1,17 +1,17 @@
 -- Charges keys and all of their ancestors in the common case: all of them are live, no reset can be due, and all that is
 -- asked of a row fits. Whatever has no row in the answer is decided by spend.sql.
--- $1: text[] of key hashes or external subjects, one a charge. $2: bigint[] of micro-cents.
--- One row a key that is charged in whole: the place of its first charge, and after all of them its budget, used cents,
--- micro-cents and reserved cents.
-WITH asked AS MATERIALIZED (
-    SELECT i.lookup, min(i.n) AS n, sum(i.amount) AS total
-    FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::bigint[])) WITH ORDINALITY AS i(lookup, amount, n)
-    GROUP BY i.lookup
-),
-found AS MATERIALIZED (
-    SELECT a.n, a.lookup, a.total, k.id, ARRAY[k.id] || k.ancestor_ids AS chain
-    FROM asked a
-    CROSS JOIN LATERAL (SELECT id, ancestor_ids FROM {table} WHERE {lookup} = a.lookup OFFSET 0) k
+-- $1: text[] of key hashes or external subjects, each once. $2: text[] of bigint[], each key's costs in micro-cents.
+-- One row a key that is charged in whole: its place in $1, and after all its charges its budget, used cents, micro-cents
+-- and reserved cents.
+WITH found AS MATERIALIZED (
+    SELECT
+        i.n,
+        i.lookup,
+        (SELECT sum(cost) FROM unnest(i.costs::bigint[]) cost) AS total,
+        k.id,
+        ARRAY[k.id] || k.ancestor_ids AS chain
+    FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::text[])) WITH ORDINALITY AS i(lookup, costs, n)
+    CROSS JOIN LATERAL (SELECT id, ancestor_ids FROM {table} WHERE {lookup} = i.lookup OFFSET 0) k
 ),
 wanted AS MATERIALIZED (
     SELECT c.id, sum(f.total) AS total

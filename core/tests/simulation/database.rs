@@ -301,14 +301,10 @@ impl Database {
 
     fn charge_many(&mut self, lookups: &[String], costs: &[String]) -> (Vec<String>, Vec<Effect>) {
         assert_eq!(lookups.len(), costs.len(), "arrays of different lengths");
-        let charges = || lookups.iter().zip(costs);
         let mut rows = Vec::new();
         let mut effects = Vec::new();
-        for (n, lookup) in lookups.iter().enumerate() {
-            if lookups[..n].contains(lookup) {
-                continue;
-            }
-            let costs = charges().filter(|(of, _)| *of == lookup).map(|(_, cost)| number(cost)).collect();
+        for (n, (lookup, costs)) in lookups.iter().zip(costs).enumerate() {
+            let costs = array(costs).iter().map(|cost| number(cost)).collect();
             let (row, effect) = self.charge_plain(lookup, costs, n + 1);
             rows.extend(row);
             effects.push(effect);

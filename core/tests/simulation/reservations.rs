@@ -124,24 +124,25 @@ impl Database {
     }
 
     /// Charges a key whole if, on each row that it draws on, all that is asked of it fits; else leaves it alone.
-    pub fn charge_tree(&mut self, lookups: &[String], amounts: &[String]) -> (Vec<String>, Vec<Effect>) {
+    pub fn charge_tree(&mut self, lookups: &[String], costs: &[String]) -> (Vec<String>, Vec<Effect>) {
         let now = self.now;
         let mut effects = Vec::new();
-        let mut groups: BTreeMap<usize, Vec<Operation>> = BTreeMap::new();
+        let mut groups: Vec<(usize, Vec<Operation>)> = Vec::new();
         let mut wanted: BTreeMap<i64, i128> = BTreeMap::new();
-        for (n, (lookup, amount)) in lookups.iter().zip(amounts).enumerate() {
+        for (n, (lookup, costs)) in lookups.iter().zip(costs).enumerate() {
             let Some(key) = self.find(lookup) else {
                 effects.push(Effect::Undecided);
                 continue;
             };
             let chain: Vec<i64> = std::iter::once(key.id).chain(key.ancestors.iter().copied()).collect();
+            let amounts: Vec<i64> = array(costs).iter().map(|cost| number(cost)).collect();
             for id in &chain {
-                *wanted.entry(*id).or_default() += i128::from(number(amount));
+                *wanted.entry(*id).or_default() += amounts.iter().copied().map(i128::from).sum::<i128>();
             }
-            let spent = Spent {
+            let charge = |amount| Spent {
                 lookup: lookup.clone(),
                 kind: 'c',
-                amount: number(amount),
+                amount,
                 idempotency_key: None,
                 reservation: None,
                 status: "ok",
@@ -149,8 +150,8 @@ impl Database {
                 draws: Vec::new(),
                 has_obstacle: false,
             };
-            let first = lookups.iter().position(|other| other == lookup).expect("itself");
-            groups.entry(first).or_default().push(Operation { n, spent, chain, ttl: 0 });
+            let operation = |amount| Operation { n, spent: charge(amount), chain: chain.clone(), ttl: 0 };
+            groups.push((n, amounts.into_iter().map(operation).collect()));
         }
         let is_plain = |id: &i64| {
             self.keys.iter().find(|key| key.id == *id).is_some_and(|key| {
@@ -162,7 +163,7 @@ impl Database {
         };
         let plain: Vec<i64> = wanted.keys().copied().filter(is_plain).collect();
         let mut rows = Vec::new();
-        for (first, mut operations) in groups {
+        for (n, mut operations) in groups {
             if !operations[0].chain.iter().all(|id| plain.contains(id)) {
                 effects.push(Effect::Undecided);
                 continue;
@@ -175,7 +176,7 @@ impl Database {
             let (budget, used, reserved) = last;
             let (cents, micro) = (used / MICROCENTS_PER_CENT, used % MICROCENTS_PER_CENT);
             let budget = optional(budget);
-            rows.push(format!("({},{budget},{cents},{micro},{})", first + 1, reserved / MICROCENTS_PER_CENT));
+            rows.push(format!("({},{budget},{cents},{micro},{})", n + 1, reserved / MICROCENTS_PER_CENT));
             effects.extend(operations.into_iter().map(|operation| Effect::Spent(operation.spent)));
         }
         (rows, effects)

@@ -13,7 +13,7 @@ use crate::books::Book;
 use crate::coverage::Coverage;
 use crate::database::{Database, Effect, View, array};
 use crate::reservations::Spent;
-use spends::{Ends, Spending, plain_charges};
+use spends::{Ends, Spending, charges_of_groups, plain_charges};
 
 pub type Checked<T = ()> = Result<T, String>;
 
@@ -484,18 +484,11 @@ fn charges_of(statement: &Statement) -> Vec<(String, i64)> {
     let params: Vec<&str> = statement.params.iter().map(|p| p.as_deref().unwrap_or_default()).collect();
     let cost = |text: &str| text.parse().expect("a cost");
     match params.as_slice() {
-        [lookups, micros] if statement.kind == StatementKind::ChargeMany => {
-            array(lookups).into_iter().zip(array(micros).iter().map(|text| cost(text))).collect()
+        [lookups, costs] | [lookups, _, costs] if statement.kind != StatementKind::ChargeOne => {
+            let (lookups, costs) = (array(lookups), array(costs));
+            charges_of_groups(&lookups, &costs).map(|(lookup, text)| (lookup, cost(&text))).collect()
         }
         [lookup, micros] => vec![((*lookup).to_owned(), cost(micros))],
-        [lookups, _, costs] => {
-            let groups = array(lookups).into_iter().zip(array(costs));
-            groups
-                .flat_map(|(lookup, costs)| {
-                    array(&costs).into_iter().map(move |c| (lookup.clone(), cost(&c)))
-                })
-                .collect()
-        }
         _ => Vec::new(),
     }
 }

@@ -32,6 +32,15 @@ pub struct Ends {
     releases: BTreeMap<String, u32>,
 }
 
+/// Each charge of statements that send the costs of a key together.
+pub fn charges_of_groups<'a>(
+    lookups: &'a [String],
+    costs: &'a [String],
+) -> impl Iterator<Item = (String, String)> + 'a {
+    let groups = lookups.iter().zip(costs);
+    groups.flat_map(|(lookup, costs)| array(costs).into_iter().map(|cost| (lookup.clone(), cost)))
+}
+
 /// The operations of a spend: lookup, kind, amount and details.
 fn operations(statement: &Statement) -> Vec<(String, String, i64, serde_json::Value)> {
     if !matches!(statement.kind, StatementKind::Spend | StatementKind::ChargeTree) {
@@ -40,8 +49,11 @@ fn operations(statement: &Statement) -> Vec<(String, String, i64, serde_json::Va
     let mut params: Vec<Vec<String>> =
         statement.params.iter().map(|param| array(param.as_deref().unwrap_or_default())).collect();
     if statement.kind == StatementKind::ChargeTree {
-        params.insert(1, params[0].iter().map(|_| "c".to_owned()).collect());
-        params.push(params[0].iter().map(|_| String::new()).collect());
+        let (lookups, amounts): (Vec<String>, Vec<String>) =
+            charges_of_groups(&params[0], &params[1]).unzip();
+        let kinds = vec!["c".to_owned(); lookups.len()];
+        let details = vec![String::new(); lookups.len()];
+        params = vec![lookups, kinds, amounts, details];
     }
     let [lookups, kinds, amounts, details] = params.as_slice() else { return Vec::new() };
     let details = details.iter().map(|text| serde_json::from_str(text).unwrap_or_default());
