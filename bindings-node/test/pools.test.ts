@@ -194,8 +194,10 @@ test("prepared statements, once a connection, named by their text", async () => 
   // Of each table one before its migration and one after it.
   expect(lookUps.length).toBe(4);
   await Promise.all(clients.map((ak) => ak.close()));
+  for (const table of ["sdk_api_keys", "other_keys"]) await pool.query(`DROP TABLE ${table}, ${table}_events, ${table}_reservations`);
   await pool.end();
 
+  await db.originalTable();
   const own = new AgentKey({ connectionString: db.url, preparedStatements: true });
   await life(own);
   await own.close();
