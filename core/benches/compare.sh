@@ -20,8 +20,11 @@ before=$(build "$work/tree" "$PWD/target/compare")
 after=$(build . "$PWD/target")
 for turn in $(seq "$turns"); do
 	echo "==> turn $turn of $turns"
-	"$before" --bench >"$work/before.$turn"
-	"$after" --bench >"$work/after.$turn"
+	order=(before after)
+	((turn % 2)) || order=(after before)
+	for which in "${order[@]}"; do
+		"${!which}" --bench >"$work/$which.$turn"
+	done
 done
 
 rates() { # <before|after>: operation, keys, in flight, rate
