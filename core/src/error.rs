@@ -1,5 +1,5 @@
 //! The closed list of errors. Refusals (an exceeded budget, a revoked key) are values, not errors: see
-//! [`DenialReason`](crate::DenialReason) and [`ChargeRefusal`](crate::ChargeRefusal).
+//! [`Denial`](crate::Denial) and [`ChargeRefusal`](crate::ChargeRefusal).
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub enum ErrorCode {
     MigrationRequired,
     /// Too many calls are waiting; nothing was sent.
     Overloaded,
-    /// The call's time limit passed. A charge may or may not have been recorded.
+    /// The call's time limit passed. [`Error::may_have_been_recorded`] says whether its statement was sent.
     Timeout,
     /// The client was closed.
     Closed,
@@ -108,26 +108,60 @@ impl std::fmt::Display for ErrorCode {
     }
 }
 
+/// Whether a failed call may have changed something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Effect {
+    /// It certainly changed nothing.
+    #[default]
+    None,
+    /// Nobody knows: the connection or the time ended before the database answered.
+    Unknown,
+}
+
 /// An error: a code for programs, a message for people, and the driver's error where there is one.
-/// Never holds a raw key.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
+///
+/// It never holds a raw key.
+#[derive(Debug, Clone)]
 pub struct Error {
     code: ErrorCode,
     message: String,
-    #[source]
+    effect: Effect,
+    is_transient: bool,
+    sqlstate: Option<String>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
-    /// An error without a source.
+    /// An error without a source. It says that nothing was recorded.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Error { code, message: message.into(), source: None }
+        let is_transient = matches!(code, ErrorCode::Overloaded);
+        Error {
+            code,
+            message: message.into(),
+            effect: Effect::None,
+            is_transient,
+            sqlstate: None,
+            source: None,
+        }
     }
 
     /// The same error, caused by `source`.
     pub fn with_source(mut self, source: Arc<dyn std::error::Error + Send + Sync>) -> Self {
         self.source = Some(source);
+        self
+    }
+
+    /// The same error of a statement that failed so.
+    pub(crate) fn with_facts(mut self, effect: Effect, is_transient: bool, sqlstate: Option<&str>) -> Self {
+        self.effect = effect;
+        self.is_transient = is_transient;
+        self.sqlstate = sqlstate.map(str::to_owned);
+        self
+    }
+
+    /// The same error of a call that may have been recorded.
+    pub(crate) fn after_sending(mut self) -> Self {
+        self.effect = Effect::Unknown;
         self
     }
 
@@ -141,12 +175,51 @@ impl Error {
         &self.message
     }
 
+    /// Whether the call may have been recorded although it failed. If so, a charge that is repeated without an
+    /// idempotency key may be recorded twice.
+    pub fn may_have_been_recorded(&self) -> bool {
+        self.effect == Effect::Unknown
+    }
+
+    /// Whether the same call may succeed a little later: a lost connection, a restart, too many calls.
+    pub fn is_transient(&self) -> bool {
+        self.is_transient
+    }
+
+    /// Postgres's own code, where the database sent one.
+    pub fn sqlstate(&self) -> Option<&str> {
+        self.sqlstate.as_deref()
+    }
+
     pub(crate) fn unexpected(what: impl std::fmt::Display) -> Self {
         Error::new(ErrorCode::UnexpectedResponse, format!("Unexpected response from the database: {what}"))
+            .after_sending()
     }
 
     pub(crate) fn migration_required(what: impl std::fmt::Display) -> Self {
         Error::new(ErrorCode::MigrationRequired, format!("migration required: {what}; call migrate()"))
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    /// The driver's error itself: `downcast_ref::<sqlx::Error>()` finds it.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source.as_ref() as _)
+    }
+}
+
+/// A value for a message: it may be megabytes long, a message need not be.
+pub(crate) fn shortened(text: &str) -> String {
+    const SHOWN: usize = 100;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

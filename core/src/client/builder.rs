@@ -8,12 +8,8 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use super::driver::Driver;
 use super::{AgentKey, Transport};
+use crate::engine::{AcceptedPeriods, Align, KeyPrefix, Options, Rounding, TableName};
 use crate::error::{Error, ErrorCode};
-use crate::key::KeyPrefix;
-use crate::money::Rounding;
-use crate::options::{Align, Options};
-use crate::period::AcceptedPeriods;
-use crate::table::TableName;
 
 /// Connections of a pool of our own. Calls share statements, so few are needed.
 const POOL_SIZE: u32 = 10;
@@ -55,7 +51,7 @@ impl Builder {
         self
     }
 
-    /// Where budget periods of new keys begin. Default at their creation.
+    /// Where budget periods of new keys begin: at their creation, which is the default, or with the calendar in UTC.
     pub fn align(mut self, align: Align) -> Self {
         self.options.align = align;
         self
@@ -164,7 +160,7 @@ impl Builder {
         if let Some(prefix) = &self.key_prefix {
             options.key_prefix = KeyPrefix::new(prefix)?;
         }
-        options.seed = crate::key::random_seed()?;
+        options.seed = u64::from_ne_bytes(crate::random::bytes()?);
         Ok(AgentKey { driver: Arc::new(Driver::new(options, pool, owns_pool, self.transport)) })
     }
 }

@@ -10,19 +10,14 @@ use sqlx::{AssertSqlSafe, Connection, Postgres};
 use tokio::sync::{Notify, oneshot};
 
 use super::{Transport, statement_timeout};
-use crate::engine::{Engine, Stats, Ticket};
+use crate::engine::{Answer, Engine, Fault, Options, Request, Sink, Statement, StatementId, Stats, Ticket};
 use crate::error::{Error, ErrorCode};
-use crate::options::Options;
-use crate::request::{Answer, Outcome, Request};
-use crate::statement::{Fault, Statement, StatementId};
 
-type DriverError = Arc<dyn std::error::Error + Send + Sync>;
-/// What a statement answered, or why it did not, with the driver's own error.
-type StatementResult = Result<Vec<String>, (Fault, Option<DriverError>)>;
+/// What a call comes to.
+type CallResult = Result<Answer, Error>;
 /// Answers to one sink, with their tokens.
-type SinkBatch = (Arc<dyn Sink>, Vec<(u64, Answer)>);
+type SinkBatch = (Arc<dyn Sink>, Vec<(u64, CallResult)>);
 
-#[derive(Debug)]
 pub(super) struct Driver {
     pool: PgPool,
     owns_pool: bool,
@@ -33,7 +28,6 @@ pub(super) struct Driver {
     changed: Notify,
 }
 
-#[derive(Debug)]
 struct State {
     engine: Engine,
     callers: HashMap<Ticket, Caller>,
@@ -43,29 +37,13 @@ struct State {
     has_watcher: bool,
 }
 
-/// Takes answers as they come, a batch at a time. For bindings to a runtime of another language, which would rather be
-/// woken once a batch than once a call.
-pub trait Sink: Send + Sync {
-    /// Takes answers, each with the token of its request. Called from a task of the runtime; must not block.
-    fn deliver(&self, answers: Vec<(u64, Answer)>);
-}
-
 enum Caller {
-    Future(oneshot::Sender<Answer>),
+    Future(oneshot::Sender<CallResult>),
     Sink(Arc<dyn Sink>, u64),
 }
 
-impl std::fmt::Debug for Caller {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Caller::Future(_) => "Future",
-            Caller::Sink(..) => "Sink",
-        })
-    }
-}
-
 /// Answers to give once the state is unlocked: a sink may take a lock whose holder waits for ours (Python's, say).
-type Ready = Vec<(Caller, Answer)>;
+type Ready = Vec<(Caller, CallResult)>;
 
 impl Driver {
     pub(super) fn new(options: Options, pool: PgPool, owns_pool: bool, transport: Transport) -> Self {
@@ -96,7 +74,7 @@ impl Driver {
 
     /// Submits a request and waits for its answer. A caller that stops waiting cancels its request if it is not sent
     /// yet; the answers of others are not affected, as statements run in tasks of their own.
-    pub(super) async fn call(this: &Arc<Self>, request: Request) -> Result<Outcome, Error> {
+    pub(super) async fn call(this: &Arc<Self>, request: Request) -> CallResult {
         let has_deadline = !matches!(request, Request::Migrate);
         let (sender, mut receiver) = oneshot::channel();
         let ticket = this.begin(request, Caller::Future(sender))?;
@@ -139,7 +117,7 @@ impl Driver {
             let mut state = self.state();
             let ticket = state.engine.submit(self.now(), request)?;
             state.callers.insert(ticket, caller);
-            (ticket, self.ready_answers(&mut state, None))
+            (ticket, ready_answers(&mut state))
         };
         give(ready);
         self.poll_soon();
@@ -150,7 +128,7 @@ impl Driver {
         let ready = {
             let mut state = self.state();
             state.engine.expire(self.now());
-            self.ready_answers(&mut state, None)
+            ready_answers(&mut state)
         };
         give(ready);
         self.poll_soon();
@@ -200,26 +178,13 @@ impl Driver {
         }
     }
 
-    fn ready_answers(&self, state: &mut State, source: Option<&DriverError>) -> Ready {
-        let mut ready = Vec::new();
-        for (ticket, mut answer) in state.engine.answers() {
-            if let (Err(error), Some(source)) = (&answer, source)
-                && error.code() == ErrorCode::Database
-            {
-                answer = Err(error.clone().with_source(Arc::clone(source)));
-            }
-            ready.extend(state.callers.remove(&ticket).map(|caller| (caller, answer)));
-        }
-        ready
-    }
-
     /// Takes the statements that may be sent now.
     fn poll(&self) -> Vec<Statement> {
         let mut state = self.state();
         state.poll_due = false;
         let now = self.now();
         let statements = std::iter::from_fn(|| state.engine.poll(now)).collect();
-        let ready = self.ready_answers(&mut state, None);
+        let ready = ready_answers(&mut state);
         drop(state);
         give(ready);
         // Taking forgets calls whose callers are gone: nothing may be left.
@@ -238,43 +203,42 @@ impl Driver {
     }
 
     /// Takes what became of a statement. Its caller polls next.
-    fn receive(&self, id: StatementId, result: StatementResult) {
+    fn receive(&self, id: StatementId, result: Result<Vec<String>, Fault>) {
         let ready = {
             let mut state = self.state();
-            let (rows, source) = match result {
-                Ok(rows) => (Ok(rows), None),
-                Err((fault, source)) => (Err(fault), source),
-            };
-            state.engine.receive(self.now(), id, rows.as_deref().map_err(Clone::clone));
+            let now = self.now();
+            match result {
+                Ok(rows) => state.engine.receive(now, id, Ok(&rows)),
+                Err(fault) => state.engine.receive(now, id, Err(fault)),
+            }
             // Whoever is answered now and asks again is to share a statement with the others.
             state.poll_due = true;
-            self.ready_answers(&mut state, source.as_ref())
+            ready_answers(&mut state)
         };
         give(ready);
         self.changed.notify_waiters();
     }
 
-    async fn run(&self, statement: Statement) -> StatementResult {
-        let has_deadline = statement.kind != crate::StatementKind::Migrate;
-        let mut connection = self.pool.acquire().await.map_err(fault)?;
+    async fn run(&self, statement: Statement) -> Result<Vec<String>, Fault> {
+        let mut connection = self.pool.acquire().await.map_err(not_sent)?;
+        if !self.state().engine.is_wanted(statement.id) {
+            return Err(Fault::not_sent("nobody waits for it any more"));
+        }
         let running = async {
             match self.transport {
                 Transport::Prepared => query(&statement).fetch_all(&mut *connection).await,
                 Transport::Pooler => in_transaction(&mut connection, &statement).await,
             }
         };
-        if !has_deadline {
-            return running.await.map_err(fault);
+        if statement.is_unlimited() {
+            return running.await.map_err(failed);
         }
         match tokio::time::timeout(statement_timeout(self.options.timeout), running).await {
-            Ok(result) => result.map_err(fault),
+            Ok(result) => result.map_err(failed),
             Err(_) => {
                 // Its answer may still be on the way: nobody else may use this connection.
                 drop(connection.detach());
-                Err((
-                    Fault { sqlstate: None, message: "the database did not answer in time".to_owned() },
-                    None,
-                ))
+                Err(Fault::timed_out("the database did not answer in time"))
             }
         }
     }
@@ -287,6 +251,14 @@ impl Driver {
         // The engine does not panic; if it ever did, its answers would still be better than a panic in every caller.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn ready_answers(state: &mut State) -> Ready {
+    let answers = state.engine.answers();
+    answers
+        .into_iter()
+        .filter_map(|(ticket, answer)| state.callers.remove(&ticket).map(|caller| (caller, answer)))
+        .collect()
 }
 
 /// Gives answers to their callers; to a sink, all of a batch at once.
@@ -311,9 +283,7 @@ fn give(answers: Ready) {
 
 fn query(statement: &Statement) -> QueryScalar<'_, Postgres, String, PgArguments> {
     let sql = AssertSqlSafe(Arc::clone(&statement.sql));
-    let persistent =
-        !matches!(statement.kind, crate::StatementKind::Migrate | crate::StatementKind::Catalogue);
-    let query = sqlx::query_scalar(sql).persistent(persistent);
+    let query = sqlx::query_scalar(sql).persistent(statement.is_repeated());
     statement.params.iter().fold(query, |query, param| query.bind(param.as_deref()))
 }
 
@@ -327,9 +297,19 @@ async fn in_transaction(
     Ok(rows)
 }
 
-fn fault(error: sqlx::Error) -> (Fault, Option<DriverError>) {
+/// No connection was to be had.
+fn not_sent(error: sqlx::Error) -> Fault {
+    Fault::not_sent(error.to_string()).with_source(Arc::new(error))
+}
+
+/// The statement may have been sent.
+fn failed(error: sqlx::Error) -> Fault {
     let sqlstate = error.as_database_error().and_then(|e| e.code()).map(|code| code.into_owned());
-    (Fault { sqlstate, message: error.to_string() }, Some(Arc::new(error)))
+    let fault = match sqlstate {
+        Some(sqlstate) => Fault::refused(sqlstate, error.to_string()),
+        None => Fault::lost(error.to_string()),
+    };
+    fault.with_source(Arc::new(error))
 }
 
 /// Takes statements and runs them, one after the other, until nothing waits.
@@ -375,7 +355,7 @@ impl Worker {
         }
     }
 
-    fn receive(&mut self, result: StatementResult) {
+    fn receive(&mut self, result: Result<Vec<String>, Fault>) {
         if let Some(id) = self.statement.take() {
             self.polls = true;
             self.driver.receive(id, result);
@@ -386,8 +366,7 @@ impl Worker {
 /// Its runtime shut down: no caller is to wait for ever, for this statement or for the next.
 impl Drop for Worker {
     fn drop(&mut self) {
-        let message = "the runtime stopped while the statement ran".to_owned();
-        self.receive(Err((Fault { sqlstate: None, message }, None)));
+        self.receive(Err(Fault::lost("the runtime stopped while the statement ran")));
         if self.polls {
             // No task can be spawned here: whoever calls next, or closes, sends what waits.
             self.driver.state().poll_due = false;

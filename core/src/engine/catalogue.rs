@@ -3,12 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admin::Admin;
-use super::{Column, Engine, Work, database_error};
-use crate::error::Error;
-use crate::options::Options;
-use crate::shape::{Rendering, TableShape, render};
-use crate::statement::{Fault, Statement, StatementKind};
+use super::{Engine, Fault, Statement, Work};
+use crate::table::shape::{COMPANIONS, TableShape};
+use crate::table::template::{CATALOGUE, StatementKind, Statements};
 
 /// While the table lacks columns, the catalogue is asked again this often, beside the calls: somebody may migrate it.
 const REFRESH: Duration = Duration::from_secs(10);
@@ -28,38 +25,6 @@ pub(super) enum Table {
     },
 }
 
-/// The statements for the table as it is.
-#[derive(Debug)]
-pub(crate) struct Statements {
-    pub(crate) shape: TableShape,
-    by_key: BatchStatements,
-    by_subject: BatchStatements,
-    pub(super) touch: Arc<str>,
-    pub(super) insert: Arc<str>,
-    pub(super) revoke: Arc<str>,
-    /// A look-up by id.
-    pub(super) find: Arc<str>,
-    pub(super) settle: Arc<str>,
-    pub(super) expired_reservations: Arc<str>,
-    pub(super) revoke_all: Arc<str>,
-    pub(super) events: Arc<str>,
-    pub(super) usage: Arc<str>,
-    pub(super) verify_ledger: Arc<str>,
-    pub(super) prune_events: Arc<str>,
-}
-
-#[derive(Debug)]
-pub(super) struct BatchStatements {
-    pub(super) validate_one: Arc<str>,
-    pub(super) validate_many: Arc<str>,
-    pub(super) validate: Arc<str>,
-    pub(super) charge_one: Arc<str>,
-    pub(super) charge_many: Arc<str>,
-    pub(super) charge_batch: Arc<str>,
-    pub(super) charge_tree: Arc<str>,
-    pub(super) spend: Arc<str>,
-}
-
 impl Table {
     fn known(statements: Arc<Statements>, now: Duration) -> Self {
         let refresh_at = (!statements.shape.is_complete()).then(|| now.saturating_add(REFRESH));
@@ -68,9 +33,9 @@ impl Table {
 }
 
 impl Engine {
-    pub(super) fn ask_catalogue(&mut self) -> Statement {
+    pub(super) fn ask_catalogue(&mut self, now: Duration) -> Statement {
         self.table = Table::Asked { outdated: false };
-        self.send_catalogue(Work::Catalogue)
+        self.send_catalogue(Work::Catalogue(now.saturating_add(self.options.timeout)))
     }
 
     /// Asks again if it is time to; calls go on with what is known.
@@ -83,10 +48,10 @@ impl Engine {
 
     fn send_catalogue(&mut self, work: Work) -> Statement {
         let table = &self.options.table;
-        let companions = crate::shape::COMPANIONS.map(|(_, name)| Some(table.companion(name)));
+        let companions = COMPANIONS.map(|(_, name)| Some(table.companion(name)));
         let mut params = vec![Some(table.quoted())];
         params.extend(companions);
-        self.send(StatementKind::Catalogue, Arc::from(include_str!("../sql/catalogue.sql")), params, work)
+        self.send(StatementKind::Catalogue, Arc::from(CATALOGUE), params, work)
     }
 
     pub(super) fn receive_catalogue(&mut self, now: Duration, result: Result<&[String], Fault>) {
@@ -97,10 +62,18 @@ impl Engine {
         }
         let shape = match result {
             Ok(rows) => TableShape::read(&self.options.table, rows),
-            Err(fault) => Err(database_error(&fault)),
+            // Nothing was sent for those who wait: asking again does nothing twice.
+            Err(fault) if self.catalogue_attempts + 1 < self.options.max_attempts && fault.is_transient() => {
+                self.catalogue_attempts += 1;
+                self.stats.retries += 1;
+                self.catalogue_at = now + self.retry_delay(self.catalogue_attempts);
+                return;
+            }
+            Err(fault) => Err(fault.error()),
         };
+        self.catalogue_attempts = 0;
         match shape {
-            Ok(shape) => self.table = Table::known(Arc::new(Statements::new(&self.options, shape)), now),
+            Ok(shape) => self.table = Table::known(Arc::new(self.render(shape)), now),
             Err(error) => {
                 self.touches.fail(now);
                 self.fail_all_waiting(&error);
@@ -120,11 +93,15 @@ impl Engine {
             return;
         }
         let statements = match result.ok().map(|rows| TableShape::read(&self.options.table, rows)) {
-            Some(Ok(shape)) if shape != statements.shape => Arc::new(Statements::new(&self.options, shape)),
-            // As it was, or not to be had: whatever is wrong, the calls themselves meet it.
+            Some(Ok(shape)) if shape != statements.shape => Arc::new(self.render(shape)),
+            // Unchanged or unavailable: keep the current statements. Whatever is wrong, the calls themselves meet it.
             _ => Arc::clone(statements),
         };
         self.table = Table::known(statements, now);
+    }
+
+    fn render(&self, shape: TableShape) -> Statements {
+        Statements::new(&self.options.table, shape, self.options.ledger)
     }
 
     /// The catalogue is asked again before the next statement.
@@ -133,69 +110,6 @@ impl Engine {
             Table::Known { .. } => self.table = Table::Unknown,
             Table::Asked { outdated } => *outdated = true,
             Table::Unknown => {}
-        }
-    }
-
-    /// No statement can be built: whoever waits for one learns why.
-    fn fail_all_waiting(&mut self, error: &Error) {
-        let mut tickets = Vec::new();
-        for column in Column::ALL {
-            tickets.extend(self.charge[column as usize].take_all());
-            tickets.extend(self.validate[column as usize].take_all());
-            tickets.extend(self.spend[column as usize].take_all());
-        }
-        tickets.extend(self.finish.take_all());
-        self.end_sweep();
-        let (migrations, rest): (Vec<_>, Vec<_>) =
-            self.admin.waiting.drain(..).partition(|p| matches!(p.work, Admin::Migrate { .. }));
-        self.admin.waiting.extend(migrations);
-        tickets.extend(rest.into_iter().filter_map(|p| p.ticket));
-        for ticket in tickets {
-            self.answer(ticket, Err(error.clone()));
-        }
-    }
-}
-
-impl Statements {
-    fn new(options: &Options, shape: TableShape) -> Self {
-        let render = |template: &str, lookup: &str| {
-            render(
-                template,
-                &Rendering { table: &options.table, shape: &shape, lookup, ledger: options.ledger },
-            )
-        };
-        let batch = |column: Column| BatchStatements {
-            validate_one: render(include_str!("../sql/validate_one.sql"), column.name()),
-            validate_many: render(include_str!("../sql/validate_many.sql"), column.name()),
-            validate: render(include_str!("../sql/validate.sql"), column.name()),
-            charge_one: render(include_str!("../sql/charge_one.sql"), column.name()),
-            charge_many: render(include_str!("../sql/charge_many.sql"), column.name()),
-            charge_batch: render(include_str!("../sql/charge_batch.sql"), column.name()),
-            charge_tree: render(include_str!("../sql/charge_tree.sql"), column.name()),
-            spend: render(include_str!("../sql/spend.sql"), column.name()),
-        };
-        Statements {
-            by_key: batch(Column::KeyHash),
-            by_subject: batch(Column::Subject),
-            touch: render(include_str!("../sql/touch.sql"), ""),
-            insert: render(include_str!("../sql/insert_key.sql"), ""),
-            revoke: render(include_str!("../sql/revoke.sql"), ""),
-            find: render(include_str!("../sql/validate.sql"), "id"),
-            settle: render(include_str!("../sql/settle.sql"), ""),
-            expired_reservations: render(include_str!("../sql/expired_reservations.sql"), ""),
-            revoke_all: render(include_str!("../sql/revoke_all.sql"), ""),
-            events: render(include_str!("../sql/events.sql"), ""),
-            usage: render(include_str!("../sql/usage.sql"), ""),
-            verify_ledger: render(include_str!("../sql/verify_ledger.sql"), ""),
-            prune_events: render(include_str!("../sql/prune_events.sql"), ""),
-            shape,
-        }
-    }
-
-    pub(super) fn batch(&self, column: Column) -> &BatchStatements {
-        match column {
-            Column::KeyHash => &self.by_key,
-            Column::Subject => &self.by_subject,
         }
     }
 }

@@ -2,47 +2,88 @@
 //!
 //! A driver submits requests, takes statements with [`Engine::poll`] while there are any, runs them, hands the rows to
 //! [`Engine::receive`], and gives [`Engine::answers`] to the callers. Times are durations since any moment of the
-//! driver's choice; the engine uses them for timeouts and retries alone. What a key may do and spend is decided by the
-//! database's clock.
+//! driver's choice. The engine uses them for timeouts and retries alone: the database's clock decides what a key may do
+//! and spend.
+//!
+//! What a driver must keep:
+//!
+//! - It runs each statement as one implicit transaction, with all parameters as text, and hands back the only column of
+//!   each row as text.
+//! - It calls [`Engine::receive`] once for each statement, with the rows or with a [`Fault`] that says what it knows. A
+//!   statement that [`Engine::is_wanted`] no longer need not be sent.
+//! - It polls after each `submit`, `receive` and `expire`, and at [`Engine::next_retry`].
+//! - It calls [`Engine::expire`] at [`Engine::next_deadline`].
+//! - It tells [`Engine::cancel`] of callers that are gone.
 
 mod admin;
-mod batch;
+mod answer;
 mod catalogue;
+mod changes;
+mod charges;
 mod deadline;
+mod fault;
+pub(crate) mod json;
 mod lane;
+mod lanes;
+mod lookups;
+pub(crate) mod options;
+mod request;
 mod retry;
-mod spend;
+mod route;
+pub(crate) mod rows;
+mod spends;
+mod statement;
 mod sweep;
 mod touch;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::answer::{Answer, Reservation, ReserveRefusal, ReserveRefusalReason, Reserved, Sink};
+pub use self::fault::Fault;
+pub use self::json::{error_json, timestamp};
+pub use self::options::{Align, Options};
+pub use self::request::{AccountFilter, Request, Revocation, RevokeFilter};
+pub use self::statement::{Statement, StatementId};
+pub use crate::budget::charge::{ChargeOutcome, ChargeRefusal, Charged};
+pub use crate::budget::ledger::{Discrepancy, Event, EventFilter, UsageFilter, UsageOfPeriod};
+pub use crate::budget::limit::Limit;
+pub use crate::budget::money::{Balance, Cost, MAX_CENTS, MICROCENTS_PER_CENT, Rounding};
+pub use crate::budget::period::AcceptedPeriods;
+pub use crate::budget::reservation::{Extended, Released, ReservationRefusal, Settled, Settlement};
+pub use crate::duration::read as read_duration;
+pub use crate::id::{AccountId, KeyId};
+pub use crate::key::credential::Credential;
+pub use crate::key::delegation::Parent;
+pub use crate::key::grant::{DenialReason, Verdict};
+pub use crate::key::raw::{KeyHash, KeyPrefix};
+pub use crate::key::scope::{ADMIN, has_scope, invalid_scopes};
+pub use crate::table::literal::parse_row;
+pub use crate::table::name::TableName;
+pub use crate::table::template::StatementKind;
+
+use self::admin::Admin;
+use self::catalogue::Table;
+use self::lane::{AnyBatch, Batch, Pending};
+use self::lanes::Lanes;
+use self::lookups::Lookup;
+use self::rows::ended::ReservationChange;
+use self::rows::new_row::NewRow;
+use self::spends::Spending;
+use self::sweep::Sweep;
+use self::touch::Touches;
 use crate::error::{Error, ErrorCode};
-use crate::literal::parse_row;
-use crate::money::Cost;
-use crate::options::Options;
-use crate::request::{Answer, ChargeRefusal, Credential, Outcome, Request, Usage};
-use crate::reservation::{Finish, FinishRefusal};
-use crate::statement::{Fault, Statement, StatementId, StatementKind};
-use crate::verdict::Denial;
-use admin::Admin;
-use batch::{Charge, LookUp};
-pub(crate) use catalogue::Statements;
-use catalogue::Table;
-use lane::{Batch, KeyLane, Pending, Queue};
-use spend::Spending;
-use sweep::Sweep;
-use touch::Touches;
+use crate::table::template::{KeyColumn, Statements};
 
 /// Names a request between `submit` and its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_structs, reason = "a number")]
 pub struct Ticket(pub u64);
 
 /// Counters for watching an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Stats {
     /// Statements sent.
     pub statements: u64,
@@ -57,59 +98,63 @@ pub struct Stats {
 /// A statement under way.
 #[derive(Debug)]
 enum Work {
-    Catalogue,
+    /// With the time after which it is asked again.
+    Catalogue(Duration),
     Refresh(Arc<Statements>),
-    Validate(Column, Batch<LookUp>, Arc<Statements>),
-    Charge(Column, StatementKind, Batch<Charge>),
-    Spend(Column, StatementKind, Batch<Spending>, Arc<Statements>),
-    Finish(Batch<Finish>),
+    Validate(KeyColumn, StatementKind, Batch<Lookup>, Arc<Statements>),
+    Charge(KeyColumn, StatementKind, Batch<charges::Charge>, Arc<Statements>),
+    Spend(KeyColumn, StatementKind, Batch<Spending>, Arc<Statements>),
+    Change(Batch<ReservationChange>),
     Touch,
     Admin(Pending<Admin>, Option<Arc<Statements>>),
 }
 
-/// The column that a batch is keyed by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Column {
-    KeyHash,
-    Subject,
-}
-
-impl Column {
-    const ALL: [Column; 2] = [Column::KeyHash, Column::Subject];
-
-    const fn name(self) -> &'static str {
+impl Work {
+    /// The callers that wait for it, if it has any.
+    fn callers(&mut self) -> Option<&mut dyn AnyBatch> {
         match self {
-            Column::KeyHash => "key_hash",
-            Column::Subject => "external_subject",
+            Work::Validate(_, _, batch, _) => Some(batch),
+            Work::Charge(_, _, batch, _) => Some(batch),
+            Work::Spend(_, _, batch, _) => Some(batch),
+            Work::Change(batch) => Some(batch),
+            Work::Admin(request, _) => Some(request),
+            Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => None,
         }
     }
 }
 
 /// The engine. See the module's text.
-#[derive(Debug)]
 pub struct Engine {
     options: Options,
     table: Table,
-    validate: [KeyLane<LookUp>; 2],
-    charge: [KeyLane<Charge>; 2],
-    spend: [KeyLane<Spending>; 2],
-    finish: KeyLane<Finish>,
+    /// How often in a row the catalogue could not be asked, and when it is asked again.
+    catalogue_attempts: u32,
+    catalogue_at: Duration,
+    lanes: Lanes,
     /// Keys that are known to have a parent.
     children: [HashSet<Arc<str>>; 2],
     /// Keys that the plain statements could not charge last time: the next charge does not try them.
     refused: [HashSet<Arc<str>>; 2],
     /// Whether a sweep of the engine's own waits or is under way, and the keys whose spends wait for it.
     is_sweeping: bool,
-    waiting_for_sweep: Vec<(Column, Arc<str>)>,
-    admin: Queue<Admin>,
+    waiting_for_sweep: Vec<(KeyColumn, Arc<str>)>,
     touches: Touches,
     in_flight: BTreeMap<StatementId, Work>,
-    answers: Vec<(Ticket, Answer)>,
+    answers: Vec<(Ticket, Result<Answer, Error>)>,
     cancelled: HashSet<Ticket>,
     pending: usize,
     last_id: u64,
-    closed: bool,
+    is_closed: bool,
     stats: Stats,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("table", &self.options.table.quoted())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Engine {
@@ -118,22 +163,20 @@ impl Engine {
         Engine {
             options,
             table: Table::Unknown,
-            validate: [KeyLane::new(false), KeyLane::new(false)],
-            charge: [KeyLane::new(true), KeyLane::new(true)],
-            spend: [KeyLane::new(true), KeyLane::new(true)],
-            finish: KeyLane::new(true),
+            catalogue_attempts: 0,
+            catalogue_at: Duration::ZERO,
+            lanes: Lanes::new(),
             children: [HashSet::new(), HashSet::new()],
             refused: [HashSet::new(), HashSet::new()],
             is_sweeping: false,
             waiting_for_sweep: Vec::new(),
-            admin: Queue::new(),
             touches: Touches::default(),
             in_flight: BTreeMap::new(),
             answers: Vec::new(),
             cancelled: HashSet::new(),
             pending: 0,
             last_id: 0,
-            closed: false,
+            is_closed: false,
             stats: Stats::default(),
         }
     }
@@ -148,110 +191,38 @@ impl Engine {
         Stats { pending: self.pending, ..self.stats }
     }
 
-    /// Takes a request. Its answer comes out of [`Engine::answers`], perhaps at once. Refused, with nothing sent, when
-    /// too many wait or the engine is closed.
+    /// Takes a request. Its answer comes out of [`Engine::answers`], perhaps at once.
+    ///
+    /// # Errors
+    /// `overloaded`, `closed`, and the errors of bad input. Nothing is sent then.
     pub fn submit(&mut self, now: Duration, request: Request) -> Result<Ticket, Error> {
-        if self.closed {
+        if self.is_closed {
             return Err(Error::new(ErrorCode::Closed, "the client is closed"));
         }
         if self.pending >= self.options.max_waiting {
-            return Err(Error::new(
-                ErrorCode::Overloaded,
-                format!("{} calls are waiting already", self.pending),
-            ));
-        }
-        if let Request::Spend(_, spend) = &request {
-            spend.check()?;
+            let message = format!("{} calls are waiting already", self.pending);
+            return Err(Error::new(ErrorCode::Overloaded, message));
         }
         let ticket = Ticket(self.next_id());
-        self.pending += 1;
         let deadline = Some(now.saturating_add(self.options.timeout));
-        match request {
-            Request::Validate(credential) => match text_of(credential) {
-                Some((column, lookup)) => {
-                    let is_general = self.children[column as usize].contains(&lookup);
-                    self.validate[column as usize]
-                        .push(lookup, pending(ticket, deadline, LookUp { is_general }));
-                }
-                None => self.answer(ticket, Ok(Outcome::Validated(Err(Denial::invalid())))),
-            },
-            Request::Charge(credential, cost) => match (cost, text_of(credential)) {
-                (Cost::Invalid, _) => self.answer_usage(ticket, Usage::Refused(ChargeRefusal::InvalidCost)),
-                (Cost::Free, _) => self.answer_usage(ticket, Usage::Free),
-                (Cost::Microcents(_), None) => {
-                    self.answer_usage(ticket, Usage::Refused(ChargeRefusal::InvalidKey))
-                }
-                (Cost::Microcents(microcents), Some((column, lookup)))
-                    if self.options.ledger || self.children[column as usize].contains(&lookup) =>
-                {
-                    let charge = pending(ticket, deadline, microcents);
-                    self.spend_in_full(column, &lookup, vec![charge], self.options.ledger);
-                }
-                (Cost::Microcents(microcents), Some((column, lookup))) => {
-                    let needs_batch = self.refused[column as usize].contains(&lookup);
-                    let charge = Charge { microcents, needs_batch };
-                    self.charge[column as usize].push(lookup, pending(ticket, deadline, charge));
-                }
-            },
-            Request::Spend(credential, spend) if spend.is_plain() => {
-                self.pending -= 1;
-                return self.submit(now, Request::Charge(credential, spend.cost));
-            }
-            Request::Spend(credential, spend) => match (spend.without_statement(), text_of(credential)) {
-                (Some(outcome), _) => self.answer(ticket, Ok(outcome)),
-                (None, None) => self.answer(ticket, Ok(spend.of_no_key())),
-                (None, Some((column, lookup))) => {
-                    let spending = Spending { spend, is_general: true, sweeps: 0 };
-                    self.spend[column as usize].push(lookup, pending(ticket, deadline, spending));
-                }
-            },
-            Request::Finish(id, finish) => match finish {
-                Finish::Settle(Cost::Invalid) => {
-                    self.answer(ticket, Ok(finish.refused(FinishRefusal::InvalidCost)));
-                }
-                _ => self.finish.push(Arc::from(id.as_str()), pending(ticket, deadline, finish)),
-            },
-            Request::Insert(row) => {
-                self.admin.waiting.push_back(pending(ticket, deadline, Admin::Insert(row)))
-            }
-            Request::Revoke { id, account, within } => {
-                let work = Admin::Revoke { id, account, within };
-                self.admin.waiting.push_back(pending(ticket, deadline, work));
-            }
-            Request::RevokeAll(filter) => {
-                self.admin.waiting.push_back(pending(ticket, deadline, Admin::RevokeAll(filter)));
-            }
-            Request::Sweep => {
-                self.admin.waiting.push_back(pending(ticket, deadline, Admin::Sweep(Sweep::default())));
-            }
-            Request::Events(filter) => {
-                self.admin.waiting.push_back(pending(ticket, deadline, Admin::Events(filter)));
-            }
-            Request::Usage(filter) => {
-                self.admin.waiting.push_back(pending(ticket, deadline, Admin::Usage(filter)));
-            }
-            Request::VerifyLedger(id) => {
-                self.admin.waiting.push_back(pending(ticket, deadline, Admin::VerifyLedger(id)));
-            }
-            Request::PruneEvents(seconds) => {
-                self.admin.waiting.push_back(pending(ticket, deadline, Admin::PruneEvents(seconds)));
-            }
-            Request::Migrate => {
-                self.admin.waiting.push_back(pending(ticket, None, Admin::Migrate { step: 0 }))
-            }
-        }
-        Ok(ticket)
+        self.pending += 1;
+        let routed = self.route(Pending::new(Some(ticket), deadline, ()), request);
+        self.pending -= usize::from(routed.is_err());
+        routed.map(|()| ticket)
     }
 
-    /// Forgets a request whose caller is gone. If its statement was not sent, it never will be.
-    /// Only for tickets that were not answered.
+    /// Forgets a request whose caller is gone. If its statement was not sent, it never will be. Only for tickets that
+    /// were not answered.
     pub fn cancel(&mut self, ticket: Ticket) {
         self.cancelled.insert(ticket);
     }
 
     /// The next statement to run, if one may be sent now. May also make answers.
     pub fn poll(&mut self, now: Duration) -> Option<Statement> {
-        self.end_pauses(now);
+        for lane in self.lanes.all_mut() {
+            lane.end_pause(now);
+        }
+        self.touches.end_pause(now);
         loop {
             if let Some(statement) = self.poll_admin(now) {
                 return Some(statement);
@@ -259,24 +230,24 @@ impl Engine {
             let statements = match &self.table {
                 Table::Known { statements, .. } => Arc::clone(statements),
                 Table::Asked { .. } => return None,
-                Table::Unknown if self.needs_table(now) => return Some(self.ask_catalogue()),
+                Table::Unknown if self.catalogue_at <= now && self.needs_table(now) => {
+                    return Some(self.ask_catalogue(now));
+                }
                 Table::Unknown => return None,
             };
             if let Some(statement) = self.poll_refresh(now) {
                 return Some(statement);
             }
-            if let Some(statement) = self.poll_finish(now, &statements) {
+            if let Some(statement) = self.poll_changes(now, &statements) {
                 return Some(statement);
             }
-            for column in Column::ALL {
-                if let Some(statement) = self.poll_spend(column, now, &statements) {
-                    return Some(statement);
-                }
-                if let Some(statement) = self.poll_charge(column, now, &statements) {
-                    return Some(statement);
-                }
-                if let Some(statement) = self.poll_validate(column, now, &statements) {
-                    return Some(statement);
+            for column in KeyColumn::OF_CREDENTIALS {
+                let statement = self
+                    .poll_spends(column, now, &statements)
+                    .or_else(|| self.poll_charges(column, now, &statements))
+                    .or_else(|| self.poll_lookups(column, now, &statements));
+                if statement.is_some() {
+                    return statement;
                 }
             }
             // A lane that missed a column wants the catalogue asked again.
@@ -291,70 +262,77 @@ impl Engine {
     pub fn receive(&mut self, now: Duration, id: StatementId, result: Result<&[String], Fault>) {
         let Some(work) = self.in_flight.remove(&id) else { return };
         match work {
-            Work::Catalogue => self.receive_catalogue(now, result),
+            Work::Catalogue(_) => self.receive_catalogue(now, result),
             Work::Refresh(asked_for) => self.receive_refresh(now, &asked_for, result),
-            Work::Validate(column, batch, statements) => {
-                self.validate[column as usize].in_flight -= 1;
+            Work::Validate(column, kind, batch, statements) => {
+                self.lanes.validate[column as usize].in_flight -= 1;
                 match result {
-                    Ok(rows) => self.receive_lookups(now, column, batch, rows, &statements.shape),
-                    Err(fault) => self.batch_fault(|e| &mut e.validate[column as usize], now, batch, &fault),
+                    Ok(rows) => self.receive_lookups(now, column, kind, batch, rows, &statements.shape),
+                    Err(fault) => self.batch_fault(|l| &mut l.validate[column as usize], now, batch, &fault),
                 }
             }
-            Work::Charge(column, kind, batch) => {
-                self.charge[column as usize].in_flight -= 1;
+            Work::Charge(column, kind, batch, statements) => {
+                self.lanes.charge[column as usize].in_flight -= 1;
                 match result {
-                    Ok(rows) => self.receive_charges(column, kind, batch, rows),
-                    Err(fault) => self.batch_fault(|e| &mut e.charge[column as usize], now, batch, &fault),
+                    Ok(rows) => self.receive_charges(column, kind, batch, rows, &statements.shape),
+                    Err(fault) => self.batch_fault(|l| &mut l.charge[column as usize], now, batch, &fault),
                 }
             }
             Work::Spend(column, kind, batch, statements) => {
-                self.spend[column as usize].in_flight -= 1;
+                self.lanes.spend[column as usize].in_flight -= 1;
                 match result {
                     Ok(rows) if kind == StatementKind::ChargeTree => {
-                        self.receive_tree_charges(column, batch, rows)
+                        self.receive_tree_charges(column, batch, rows);
                     }
                     Ok(rows) => self.receive_spends(column, batch, rows, &statements.shape),
-                    Err(fault) => self.batch_fault(|e| &mut e.spend[column as usize], now, batch, &fault),
+                    Err(fault) => self.batch_fault(|l| &mut l.spend[column as usize], now, batch, &fault),
                 }
             }
-            Work::Finish(batch) => {
-                self.finish.in_flight -= 1;
+            Work::Change(batch) => {
+                self.lanes.change.in_flight -= 1;
                 match result {
-                    Ok(rows) => self.receive_finishes(batch, rows),
-                    Err(fault) => self.batch_fault(|e| &mut e.finish, now, batch, &fault),
+                    Ok(rows) => self.receive_changes(batch, rows),
+                    Err(fault) => self.batch_fault(|l| &mut l.change, now, batch, &fault),
                 }
             }
-            Work::Touch => {
-                match result.map(|rows| rows.iter().map(|row| read_id(row)).collect::<Option<Vec<_>>>()) {
-                    Ok(Some(left_out)) => self.touches.finish(now, left_out.iter().map(|id| &**id)),
-                    Ok(None) | Err(_) => {
-                        self.stats.failed_touches += 1;
-                        self.touches.fail(now);
-                    }
-                }
-            }
+            Work::Touch => self.receive_touch(now, result),
             Work::Admin(request, statements) => {
-                self.admin.in_flight -= 1;
+                self.lanes.admin.in_flight -= 1;
                 self.receive_admin(now, request, statements.as_deref(), result);
             }
         }
     }
 
+    /// Whether anybody still waits for a statement. One that nobody waits for need not be sent: hand
+    /// [`Fault::not_sent`] to [`Engine::receive`] instead.
+    pub fn is_wanted(&self, id: StatementId) -> bool {
+        let is_open = |ticket: Option<Ticket>| ticket.is_some_and(|ticket| !self.cancelled.contains(&ticket));
+        match self.in_flight.get(&id) {
+            None => false,
+            Some(Work::Validate(_, _, batch, _)) => batch.open_requests().any(|r| is_open(r.ticket)),
+            Some(Work::Charge(_, _, batch, _)) => batch.open_requests().any(|r| is_open(r.ticket)),
+            Some(Work::Spend(_, _, batch, _)) => batch.open_requests().any(|r| is_open(r.ticket)),
+            Some(Work::Change(batch)) => batch.open_requests().any(|r| is_open(r.ticket)),
+            Some(Work::Admin(request, _)) => request.deadline.is_none() || is_open(request.ticket),
+            Some(Work::Catalogue(_) | Work::Refresh(_) | Work::Touch) => true,
+        }
+    }
+
     /// When a pause after an aborted statement ends: `poll` may have something then.
     pub fn next_retry(&self) -> Option<Duration> {
-        let batched = self.validate.iter().map(KeyLane::pause).chain(self.charge.iter().map(KeyLane::pause));
-        let spent = self.spend.iter().map(KeyLane::pause).chain([self.finish.pause()]);
-        batched.chain(spent).chain([self.admin.pause(), self.touches.next_retry()]).flatten().min()
+        let catalogue = (self.catalogue_attempts > 0).then_some(self.catalogue_at);
+        let pauses = self.lanes.all().into_iter().filter_map(|lane| lane.pause());
+        pauses.chain(self.touches.next_retry()).chain(catalogue).min()
     }
 
     /// The answers that are ready. A request gets exactly one.
-    pub fn answers(&mut self) -> Vec<(Ticket, Answer)> {
+    pub fn answers(&mut self) -> Vec<(Ticket, Result<Answer, Error>)> {
         std::mem::take(&mut self.answers)
     }
 
-    /// Takes no more requests; what was submitted goes on, and touches are flushed.
+    /// Takes no more requests. What was submitted goes on, and touches are flushed.
     pub fn close(&mut self) {
-        self.closed = true;
+        self.is_closed = true;
     }
 
     /// Whether nothing waits and nothing is under way.
@@ -362,37 +340,13 @@ impl Engine {
         self.pending == 0 && self.in_flight.is_empty() && self.touches.is_idle()
     }
 
-    fn needs_table(&self, now: Duration) -> bool {
-        let max = self.options.max_in_flight;
-        self.validate.iter().any(|lane| lane.is_ready(now, max))
-            || self.charge.iter().any(|lane| lane.is_ready(now, max))
-            || self.spend.iter().any(|lane| lane.is_ready(now, max))
-            || self.finish.is_ready(now, max)
-            || self.admin.is_ready(now, admin::MAX_IN_FLIGHT)
-            || self.touches.is_ready(now)
-    }
-
-    fn end_pauses(&mut self, now: Duration) {
-        let end = |pause: &mut Duration| {
-            if *pause <= now {
-                *pause = Duration::ZERO;
-            }
-        };
-        self.validate.iter_mut().for_each(|lane| end(&mut lane.blocked_until));
-        self.charge.iter_mut().for_each(|lane| end(&mut lane.blocked_until));
-        self.spend.iter_mut().for_each(|lane| end(&mut lane.blocked_until));
-        end(&mut self.finish.blocked_until);
-        end(&mut self.admin.blocked_until);
-        self.touches.end_pause(now);
-    }
-
-    fn poll_touch(&mut self, now: Duration, statements: &Statements) -> Option<Statement> {
-        let ids = self.touches.take(now, self.options.max_batch)?;
-        let params = vec![
-            Some(crate::literal::text_array(ids)),
-            Some(self.options.touch_interval_seconds.to_string()),
-        ];
-        Some(self.send(StatementKind::Touch, Arc::clone(&statements.touch), params, Work::Touch))
+    /// Every statement for the table as the engine knows it, for people who want to look at them: what it does, the
+    /// column that it finds keys by where there are several, its text. Empty before the first call.
+    pub fn statements(&self) -> Vec<(StatementKind, Option<&'static str>, Arc<str>)> {
+        match &self.table {
+            Table::Known { statements, .. } => statements.list(),
+            Table::Unknown | Table::Asked { .. } => Vec::new(),
+        }
     }
 
     fn send(
@@ -408,15 +362,17 @@ impl Engine {
         Statement { id, kind, sql, params }
     }
 
-    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+    fn answer(&mut self, ticket: Ticket, answer: Result<Answer, Error>) {
         self.pending -= 1;
         if self.cancelled.is_empty() || !self.cancelled.remove(&ticket) {
             self.answers.push((ticket, answer));
         }
     }
 
-    fn answer_usage(&mut self, ticket: Ticket, usage: Usage) {
-        self.answer(ticket, Ok(Outcome::Charged(usage)));
+    fn answer_with<T>(&mut self, request: &Pending<T>, answer: Answer) {
+        if let Some(ticket) = request.ticket {
+            self.answer(ticket, Ok(answer));
+        }
     }
 
     fn next_id(&mut self) -> u64 {
@@ -425,27 +381,14 @@ impl Engine {
     }
 }
 
-fn pending<T>(ticket: Ticket, deadline: Option<Duration>, work: T) -> Pending<T> {
-    Pending { ticket: Some(ticket), deadline, attempts: 0, work }
-}
-
 /// The column and text of a credential; `None` if no row can have it.
-fn text_of(credential: Credential) -> Option<(Column, Arc<str>)> {
+fn text_of(credential: Credential) -> Option<(KeyColumn, Arc<str>)> {
     match credential {
-        Credential::Key(hash) => Some((Column::KeyHash, hash.into_text())),
+        Credential::Key(hash) => Some((KeyColumn::KeyHash, hash.into_text())),
         Credential::Subject(subject) => {
-            (!subject.contains('\0')).then(|| (Column::Subject, Arc::from(subject)))
+            (!subject.contains('\0')).then(|| (KeyColumn::Subject, Arc::from(subject)))
         }
     }
-}
-
-/// The only field of a row.
-fn read_id(row: &str) -> Option<Cow<'_, str>> {
-    parse_row(row)?.into_iter().next()?
-}
-
-fn database_error(fault: &Fault) -> Error {
-    Error::new(ErrorCode::Database, &fault.message)
 }
 
 #[cfg(test)]

@@ -2,46 +2,52 @@
 
 use std::time::Duration;
 
-use super::Engine;
-use crate::statement::Fault;
+use super::lane::Pending;
+use super::{Engine, Fault};
+use crate::error::Effect;
 
-/// What the database said of a failed statement. With a SQLSTATE it certainly had no effect; without, nobody knows.
+/// How far a request is repeated through faults that may have let it take effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// It lost against concurrent ones.
-    Aborted,
-    /// The table is not as the catalogue said: somebody changed it meanwhile.
-    Outdated,
-    /// Another attempt would do no better, or might do the same thing twice.
-    Final,
+pub(super) enum Repeats {
+    /// Not at all: a second attempt might do the same thing twice.
+    Never,
+    /// A few times: it changes nothing, and its caller would rather hear of a database that is down.
+    Few,
+    /// Until its time is over: money depends on it, and a second attempt does nothing twice.
+    UntilDeadline,
 }
 
-impl Failure {
-    pub(super) fn of(fault: &Fault) -> Self {
-        match fault.sqlstate.as_deref().unwrap_or_default() {
-            // serialization_failure, deadlock_detected, lock_not_available
-            "40001" | "40P01" | "55P03" => Failure::Aborted,
-            // undefined_column, undefined_table
-            "42703" | "42P01" => Failure::Outdated,
-            _ => Failure::Final,
-        }
-    }
-
-    /// Whether a request that was tried so often is tried again.
-    pub(super) fn may_be_retried(self, attempts: u32, max_attempts: u32) -> bool {
-        match self {
-            Failure::Aborted => attempts < max_attempts,
-            Failure::Outdated => attempts == 1,
-            Failure::Final => false,
-        }
-    }
+/// Requests that wait in a lane.
+pub(super) trait Repeatable {
+    /// See [`Repeats`].
+    fn repeats(&self) -> Repeats;
 }
+
+/// Pauses stop growing after so many attempts, at about a third of a second.
+const LONGEST_PAUSE: u32 = 6;
 
 impl Engine {
+    /// Whether a request whose statement failed is sent again. Counts the attempt.
+    pub(super) fn may_be_repeated<T: Repeatable>(&self, request: &mut Pending<T>, fault: &Fault) -> bool {
+        request.attempts += 1;
+        let is_uncertain = fault.effect() == Effect::Unknown;
+        request.is_uncertain |= is_uncertain;
+        if fault.is_outdated() {
+            return request.attempts == 1;
+        }
+        let is_transient = fault.is_transient() || fault.is_duplicate();
+        let has_attempts = request.attempts < self.options.max_attempts;
+        match request.work.repeats() {
+            Repeats::Never => is_transient && !is_uncertain && has_attempts,
+            Repeats::Few => (is_transient || is_uncertain) && has_attempts,
+            Repeats::UntilDeadline => is_transient || is_uncertain,
+        }
+    }
+
     /// Notes that a statement is tried again, after this many attempts. Answers when.
-    pub(super) fn retry_at(&mut self, now: Duration, failure: Failure, attempts: u32) -> Duration {
+    pub(super) fn retry_at(&mut self, now: Duration, fault: &Fault, attempts: u32) -> Duration {
         self.stats.retries += 1;
-        if failure == Failure::Outdated {
+        if fault.is_outdated() {
             self.forget_table();
             return now;
         }
@@ -50,7 +56,7 @@ impl Engine {
 
     /// 5 ms, doubling, each spread over half to one and a half of it.
     pub(super) fn retry_delay(&mut self, attempts: u32) -> Duration {
-        let base = 5_000u64 << attempts.min(10);
+        let base = 5_000u64 << attempts.min(LONGEST_PAUSE);
         // SplitMix64: enough to keep engines from retrying in step.
         let mut z = self.options.seed ^ self.next_id().wrapping_mul(0x9E37_79B9_7F4A_7C15);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::Engine;
 use super::admin::Admin;
 use super::lane::Pending;
-use super::{Column, Engine, read_id};
+use super::rows::ended::EndedRow;
+use super::rows::only_field;
 use crate::error::Error;
-use crate::reservation::FinishedRow;
+use crate::table::template::KeyColumn;
 
 /// A sweep: first it lists reservations, then it ends them, until there are no more.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,14 +25,14 @@ impl Sweep {
         match self.listed.take() {
             None => {
                 let ids =
-                    rows.iter().map(|row| read_id(row).map(Cow::into_owned)).collect::<Option<Vec<_>>>();
+                    rows.iter().map(|row| only_field(row).map(Cow::into_owned)).collect::<Option<Vec<_>>>();
                 let ids = ids.ok_or_else(|| Error::unexpected("a reservation's id"))?;
                 let is_over = ids.is_empty();
                 self.listed = Some(ids);
                 Ok((self, is_over))
             }
             Some(ids) => {
-                let rows = rows.iter().map(|row| FinishedRow::read(row)).collect::<Result<Vec<_>, _>>()?;
+                let rows = rows.iter().map(|row| EndedRow::read(row)).collect::<Result<Vec<_>, _>>()?;
                 self.ended += rows.iter().map(|row| u64::from(row.has_changed())).sum::<u64>();
                 Ok((self, ids.len() < max_batch))
             }
@@ -40,16 +42,12 @@ impl Sweep {
 
 impl Engine {
     /// Spends of a key wait until a sweep of the engine's own is over.
-    pub(super) fn sweep_for(&mut self, column: Column, name: &Arc<str>) {
+    pub(super) fn sweep_for(&mut self, column: KeyColumn, name: &Arc<str>) {
         self.waiting_for_sweep.push((column, Arc::clone(name)));
         if !self.is_sweeping {
             self.is_sweeping = true;
-            self.admin.waiting.push_back(Pending {
-                ticket: None,
-                deadline: None,
-                attempts: 0,
-                work: Admin::Sweep(Sweep::default()),
-            });
+            let sweep = Admin::Sweep(Sweep::default());
+            self.lanes.admin.waiting.push_back(Pending::new(None, None, sweep));
         }
     }
 
@@ -57,7 +55,7 @@ impl Engine {
     pub(super) fn end_sweep(&mut self) {
         self.is_sweeping = false;
         for (column, name) in std::mem::take(&mut self.waiting_for_sweep) {
-            self.spend[column as usize].release(&name);
+            self.lanes.spend[column as usize].release(&name);
         }
     }
 }

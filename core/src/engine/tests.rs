@@ -9,10 +9,10 @@ mod touches;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::money::Balance;
-use crate::request::{AccountFilter, Recorded};
-use crate::shape::OPTIONAL_COLUMNS;
-use crate::verdict::DenialReason;
+use crate::budget::money::Balance;
+use crate::engine::request::{AccountFilter, Recorded};
+use crate::key::grant::DenialReason;
+use crate::table::shape::OPTIONAL_COLUMNS;
 
 const REQUIRED_COLUMNS: [&str; 5] = ["id", "account_id", "key_hash", "key_prefix", "revoked_at"];
 
@@ -159,7 +159,7 @@ fn columns() -> Vec<String> {
 
 fn columns_but(missing: &str) -> Vec<String> {
     let optional = OPTIONAL_COLUMNS.iter().map(|(column, _)| column);
-    let companions = crate::shape::COMPANIONS.iter().map(|(mark, _)| mark);
+    let companions = crate::table::shape::COMPANIONS.iter().map(|(mark, _)| mark);
     let columns =
         REQUIRED_COLUMNS.iter().chain(optional).chain(companions).filter(|column| **column != missing);
     columns.map(|column| format!("({column},bigint,bigint,f)")).collect()

@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::rows::only_field;
+use super::{Engine, Fault, Statement, Work};
+use crate::table::literal::text_array;
+use crate::table::template::{StatementKind, Statements};
+
 /// More keys than this do not wait: their next use notes them.
 const MAX_WAITING: usize = 10_000;
 /// A key whose row is being written is left out; it is tried this often, after growing pauses.
@@ -79,6 +84,30 @@ impl Touches {
 
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight.is_none() && self.waiting.is_empty()
+    }
+}
+
+impl Engine {
+    pub(super) fn poll_touch(&mut self, now: Duration, statements: &Statements) -> Option<Statement> {
+        let ids = self.touches.take(now, self.options.max_batch)?;
+        let seconds = self.options.touch_interval_seconds.to_string();
+        let params = vec![Some(text_array(ids)), Some(seconds)];
+        let sql = statements.sql(StatementKind::Touch);
+        Some(self.send(StatementKind::Touch, sql, params, Work::Touch))
+    }
+
+    pub(super) fn receive_touch(&mut self, now: Duration, result: Result<&[String], Fault>) {
+        let left_out = result.ok().and_then(|rows| rows.iter().map(|row| only_field(row)).collect());
+        match left_out {
+            Some(ids) => {
+                let ids: Vec<_> = ids;
+                self.touches.finish(now, ids.iter().map(|id| &**id));
+            }
+            None => {
+                self.stats.failed_touches += 1;
+                self.touches.fail(now);
+            }
+        }
     }
 }
 

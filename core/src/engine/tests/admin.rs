@@ -1,9 +1,9 @@
 //! Insertions, revocations and migrations.
 
 use super::*;
-use crate::key::KeyPrefix;
-use crate::migrate;
-use crate::new_key::{CreateKey, NewRow};
+use crate::key::new_key::{CreateKey, NewRow};
+use crate::key::raw::KeyPrefix;
+use crate::table::migrations;
 
 fn key_row(spec: CreateKey) -> Request {
     let minted = KeyPrefix::default().mint().unwrap();

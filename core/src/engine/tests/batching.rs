@@ -1,7 +1,7 @@
 //! The catalogue, and how requests share statements.
 
 use super::*;
-use crate::key::KeyHash;
+use crate::key::raw::KeyHash;
 
 #[test]
 fn the_catalogue_is_asked_first_and_once() {

@@ -1,0 +1,8 @@
+//! Budgets: money, periods, limits, charges, reservations, the ledger. Pure rules, no SQL and no request.
+
+pub(crate) mod charge;
+pub(crate) mod ledger;
+pub(crate) mod limit;
+pub(crate) mod money;
+pub(crate) mod period;
+pub(crate) mod reservation;

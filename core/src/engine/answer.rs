@@ -1,0 +1,179 @@
+//! What the engine answers, one kind for each kind of request.
+
+use chrono::{DateTime, Utc};
+
+use crate::budget::charge::ChargeOutcome;
+use crate::budget::ledger::{Discrepancy, Event, UsageOfPeriod};
+use crate::budget::limit::Limit;
+use crate::budget::money::Balance;
+use crate::budget::reservation::{Extended, Released, ReservationId, Settled};
+use crate::error::Error;
+use crate::key::grant::{Denial, DenialReason, Grant, Verdict};
+use crate::key::new_key::Created;
+
+/// An answer. There is one variant for each of [`Request`](super::Request), so that a binding that forgets one does not
+/// compile.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::exhaustive_enums, reason = "every binding must handle every answer")]
+pub enum Answer {
+    /// To `Validate`.
+    Validated(Verdict),
+    /// To `Charge`.
+    Charged(ChargeOutcome),
+    /// To `Reserve`.
+    Reserved(Reserved),
+    /// To `Settle`.
+    Settled(Settled),
+    /// To `Release`.
+    Released(Released),
+    /// To `Extend`.
+    Extended(Extended),
+    /// To `SweepReservations`: how many reservations ended by it.
+    Swept(u64),
+    /// To `Create`.
+    Created(Box<Created>),
+    /// To `EnsureSubject`.
+    SubjectEnsured,
+    /// To `Revoke`: whether a live key was revoked.
+    Revoked(bool),
+    /// To `RevokeAll`: how many live keys were revoked.
+    RevokedAll(u64),
+    /// To `Events`.
+    Events(Vec<Event>),
+    /// To `Usage`.
+    Usage(Vec<UsageOfPeriod>),
+    /// To `VerifyLedger`: what does not add up.
+    Verified(Vec<Discrepancy>),
+    /// To `PruneEvents`: how many entries were deleted.
+    Pruned(u64),
+    /// To `Migrate`.
+    Migrated,
+}
+
+/// An amount that is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use]
+pub struct Reservation {
+    /// Names it to `settle`, `release` and `extend`.
+    pub id: ReservationId,
+    /// When it gives its amount back by itself, by the database's clock.
+    pub expires_at: DateTime<Utc>,
+    /// The key's budget with it.
+    pub balance: Balance,
+    /// Whether it was made earlier, under the same idempotency key. The balance is that of then.
+    pub replayed: bool,
+    /// The key as it was before the amount was held: what `validate` would have answered.
+    pub grant: Box<Grant>,
+}
+
+/// Why nothing is reserved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ReserveRefusalReason {
+    /// The amount is not a number, or infinite.
+    InvalidCost,
+    /// There is no such key.
+    InvalidKey,
+    /// The key or an ancestor was revoked.
+    Revoked,
+    /// The key or an ancestor is switched off for now.
+    Disabled,
+    /// The time of the key or an ancestor is over.
+    Expired,
+    /// The key lacks the scope.
+    InsufficientScope,
+    /// It does not fit the budget of the key or an ancestor.
+    BudgetExceeded,
+    /// The idempotency key was used for another amount, or for a charge.
+    IdempotencyConflict,
+}
+
+impl ReserveRefusalReason {
+    /// Every reason.
+    pub const ALL: &'static [ReserveRefusalReason] = &[
+        ReserveRefusalReason::InvalidCost,
+        ReserveRefusalReason::InvalidKey,
+        ReserveRefusalReason::Revoked,
+        ReserveRefusalReason::Disabled,
+        ReserveRefusalReason::Expired,
+        ReserveRefusalReason::InsufficientScope,
+        ReserveRefusalReason::BudgetExceeded,
+        ReserveRefusalReason::IdempotencyConflict,
+    ];
+
+    /// The reason's stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ReserveRefusalReason::InvalidCost => "invalid_cost",
+            ReserveRefusalReason::InvalidKey => "invalid_key",
+            ReserveRefusalReason::Revoked => "revoked",
+            ReserveRefusalReason::Disabled => "disabled",
+            ReserveRefusalReason::Expired => "expired",
+            ReserveRefusalReason::InsufficientScope => "insufficient_scope",
+            ReserveRefusalReason::BudgetExceeded => "budget_exceeded",
+            ReserveRefusalReason::IdempotencyConflict => "idempotency_conflict",
+        }
+    }
+}
+
+impl std::fmt::Display for ReserveRefusalReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<DenialReason> for ReserveRefusalReason {
+    fn from(reason: DenialReason) -> Self {
+        match reason {
+            DenialReason::Invalid => ReserveRefusalReason::InvalidKey,
+            DenialReason::Revoked => ReserveRefusalReason::Revoked,
+            DenialReason::Disabled => ReserveRefusalReason::Disabled,
+            DenialReason::Expired => ReserveRefusalReason::Expired,
+            DenialReason::BudgetExceeded => ReserveRefusalReason::BudgetExceeded,
+        }
+    }
+}
+
+/// A refused reserve: nothing is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use]
+pub struct ReserveRefusal {
+    /// Why.
+    pub reason: ReserveRefusalReason,
+    /// The budget that has no room, where that is the reason.
+    pub limit: Option<Limit>,
+    /// The key, where there is one.
+    pub key: Option<Box<Grant>>,
+}
+
+impl ReserveRefusal {
+    pub(crate) fn new(reason: ReserveRefusalReason) -> Self {
+        ReserveRefusal { reason, limit: None, key: None }
+    }
+}
+
+impl From<Denial> for ReserveRefusal {
+    fn from(denial: Denial) -> Self {
+        ReserveRefusal { reason: denial.reason.into(), limit: denial.limit, key: denial.key }
+    }
+}
+
+impl std::fmt::Display for ReserveRefusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "nothing is reserved: {}", self.reason)
+    }
+}
+
+impl std::error::Error for ReserveRefusal {}
+
+/// What `reserve` answers.
+pub type Reserved = Result<Reservation, ReserveRefusal>;
+
+/// Takes answers as they come, a batch at a time. For bindings to a runtime of another language, which would rather be
+/// woken once a batch than once a call.
+pub trait Sink: Send + Sync {
+    /// Takes answers, each with the token of its request. Called from a task of the runtime; must not block.
+    fn deliver(&self, answers: Vec<(u64, Result<Answer, Error>)>);
+}

@@ -1,0 +1,81 @@
+//! The lane of ends and extensions of reservations.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lane::{Batch, Pending};
+use super::retry::{Repeatable, Repeats};
+use super::rows::ended::{EndedRow, ReservationChange};
+use super::spends::{MAX_IN_FLIGHT, NEEDED};
+use super::{Answer, Cost, Engine, Statement, Work};
+use crate::budget::reservation::{ReservationId, ReservationRefusal};
+use crate::error::Error;
+use crate::table::literal::{integer_array, text_array};
+use crate::table::template::{StatementKind, Statements};
+
+/// Ends are recorded once, however often they are asked for.
+impl Repeatable for ReservationChange {
+    fn repeats(&self) -> Repeats {
+        Repeats::UntilDeadline
+    }
+}
+
+impl Engine {
+    pub(super) fn route_change(
+        &mut self,
+        caller: Pending<()>,
+        id: &ReservationId,
+        change: ReservationChange,
+    ) {
+        if let ReservationChange::Settle(Cost::Invalid) = change {
+            let refusal = Answer::Settled(Err(ReservationRefusal::InvalidCost));
+            return self.answer_with(&caller, refusal);
+        }
+        self.lanes.change.push(Arc::from(id.as_str()), caller.with_work(change));
+    }
+
+    pub(super) fn poll_changes(&mut self, now: Duration, statements: &Arc<Statements>) -> Option<Statement> {
+        if self.lanes.change.in_flight >= MAX_IN_FLIGHT {
+            return None;
+        }
+        let mut batch = self.take_batch(|lanes| &mut lanes.change, now, statements, NEEDED)?;
+        // One after the other: what becomes of the second depends on the first.
+        for (name, group) in batch.keys.iter().zip(&mut batch.requests) {
+            let later = group.split_off(1);
+            self.lanes.change.put_back(name, later);
+        }
+        let changes = || batch.requests.iter().flatten().map(|request| request.work);
+        let params = vec![
+            Some(text_array(&batch.keys)),
+            Some(text_array(changes().map(ReservationChange::action))),
+            Some(integer_array(changes().map(ReservationChange::amount))),
+        ];
+        self.lanes.change.in_flight += 1;
+        let sql = statements.sql(StatementKind::Settle);
+        Some(self.send(StatementKind::Settle, sql, params, Work::Change(batch)))
+    }
+
+    pub(super) fn receive_changes(&mut self, batch: Batch<ReservationChange>, rows: &[String]) {
+        let mut read: Vec<Option<EndedRow>> = batch.keys.iter().map(|_| None).collect();
+        let mut fault = None;
+        for row in rows {
+            match EndedRow::read(row) {
+                Ok(row) => match read.get_mut(row.place) {
+                    Some(place @ None) => *place = Some(row),
+                    _ => fault = Some(Error::unexpected("a reservation that was not asked for")),
+                },
+                Err(error) => fault = Some(error),
+            }
+        }
+        for ((name, group), row) in batch.keys.iter().zip(batch.requests).zip(read) {
+            for request in group {
+                match (&fault, &row) {
+                    (Some(error), _) => self.answer_error(&request, error.clone()),
+                    (None, None) => self.answer_with(&request, request.work.of_nothing()),
+                    (None, Some(row)) => self.answer_with(&request, row.answer(request.work)),
+                }
+            }
+            self.lanes.change.release(name);
+        }
+    }
+}

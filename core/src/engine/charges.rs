@@ -1,0 +1,178 @@
+//! The lane of plain charges.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lane::{Batch, Pending};
+use super::retry::{Repeatable, Repeats};
+use super::rows::charged::{ChargedKey, ChargedRow};
+use super::{Answer, Cost, Credential, Engine, Statement, Work, text_of};
+use crate::budget::charge::{self, ChargeRefusal, Charged};
+use crate::error::Error;
+use crate::table::literal::{integer_array, text_array};
+use crate::table::shape::TableShape;
+use crate::table::template::{KeyColumn, StatementKind, Statements};
+
+/// A plain charge that waits.
+#[derive(Debug)]
+pub(super) struct Charge {
+    microcents: i64,
+    /// The plain statement for the common case did not settle it.
+    needs_batch: bool,
+}
+
+impl Repeatable for Charge {
+    fn repeats(&self) -> Repeats {
+        Repeats::Never
+    }
+}
+
+impl Engine {
+    pub(super) fn route_charge(
+        &mut self,
+        caller: Pending<()>,
+        credential: Credential,
+        charge: charge::Charge,
+    ) -> Result<(), Error> {
+        if !charge.is_plain() {
+            return self.route_spend(caller, credential, charge.into());
+        }
+        match (charge.cost, text_of(credential)) {
+            (Cost::Invalid, _) => {
+                self.answer_with(&caller, Answer::Charged(Err(ChargeRefusal::InvalidCost)));
+            }
+            (Cost::Free, _) => self.answer_with(&caller, Answer::Charged(Ok(Charged::FREE))),
+            (Cost::Microcents(_), None) => {
+                self.answer_with(&caller, Answer::Charged(Err(ChargeRefusal::InvalidKey)));
+            }
+            (Cost::Microcents(microcents), Some((column, name))) => {
+                if self.options.ledger || self.children[column as usize].contains(&name) {
+                    let charge = caller.with_work(microcents);
+                    self.spend_in_full(column, &name, vec![charge], self.options.ledger);
+                } else {
+                    let needs_batch = self.refused[column as usize].contains(&name);
+                    let charge = caller.with_work(Charge { microcents, needs_batch });
+                    self.lanes.charge[column as usize].push(name, charge);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn poll_charges(
+        &mut self,
+        column: KeyColumn,
+        now: Duration,
+        statements: &Arc<Statements>,
+    ) -> Option<Statement> {
+        let needed = [column.name(), "budget_used_cents"];
+        let mut batch =
+            self.take_batch(|lanes| &mut lanes.charge[column as usize], now, statements, &needed)?;
+        for group in &mut batch.requests {
+            group.sort_by_key(|request| request.work.microcents);
+        }
+        let needs_batch = batch.open_requests().any(|request| request.work.needs_batch);
+        let amounts = |group: &Vec<Pending<Charge>>| integer_array(group.iter().map(|r| r.work.microcents));
+        let (kind, params) = match batch.requests.as_slice() {
+            // The general statement costs several times as much to plan.
+            [group] if group.len() == 1 && !needs_batch => {
+                let cost = group[0].work.microcents.to_string();
+                (StatementKind::ChargeOne, vec![Some(batch.keys[0].to_string()), Some(cost)])
+            }
+            groups if !needs_batch => {
+                let costs = text_array(groups.iter().map(amounts));
+                (StatementKind::ChargeMany, vec![Some(text_array(&batch.keys)), Some(costs)])
+            }
+            groups => {
+                let totals = integer_array(groups.iter().map(|group| total(group)));
+                let costs = text_array(groups.iter().map(amounts));
+                let params = vec![Some(text_array(&batch.keys)), Some(totals), Some(costs)];
+                (StatementKind::ChargeBatch, params)
+            }
+        };
+        self.lanes.charge[column as usize].in_flight += 1;
+        let sql = statements.sql_by(column, kind);
+        Some(self.send(kind, sql, params, Work::Charge(column, kind, batch, Arc::clone(statements))))
+    }
+
+    pub(super) fn receive_charges(
+        &mut self,
+        column: KeyColumn,
+        kind: StatementKind,
+        batch: Batch<Charge>,
+        rows: &[String],
+        shape: &TableShape,
+    ) {
+        let can_sweep = shape.has("+reservations");
+        let mut groups: Vec<Option<Vec<Pending<Charge>>>> = batch.requests.into_iter().map(Some).collect();
+        let mut fault = None;
+        for row in rows {
+            let sent =
+                |place: usize| groups.get(place).and_then(Option::as_ref).map_or(0, |group| total(group));
+            let read = ChargedRow::read(row, sent).and_then(|row| {
+                let (ChargedRow::HasParent { place } | ChargedRow::Charged(ChargedKey { place, .. })) = row;
+                let group = groups.get_mut(place).and_then(Option::take);
+                let group = group.ok_or_else(|| Error::unexpected("a key that was not charged"))?;
+                Ok((place, row, group))
+            });
+            let (place, row, group) = match read {
+                Ok(read) => read,
+                Err(error) => {
+                    fault = Some(error);
+                    continue;
+                }
+            };
+            let name = &batch.keys[place];
+            let ChargedRow::Charged(key) = row else {
+                self.note_child(column, name);
+                self.spend_in_full(column, name, group.into_iter().map(microcents_of).collect(), false);
+                continue;
+            };
+            let outcomes = match key.replay(group.iter().map(|request| request.work.microcents)) {
+                Ok(outcomes) => outcomes,
+                Err(error) => {
+                    group.iter().for_each(|request| self.answer_error(request, error.clone()));
+                    continue;
+                }
+            };
+            if kind == StatementKind::ChargeBatch {
+                self.note_refusal(column, name, outcomes.iter().any(Result::is_err));
+            }
+            let mut blocked = Vec::new();
+            for (request, outcome) in group.into_iter().zip(outcomes) {
+                // Of the reservations in its way some may be over.
+                if outcome == Err(ChargeRefusal::BudgetExceeded) && key.has_reservations() && can_sweep {
+                    blocked.push(microcents_of(request));
+                } else {
+                    self.answer_with(&request, Answer::Charged(outcome));
+                }
+            }
+            self.spend_in_full(column, name, blocked, true);
+        }
+        for (name, group) in batch.keys.iter().zip(groups) {
+            let mut undecided = Vec::new();
+            for mut request in group.into_iter().flatten().filter(|request| request.ticket.is_some()) {
+                match &fault {
+                    Some(error) => self.answer_error(&request, error.clone()),
+                    None if kind != StatementKind::ChargeBatch => {
+                        request.work.needs_batch = true;
+                        undecided.push(request);
+                    }
+                    None => self.answer_with(&request, Answer::Charged(Err(ChargeRefusal::InvalidKey))),
+                }
+            }
+            let lane = &mut self.lanes.charge[column as usize];
+            lane.put_back(name, undecided);
+            lane.release(name);
+        }
+    }
+}
+
+fn total(group: &[Pending<Charge>]) -> i64 {
+    group.iter().map(|request| request.work.microcents).fold(0, i64::saturating_add)
+}
+
+fn microcents_of(charge: Pending<Charge>) -> Pending<i64> {
+    let microcents = charge.work.microcents;
+    charge.with_work(microcents)
+}

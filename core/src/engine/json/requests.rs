@@ -1,0 +1,370 @@
+//! Requests as JSON: `{ "op": "trackUsage", "key": "ak_...", "costCents": 2 }`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::budget::charge::Charge;
+use crate::budget::ledger::{EventFilter, UsageFilter};
+use crate::budget::money::{Cost, Rounding};
+use crate::budget::reservation::{ReservationId, Reserve, read_ttl};
+use crate::duration;
+use crate::engine::options::Options;
+use crate::engine::request::{AccountFilter, Request, Revocation, RevokeFilter};
+use crate::error::{Error, ErrorCode, shortened};
+use crate::id::{AccountId, KeyId};
+use crate::key::credential::Credential;
+use crate::key::delegation::Parent;
+use crate::key::new_key::CreateKey;
+use crate::key::raw::{KeyHash, KeyPrefix};
+
+/// A request as it is written. A member that is `null` counts as absent, except where it means something; a member that
+/// is not known is refused.
+#[derive(Deserialize)]
+#[serde(tag = "op", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+enum RequestJson {
+    #[serde(alias = "validateBySubject")]
+    Validate {
+        key: Option<Secret>,
+        subject: Option<String>,
+    },
+    #[serde(alias = "trackUsageBySubject")]
+    TrackUsage {
+        key: Option<Secret>,
+        subject: Option<String>,
+        cost_cents: Option<Cents>,
+        cost_microcents: Option<i64>,
+        cost_usd: Option<String>,
+        idempotency_key: Option<String>,
+        overrun: Option<String>,
+        metadata: Option<Map<String, Value>>,
+    },
+    #[serde(alias = "reserveBySubject")]
+    Reserve {
+        key: Option<Secret>,
+        subject: Option<String>,
+        cost_cents: Option<Cents>,
+        cost_microcents: Option<i64>,
+        cost_usd: Option<String>,
+        ttl: Option<String>,
+        scope: Option<String>,
+        idempotency_key: Option<String>,
+        metadata: Option<Map<String, Value>>,
+    },
+    Settle {
+        reservation_id: String,
+        cost_cents: Option<Cents>,
+        cost_microcents: Option<i64>,
+        cost_usd: Option<String>,
+    },
+    Release {
+        reservation_id: String,
+    },
+    Extend {
+        reservation_id: String,
+        ttl: String,
+    },
+    SweepReservations {},
+    Create {
+        with: CreateKeyJson,
+    },
+    EnsureSubject {
+        subject: String,
+        with: Option<CreateKeyJson>,
+    },
+    Revoke {
+        key_id: KeyId,
+        #[serde(default, deserialize_with = "given")]
+        account_id: Option<Option<AccountId>>,
+        within: Option<KeyId>,
+    },
+    RevokeAll {
+        filter: RevokeFilterJson,
+    },
+    Events {
+        filter: EventFilter,
+    },
+    Usage {
+        filter: UsageFilterJson,
+    },
+    VerifyLedger {
+        key_id: Option<KeyId>,
+    },
+    PruneEvents {
+        older_than_seconds: u64,
+    },
+    Migrate {},
+}
+
+/// A raw key on its way to its hash.
+#[derive(Deserialize)]
+struct Secret(zeroize::Zeroizing<String>);
+
+/// A number of cents; what JSON has no number for is `"NaN"`, `"Infinity"` or `"-Infinity"`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Cents {
+    Number(f64),
+    NotANumber(NotANumber),
+}
+
+#[derive(Deserialize)]
+enum NotANumber {
+    NaN,
+    Infinity,
+    #[serde(rename = "-Infinity")]
+    NegativeInfinity,
+}
+
+impl Cents {
+    fn value(self) -> f64 {
+        match self {
+            Cents::Number(cents) => cents,
+            Cents::NotANumber(NotANumber::NaN) => f64::NAN,
+            Cents::NotANumber(NotANumber::Infinity) => f64::INFINITY,
+            Cents::NotANumber(NotANumber::NegativeInfinity) => f64::NEG_INFINITY,
+        }
+    }
+}
+
+/// Tells `null` from a member that is not there.
+fn given<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// A key to create, as it is written.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+struct CreateKeyJson {
+    account_id: Option<AccountId>,
+    user_id: Option<String>,
+    scopes: Option<Vec<String>>,
+    budget_cents: Option<i64>,
+    budget_period: Option<String>,
+    expires_in: Option<String>,
+    delegated_by: Option<String>,
+    name: Option<String>,
+    parent: Option<ParentJson>,
+}
+
+/// A parent: an id or a raw key, or an object that says which.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum ParentJson {
+    /// An id or a raw key.
+    Text(String),
+    Id(i64),
+    Named(NamedParent),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum NamedParent {
+    Id(KeyId),
+    KeyHash(String),
+    Subject(String),
+    Caller(KeyId),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum RevokeFilterJson {
+    AccountId(AccountId),
+    Parent(KeyId),
+    DelegatedBy(String),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct UsageFilterJson {
+    key_id: KeyId,
+    from: Option<chrono::DateTime<chrono::Utc>>,
+    to: Option<chrono::DateTime<chrono::Utc>>,
+    by: Option<String>,
+}
+
+impl Options {
+    /// Reads a request from its JSON.
+    ///
+    /// # Errors
+    /// The code of the member that is no good; `invalid_text` for JSON that is no request.
+    pub fn read_request(&self, json: &str) -> Result<Request, Error> {
+        let read: RequestJson = serde_json::from_str(json).map_err(|e| {
+            Error::new(ErrorCode::InvalidText, format!("Invalid request: {}", shortened(&e.to_string())))
+        })?;
+        read.request(self)
+    }
+}
+
+impl RequestJson {
+    fn request(self, options: &Options) -> Result<Request, Error> {
+        let rounding = options.rounding;
+        Ok(match self {
+            RequestJson::Validate { key, subject } => Request::Validate(credential(key, subject)?),
+            RequestJson::TrackUsage {
+                key,
+                subject,
+                cost_cents,
+                cost_microcents,
+                cost_usd,
+                idempotency_key,
+                overrun,
+                metadata,
+            } => {
+                let mut charge = Charge::new(cost(cost_cents, cost_microcents, cost_usd, rounding));
+                charge.idempotency_key = idempotency_key;
+                charge.metadata = metadata;
+                if let Some(overrun) = overrun {
+                    charge.overrun = overrun.parse()?;
+                }
+                Request::Charge(credential(key, subject)?, charge)
+            }
+            RequestJson::Reserve {
+                key,
+                subject,
+                cost_cents,
+                cost_microcents,
+                cost_usd,
+                ttl,
+                scope,
+                idempotency_key,
+                metadata,
+            } => {
+                let mut reserve = Reserve::new(cost(cost_cents, cost_microcents, cost_usd, rounding));
+                if let Some(ttl) = ttl {
+                    reserve.ttl = read_ttl(&ttl)?;
+                }
+                reserve.scope = scope;
+                reserve.idempotency_key = idempotency_key;
+                reserve.metadata = metadata;
+                Request::Reserve(credential(key, subject)?, reserve)
+            }
+            RequestJson::Settle { reservation_id, cost_cents, cost_microcents, cost_usd } => Request::Settle(
+                ReservationId::of_text(&reservation_id),
+                cost(cost_cents, cost_microcents, cost_usd, rounding),
+            ),
+            RequestJson::Release { reservation_id } => {
+                Request::Release(ReservationId::of_text(&reservation_id))
+            }
+            RequestJson::Extend { reservation_id, ttl } => {
+                Request::Extend(ReservationId::of_text(&reservation_id), read_ttl(&ttl)?)
+            }
+            RequestJson::SweepReservations {} => Request::SweepReservations,
+            RequestJson::Create { with } => Request::Create(with.read(Some(&options.key_prefix))?),
+            RequestJson::EnsureSubject { subject, with } => {
+                let spec = with.unwrap_or_default().read(Some(&options.key_prefix))?;
+                Request::EnsureSubject(subject, spec)
+            }
+            RequestJson::Revoke { key_id, account_id, within } => {
+                let account = account_id.map_or(AccountFilter::Any, AccountFilter::Only);
+                Request::Revoke(Revocation { key_id, account, within })
+            }
+            RequestJson::RevokeAll { filter } => Request::RevokeAll(match filter {
+                RevokeFilterJson::AccountId(account) => RevokeFilter::Account(account),
+                RevokeFilterJson::Parent(id) => RevokeFilter::Parent(id),
+                RevokeFilterJson::DelegatedBy(human) => RevokeFilter::DelegatedBy(human),
+            }),
+            RequestJson::Events { filter } => Request::Events(filter),
+            RequestJson::Usage { filter: UsageFilterJson { key_id, from, to, by } } => {
+                let by = by.as_deref().unwrap_or("day");
+                let by = by.parse().map_err(|_| {
+                    let message = format!("Invalid period: {}", shortened(by));
+                    Error::new(ErrorCode::InvalidBudgetPeriod, message)
+                })?;
+                Request::Usage(UsageFilter { key_id, from, to, by })
+            }
+            RequestJson::VerifyLedger { key_id } => Request::VerifyLedger(key_id),
+            RequestJson::PruneEvents { older_than_seconds } => {
+                Request::PruneEvents(Duration::from_secs(older_than_seconds))
+            }
+            RequestJson::Migrate {} => Request::Migrate,
+        })
+    }
+}
+
+fn credential(key: Option<Secret>, subject: Option<String>) -> Result<Credential, Error> {
+    match (key, subject) {
+        (Some(Secret(key)), None) => Ok(Credential::of_key(&key)),
+        (None, Some(subject)) => Ok(Credential::Subject(subject)),
+        _ => Err(Error::new(ErrorCode::InvalidText, "Invalid request: give one of key and subject")),
+    }
+}
+
+/// None or several of the three forms is the invalid cost.
+fn cost(cents: Option<Cents>, microcents: Option<i64>, usd: Option<String>, rounding: Rounding) -> Cost {
+    Cost::one_of(cents.map(Cents::value), microcents, usd.as_deref(), rounding)
+}
+
+impl CreateKeyJson {
+    /// Without a prefix no text is taken for a raw key.
+    fn read(self, prefix: Option<&KeyPrefix>) -> Result<CreateKey, Error> {
+        Ok(CreateKey {
+            account_id: self.account_id,
+            user_id: self.user_id,
+            scopes: self.scopes,
+            budget_cents: self.budget_cents,
+            budget_period: self.budget_period.map(|period| period.parse()).transpose()?,
+            expires_in: duration::read(self.expires_in.as_deref())?,
+            delegated_by: self.delegated_by,
+            name: self.name,
+            parent: self.parent.map(|parent| parent.read(prefix)).transpose()?,
+        })
+    }
+}
+
+impl ParentJson {
+    fn read(self, prefix: Option<&KeyPrefix>) -> Result<Parent, Error> {
+        Ok(match self {
+            ParentJson::Text(text) => match prefix {
+                Some(prefix) => Parent::of_text(&text, prefix),
+                None => Parent::Id(text),
+            },
+            ParentJson::Id(id) => Parent::Id(id.to_string()),
+            ParentJson::Named(NamedParent::Id(id)) => Parent::Id(id.to_string()),
+            ParentJson::Named(NamedParent::Subject(subject)) => Parent::Subject(subject),
+            ParentJson::Named(NamedParent::Caller(id)) => Parent::Caller(id.to_string()),
+            ParentJson::Named(NamedParent::KeyHash(hash)) => {
+                Parent::Key(KeyHash::parse(&hash).ok_or_else(|| {
+                    Error::new(ErrorCode::InvalidParent, "Invalid parent: its hash is none")
+                })?)
+            }
+        })
+    }
+}
+
+/// Reads what the npm package's `create` takes. A member that is not known is refused: a misspelt budget must not make
+/// a key without one.
+impl<'de> Deserialize<'de> for CreateKey {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        CreateKeyJson::deserialize(deserializer)?.read(None).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Of a parent's raw key only the hash is written.
+impl Serialize for CreateKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let parent = self.parent.as_ref().map(|parent| match parent {
+            Parent::Id(id) => NamedParent::Id(KeyId::Text(id.clone())),
+            Parent::Key(hash) => NamedParent::KeyHash(hash.as_str().to_owned()),
+            Parent::Subject(subject) => NamedParent::Subject(subject.clone()),
+            Parent::Caller(id) => NamedParent::Caller(KeyId::Text(id.clone())),
+        });
+        let json = CreateKeyJson {
+            account_id: self.account_id.clone(),
+            user_id: self.user_id.clone(),
+            scopes: self.scopes.clone(),
+            budget_cents: self.budget_cents,
+            budget_period: self.budget_period.map(|period| period.to_string()),
+            expires_in: self.expires_in.map(duration::write),
+            delegated_by: self.delegated_by.clone(),
+            name: self.name.clone(),
+            parent: parent.map(ParentJson::Named),
+        };
+        json.serialize(serializer)
+    }
+}

@@ -1,0 +1,197 @@
+//! All lanes, declared once, and what happens to a batch of any of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::admin::{self, Admin};
+use super::charges::Charge;
+use super::lane::{AnyLane, Batch, KeyLane, Pending, Queue};
+use super::lookups::Lookup;
+use super::retry::Repeatable;
+use super::rows::ended::ReservationChange;
+use super::spends::Spending;
+use super::{Engine, Fault};
+use crate::error::Error;
+use crate::table::template::Statements;
+
+/// Requests by kind. Those of keys are in two lanes, by the column that the credential names.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    pub(super) validate: [KeyLane<Lookup>; 2],
+    pub(super) charge: [KeyLane<Charge>; 2],
+    pub(super) spend: [KeyLane<Spending>; 2],
+    pub(super) change: KeyLane<ReservationChange>,
+    pub(super) admin: Queue<Admin>,
+}
+
+impl Lanes {
+    pub(super) fn new() -> Self {
+        Lanes {
+            validate: [KeyLane::new(false), KeyLane::new(false)],
+            charge: [KeyLane::new(true), KeyLane::new(true)],
+            spend: [KeyLane::new(true), KeyLane::new(true)],
+            change: KeyLane::new(true),
+            admin: Queue::new(),
+        }
+    }
+
+    pub(super) fn all(&self) -> [&dyn AnyLane; 8] {
+        let Lanes { validate: [v, vs], charge: [c, cs], spend: [s, ss], change, admin } = self;
+        [v, vs, c, cs, s, ss, change, admin]
+    }
+
+    pub(super) fn all_mut(&mut self) -> [&mut dyn AnyLane; 8] {
+        let Lanes { validate: [v, vs], charge: [c, cs], spend: [s, ss], change, admin } = self;
+        [v, vs, c, cs, s, ss, change, admin]
+    }
+
+    /// Takes all requests that wait for a statement which cannot be built. Migrations need no catalogue and stay.
+    fn take_all(&mut self) -> Vec<Pending<()>> {
+        fn forgotten<T>(requests: impl IntoIterator<Item = Pending<T>>) -> Vec<Pending<()>> {
+            requests.into_iter().map(|request| request.with_work(())).collect()
+        }
+        let Lanes { validate, charge, spend, change, admin } = self;
+        let mut taken = Vec::new();
+        taken.extend(validate.iter_mut().flat_map(|lane| forgotten(lane.take_all())));
+        taken.extend(charge.iter_mut().flat_map(|lane| forgotten(lane.take_all())));
+        taken.extend(spend.iter_mut().flat_map(|lane| forgotten(lane.take_all())));
+        taken.extend(forgotten(change.take_all()));
+        let waiting =
+            admin.waiting.drain(..).partition(|request| matches!(request.work, Admin::Migrate { .. }));
+        let (migrations, others): (Vec<_>, Vec<_>) = waiting;
+        admin.waiting.extend(migrations);
+        taken.extend(forgotten(others));
+        taken
+    }
+}
+
+impl Engine {
+    /// Whether anything waits that needs to know the table.
+    pub(super) fn needs_table(&self, now: Duration) -> bool {
+        let max = self.options.max_in_flight.max(admin::MAX_IN_FLIGHT);
+        self.lanes.all().into_iter().any(|lane| lane.is_ready(now, max)) || self.touches.is_ready(now)
+    }
+
+    /// No statement can be built: whoever waits for one learns why.
+    pub(super) fn fail_all_waiting(&mut self, error: &Error) {
+        self.end_sweep();
+        for request in self.lanes.take_all() {
+            self.answer_error(&request, error.clone());
+        }
+    }
+
+    /// Takes a batch whose statement the table allows.
+    pub(super) fn take_batch<T>(
+        &mut self,
+        lane: impl Fn(&mut Lanes) -> &mut KeyLane<T>,
+        now: Duration,
+        statements: &Statements,
+        needed: &[&str],
+    ) -> Option<Batch<T>> {
+        let (max_in_flight, max_batch) = (self.options.max_in_flight, self.options.max_batch);
+        while lane(&mut self.lanes).is_ready(now, max_in_flight) {
+            let mut batch = lane(&mut self.lanes).take(max_batch, max_in_flight);
+            self.drop_cancelled(&lane, &mut batch);
+            if batch.keys.is_empty() {
+                continue;
+            }
+            let Err(error) = statements.shape.require(needed) else { return Some(batch) };
+            // A migration may have run since the catalogue was asked: each request causes one more look.
+            let mut again = false;
+            for (name, group) in batch.keys.iter().zip(batch.requests) {
+                let group = self.after_missing_column(group, &error);
+                again |= !group.is_empty();
+                lane(&mut self.lanes).put_back(name, group);
+                lane(&mut self.lanes).release(name);
+            }
+            if again {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Puts a batch whose statement failed back into its lane, or answers it.
+    pub(super) fn batch_fault<T: Repeatable>(
+        &mut self,
+        lane: impl Fn(&mut Lanes) -> &mut KeyLane<T>,
+        now: Duration,
+        batch: Batch<T>,
+        fault: &Fault,
+    ) {
+        let mut most_attempts = None;
+        for (name, group) in batch.keys.iter().zip(batch.requests) {
+            let mut again = Vec::new();
+            for mut request in group {
+                if request.ticket.is_none() {
+                    continue;
+                }
+                if self.may_be_repeated(&mut request, fault) {
+                    most_attempts = most_attempts.max(Some(request.attempts));
+                    again.push(request);
+                } else {
+                    self.answer_error(&request, fault.error());
+                }
+            }
+            lane(&mut self.lanes).put_back(name, again);
+            lane(&mut self.lanes).release(name);
+        }
+        if let Some(attempts) = most_attempts {
+            lane(&mut self.lanes).blocked_until = self.retry_at(now, fault, attempts);
+        }
+    }
+
+    /// Answers a request with an error. An earlier attempt may have taken effect, whatever became of the last one.
+    pub(super) fn answer_error<T>(&mut self, request: &Pending<T>, error: Error) {
+        if let Some(ticket) = request.ticket {
+            let error = if request.is_uncertain { error.after_sending() } else { error };
+            self.answer(ticket, Err(error));
+        }
+    }
+
+    /// The table lacked a column when the catalogue was asked. Requests that have not yet caused a second look come
+    /// back, others are answered.
+    pub(super) fn after_missing_column<T>(
+        &mut self,
+        requests: Vec<Pending<T>>,
+        error: &Error,
+    ) -> Vec<Pending<T>> {
+        let (mut again, answered): (Vec<_>, Vec<_>) =
+            requests.into_iter().partition(|request| request.attempts == 0);
+        for request in answered {
+            self.answer_error(&request, error.clone());
+        }
+        if !again.is_empty() {
+            again.iter_mut().for_each(|request| request.attempts = 1);
+            self.forget_table();
+        }
+        again
+    }
+
+    /// Drops requests whose callers are gone, and keys that then have none.
+    fn drop_cancelled<T>(&mut self, lane: impl Fn(&mut Lanes) -> &mut KeyLane<T>, batch: &mut Batch<T>) {
+        if self.cancelled.is_empty() {
+            return;
+        }
+        for group in &mut batch.requests {
+            group.retain(|request| !self.is_cancelled(request));
+        }
+        let mut place = 0;
+        while place < batch.keys.len() {
+            if batch.requests[place].is_empty() {
+                batch.requests.remove(place);
+                let name: Arc<str> = batch.keys.remove(place);
+                lane(&mut self.lanes).release(&name);
+            } else {
+                place += 1;
+            }
+        }
+    }
+
+    /// Whether the caller of a request that was not sent is gone. It is forgotten then.
+    pub(super) fn is_cancelled<T>(&mut self, request: &Pending<T>) -> bool {
+        let gone = request.ticket.is_some_and(|ticket| self.cancelled.remove(&ticket));
+        self.pending -= usize::from(gone);
+        gone
+    }
+}

@@ -1,0 +1,119 @@
+//! The lane of look-ups.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lane::{Batch, Pending};
+use super::retry::{Repeatable, Repeats};
+use super::rows::lookup::{self, KeyRow, LookedUp};
+use super::{Answer, Credential, Engine, Statement, Work, text_of};
+use crate::error::Error;
+use crate::key::grant::Denial;
+use crate::table::literal::text_array;
+use crate::table::shape::TableShape;
+use crate::table::template::{KeyColumn, StatementKind, Statements};
+
+/// A look-up that waits.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    /// Only the general statement can decide it.
+    is_general: bool,
+}
+
+impl Repeatable for Lookup {
+    fn repeats(&self) -> Repeats {
+        Repeats::Few
+    }
+}
+
+impl Engine {
+    pub(super) fn route_lookup(&mut self, caller: Pending<()>, credential: Credential) {
+        match text_of(credential) {
+            Some((column, name)) => {
+                let is_general = self.children[column as usize].contains(&name);
+                self.lanes.validate[column as usize].push(name, caller.with_work(Lookup { is_general }));
+            }
+            None => self.answer_with(&caller, Answer::Validated(Err(Denial::invalid()))),
+        }
+    }
+
+    pub(super) fn poll_lookups(
+        &mut self,
+        column: KeyColumn,
+        now: Duration,
+        statements: &Arc<Statements>,
+    ) -> Option<Statement> {
+        let needed = [column.name()];
+        let batch =
+            self.take_batch(|lanes| &mut lanes.validate[column as usize], now, statements, &needed)?;
+        let is_general = batch.open_requests().any(|request| request.work.is_general);
+        let (kind, lookup) = match batch.keys.as_slice() {
+            keys if is_general => (StatementKind::Validate, text_array(keys)),
+            [key] => (StatementKind::ValidateOne, key.to_string()),
+            keys => (StatementKind::ValidateMany, text_array(keys)),
+        };
+        self.lanes.validate[column as usize].in_flight += 1;
+        let sql = statements.sql_by(column, kind);
+        let work = Work::Validate(column, kind, batch, Arc::clone(statements));
+        Some(self.send(kind, sql, vec![Some(lookup)], work))
+    }
+
+    pub(super) fn receive_lookups(
+        &mut self,
+        now: Duration,
+        column: KeyColumn,
+        kind: StatementKind,
+        batch: Batch<Lookup>,
+        rows: &[String],
+        shape: &TableShape,
+    ) {
+        let mut groups: Vec<Option<Vec<Pending<Lookup>>>> = batch.requests.into_iter().map(Some).collect();
+        let mut fault = None;
+        for row in rows {
+            let read = KeyRow::read(row, shape).and_then(|row| {
+                let row = match kind {
+                    StatementKind::Validate => lookup::Lookup::Decided(row.decided()?),
+                    _ => row.as_it_stands()?,
+                };
+                let (lookup::Lookup::Decided(LookedUp { place, .. })
+                | lookup::Lookup::Undecided { place, .. }) = row;
+                let group = groups.get_mut(place).and_then(Option::take);
+                group
+                    .map(|group| (row, group))
+                    .ok_or_else(|| Error::unexpected("a key that was not asked for"))
+            });
+            match read {
+                Ok((lookup::Lookup::Undecided { place, has_parent }, mut group)) => {
+                    let name = &batch.keys[place];
+                    if has_parent {
+                        self.note_child(column, name);
+                    }
+                    // Those whose time ran out meanwhile are answered already.
+                    group.retain(|request| request.ticket.is_some());
+                    group.iter_mut().for_each(|request| request.work.is_general = true);
+                    self.lanes.validate[column as usize].put_back(name, group);
+                }
+                Ok((lookup::Lookup::Decided(key), mut group)) => {
+                    if shape.has("last_used_at") && key.is_stale(self.options.touch_interval_seconds) {
+                        self.touches.note(&key.id, now);
+                    }
+                    let last = group.pop();
+                    for request in group {
+                        self.answer_with(&request, Answer::Validated(key.verdict.clone()));
+                    }
+                    if let Some(request) = last {
+                        self.answer_with(&request, Answer::Validated(key.verdict));
+                    }
+                }
+                Err(error) => fault = Some(error),
+            }
+        }
+        // No row means no such key, unless some row could not be read: then nobody is told anything.
+        for request in groups.into_iter().flatten().flatten() {
+            match &fault {
+                Some(error) => self.answer_error(&request, error.clone()),
+                None => self.answer_with(&request, Answer::Validated(Err(Denial::invalid()))),
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What a client can be told; every option has a default.
+
+use std::time::Duration;
+
+use crate::budget::money::Rounding;
+use crate::budget::period::AcceptedPeriods;
+use crate::key::raw::KeyPrefix;
+use crate::table::name::TableName;
+
+/// Where the budget periods of new keys begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Align {
+    /// At the key's creation.
+    #[default]
+    Creation,
+    /// With the calendar, in UTC: the full hour, midnight, Monday, the 1st, the 1st of January.
+    Calendar,
+}
+
+impl Align {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Align::Creation => "creation",
+            Align::Calendar => "calendar",
+        }
+    }
+}
+
+/// The engine's options.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// The keys table.
+    pub table: TableName,
+    /// What stands before the random part of new keys.
+    pub key_prefix: KeyPrefix,
+    /// The scopes that new keys may have; `None` is any.
+    pub valid_scopes: Option<Vec<String>>,
+    /// The budget periods that new keys may have.
+    pub accepted_periods: AcceptedPeriods,
+    /// Where budget periods of new keys begin.
+    pub align: Align,
+    /// How long a call may take, waiting included. `migrate` has no limit.
+    pub timeout: Duration,
+    /// How many calls may wait or be under way at once; more are refused with `overloaded`.
+    pub max_waiting: usize,
+    /// How many calls one statement takes at most.
+    pub max_batch: usize,
+    /// How many statements of one lane are under way at most.
+    pub max_in_flight: usize,
+    /// Whether every charge and reservation is written into the ledger, not only those with an idempotency key. All
+    /// clients of a table should agree: what one does not write is missing.
+    pub ledger: bool,
+    /// How costs with a fraction of a cent are recorded.
+    pub rounding: Rounding,
+    /// `last_used_at` is written when it is older than this, in seconds.
+    pub touch_interval_seconds: u32,
+    /// How often a statement that certainly had no effect (a deadlock, say) is tried.
+    pub max_attempts: u32,
+    /// Spreads retries; give each engine its own.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            table: TableName::default(),
+            key_prefix: KeyPrefix::default(),
+            valid_scopes: None,
+            accepted_periods: AcceptedPeriods::default(),
+            align: Align::default(),
+            timeout: Duration::from_secs(10),
+            max_waiting: 100_000,
+            max_batch: 512,
+            max_in_flight: 2,
+            ledger: false,
+            rounding: Rounding::Up,
+            touch_interval_seconds: 60,
+            max_attempts: 5,
+            seed: 0,
+        }
+    }
+}

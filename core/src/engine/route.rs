@@ -1,0 +1,49 @@
+//! Where each request goes.
+
+use super::admin::Admin;
+use super::lane::Pending;
+use super::rows::ended::ReservationChange;
+use super::rows::new_row::NewRow;
+use super::sweep::Sweep;
+use super::{Engine, Request};
+use crate::budget::reservation::check_ttl;
+use crate::error::Error;
+
+impl Engine {
+    /// Puts a request into its lane, or answers it where no statement is needed.
+    pub(super) fn route(&mut self, caller: Pending<()>, request: Request) -> Result<(), Error> {
+        match request {
+            Request::Validate(credential) => self.route_lookup(caller, credential),
+            Request::Charge(credential, charge) => return self.route_charge(caller, credential, charge),
+            Request::Reserve(credential, reserve) => {
+                return self.route_spend(caller, credential, reserve.try_into()?);
+            }
+            Request::Settle(id, cost) => self.route_change(caller, &id, ReservationChange::Settle(cost)),
+            Request::Release(id) => self.route_change(caller, &id, ReservationChange::Release),
+            Request::Extend(id, ttl) => {
+                check_ttl(ttl)?;
+                self.route_change(caller, &id, ReservationChange::Extend(ttl));
+            }
+            Request::SweepReservations => self.route_admin(caller, Admin::Sweep(Sweep::default())),
+            Request::Create(spec) => {
+                let row = NewRow::for_key(spec, &self.options)?;
+                self.route_admin(caller, Admin::Insert(Box::new(row)));
+            }
+            Request::EnsureSubject(subject, spec) => {
+                let row = NewRow::for_subject(subject, spec, &self.options)?;
+                self.route_admin(caller, Admin::Insert(Box::new(row)));
+            }
+            Request::Revoke(revocation) => self.route_admin(caller, Admin::Revoke(revocation)),
+            Request::RevokeAll(filter) => self.route_admin(caller, Admin::RevokeAll(filter)),
+            Request::Events(filter) => self.route_admin(caller, Admin::Events(filter)),
+            Request::Usage(filter) => self.route_admin(caller, Admin::Usage(filter)),
+            Request::VerifyLedger(id) => self.route_admin(caller, Admin::VerifyLedger(id)),
+            Request::PruneEvents(age) => self.route_admin(caller, Admin::PruneEvents(age)),
+            // A migration may take as long as it takes.
+            Request::Migrate => {
+                self.route_admin(Pending { deadline: None, ..caller }, Admin::Migrate { step: 0 });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! `insert_key.sql`: the row of a new key or subject, and what the statement answers.
+
+use super::lookup::LookedUp;
+use super::time::timestamp;
+use super::{fields, read_key_id};
+use crate::engine::options::Options;
+use crate::error::{Error, ErrorCode};
+use crate::id::KeyId;
+use crate::key::delegation::{Ancestry, Parent};
+use crate::key::new_key::{CreateKey, Created, invalid_budget};
+use crate::key::raw::{KeyHash, RawKey, unusable_hash};
+use crate::table::shape::{MAX_INDEXED_BYTES, TableShape, invalid_account};
+
+/// A row to insert: checked, but not yet against the table.
+#[derive(Debug, Clone)]
+pub(crate) struct NewRow {
+    spec: CreateKey,
+    key_hash: KeyHash,
+    shown_prefix: String,
+    owner: Owner,
+    /// The parent's row and its ancestors, nearest first, once they are known.
+    chain: Vec<KeyId>,
+}
+
+/// Who holds what the row is found by.
+#[derive(Debug, Clone)]
+enum Owner {
+    /// Whoever created the key, and gets its secret.
+    Caller(RawKey),
+    /// Somebody with an identity of another system.
+    Subject(String),
+}
+
+impl NewRow {
+    /// A row for a freshly minted key.
+    pub(crate) fn for_key(spec: CreateKey, options: &Options) -> Result<Self, Error> {
+        spec.check(options.valid_scopes.as_deref(), options.accepted_periods)?;
+        let minted = options.key_prefix.mint()?;
+        Ok(NewRow {
+            spec,
+            key_hash: minted.raw.hash(),
+            shown_prefix: minted.shown_prefix,
+            owner: Owner::Caller(minted.raw),
+            chain: Vec::new(),
+        })
+    }
+
+    /// The row of an external subject, whose account is the subject itself unless the spec names one.
+    pub(crate) fn for_subject(
+        subject: String,
+        mut spec: CreateKey,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        if subject.is_empty() || subject.contains('\0') || subject.len() > MAX_INDEXED_BYTES {
+            let message = format!(
+                "Invalid subject: it must have 1 to {MAX_INDEXED_BYTES} bytes without NUL characters"
+            );
+            return Err(Error::new(ErrorCode::InvalidSubject, message));
+        }
+        if spec.parent.is_none() {
+            spec.account_id.get_or_insert_with(|| subject.as_str().into());
+        }
+        spec.check(options.valid_scopes.as_deref(), options.accepted_periods)?;
+        Ok(NewRow {
+            spec,
+            key_hash: unusable_hash()?,
+            shown_prefix: options.key_prefix.for_subject(),
+            owner: Owner::Subject(subject),
+            chain: Vec::new(),
+        })
+    }
+
+    /// The parent that is not looked up yet.
+    pub(crate) fn parent(&self) -> Option<&Parent> {
+        self.spec.parent.as_ref().filter(|_| self.chain.is_empty())
+    }
+
+    pub(crate) fn is_subject(&self) -> bool {
+        matches!(self.owner, Owner::Subject(_))
+    }
+
+    /// No parent after all: the table has no room for the link, and it was not asked for.
+    pub(crate) fn without_parent(mut self) -> Self {
+        self.spec.parent = None;
+        self
+    }
+
+    /// The same below its parent, whose bounds it keeps.
+    pub(crate) fn below(mut self, parent: Option<LookedUp<'_>>, options: &Options) -> Result<Self, Error> {
+        let parent = parent.ok_or_else(Ancestry::missing)?;
+        let parent = Ancestry::new(parent.verdict, parent.ancestors, parent.seconds_left)?;
+        parent.bind(&mut self.spec, subject_of(&self.owner))?;
+        self.spec.check(options.valid_scopes.as_deref(), options.accepted_periods)?;
+        self.chain = parent.chain();
+        Ok(self)
+    }
+
+    /// The parameter of the statement, once the row is known to fit the table.
+    pub(crate) fn parameter(&self, shape: &TableShape, options: &Options) -> Result<String, Error> {
+        let spec = &self.spec;
+        let subject = subject_of(&self.owner);
+        let needed = [
+            ("user_id", spec.user_id.is_some()),
+            ("scopes", spec.scopes.is_some()),
+            ("budget_cents", spec.budget_cents.is_some()),
+            ("budget_used_cents", spec.budget_cents.is_some()),
+            ("budget_period", spec.budget_period.is_some()),
+            ("budget_reset_at", spec.budget_period.is_some()),
+            ("expires_at", spec.expires_in.is_some()),
+            ("delegated_by", spec.delegated_by.is_some()),
+            ("external_subject", subject.is_some()),
+            ("parent_id", !self.chain.is_empty()),
+            ("ancestor_ids", !self.chain.is_empty()),
+        ];
+        let needed: Vec<&str> =
+            needed.into_iter().filter(|(_, used)| *used).map(|(column, _)| column).collect();
+        shape.require(&needed)?;
+        if let Some(cents) = spec.budget_cents.filter(|cents| *cents > shape.max_cents()) {
+            let why = format!("the most that the table holds is {}", shape.max_cents());
+            return Err(invalid_budget(cents, &why));
+        }
+        let account = spec.account_id.as_ref().map(ToString::to_string);
+        match &account {
+            Some(account) if !shape.fits_account(account) => return Err(invalid_account(account, shape)),
+            None if shape.account_required() => {
+                let message = "Invalid account id: the table requires one";
+                return Err(Error::new(ErrorCode::InvalidAccountId, message));
+            }
+            _ => {}
+        }
+        let parameter = serde_json::json!({
+            "key_hash": self.key_hash.as_str(),
+            "key_prefix": self.shown_prefix,
+            "account_id": account,
+            "user_id": spec.user_id,
+            "scopes": spec.scopes.as_ref().map(|scopes| shape.scopes_parameter(scopes)),
+            "budget_cents": spec.budget_cents,
+            "budget_period": spec.budget_period,
+            "align": options.align.as_str(),
+            "expires_in_seconds": spec.expires_in.map(|lifetime| lifetime.as_secs()),
+            "delegated_by": spec.delegated_by,
+            "name": spec.name.as_deref().unwrap_or("default"),
+            "external_subject": subject,
+            "parent_id": self.chain.first().map(KeyId::to_string),
+            "ancestor_ids": self.chain.iter().map(KeyId::to_string).collect::<Vec<_>>(),
+        });
+        Ok(parameter.to_string())
+    }
+
+    /// The created key; `None` for a subject.
+    pub(crate) fn created(&self, rows: &[String], shape: &TableShape) -> Result<Option<Created>, Error> {
+        let row = match (rows, &self.owner) {
+            ([row], _) => row,
+            // It has its row already.
+            ([], Owner::Subject(_)) => return Ok(None),
+            ([], Owner::Caller(_)) if !self.chain.is_empty() => return Err(Ancestry::revoked()),
+            _ => return Err(Error::unexpected("not one row for one key")),
+        };
+        let [id, expires_at] = fields(row, "an inserted key's row")?;
+        let id = read_key_id(&id.ok_or_else(|| Error::unexpected("a key without an id"))?, shape)?;
+        let Owner::Caller(key) = &self.owner else { return Ok(None) };
+        Ok(Some(Created {
+            key: key.clone(),
+            id,
+            scopes: self.spec.scopes.clone(),
+            budget_cents: self.spec.budget_cents,
+            budget_period: self.spec.budget_period,
+            expires_at: timestamp(expires_at.as_deref())?,
+        }))
+    }
+}
+
+fn subject_of(owner: &Owner) -> Option<&str> {
+    match owner {
+        Owner::Subject(subject) => Some(subject),
+        Owner::Caller(_) => None,
+    }
+}

@@ -1,0 +1,316 @@
+//! `spend.sql`: charges and reserves with all their options. What is sent, and what its rows mean.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+
+use super::lookup::KeyRow;
+use super::time::timestamp;
+use super::{fields, integer, is_true, place, read_key_id};
+use crate::budget::charge::{Charge, ChargeRefusal, Charged, Overrun};
+use crate::budget::limit::Limit;
+use crate::budget::money::{Balance, Cost, MICROCENTS_PER_CENT, cents_rounded_up};
+use crate::budget::reservation::{ReservationId, Reserve, check_ttl};
+use crate::engine::answer::{Answer, Reservation, ReserveRefusal, ReserveRefusalReason};
+use crate::error::{Error, ErrorCode, storable};
+use crate::key::grant::Verdict;
+use crate::key::scope::{ADMIN, has_scope};
+use crate::table::shape::{MAX_INDEXED_BYTES, TableShape};
+
+/// The most that an entry's metadata may be, as JSON.
+const MAX_METADATA_BYTES: usize = 16 * 1024;
+
+/// A charge or reserve on its way.
+#[derive(Debug, Clone)]
+pub(crate) struct Spend {
+    kind: SpendKind,
+    cost: Cost,
+    pub(crate) idempotency_key: Option<String>,
+    metadata: Option<Map<String, Value>>,
+}
+
+#[derive(Debug, Clone)]
+enum SpendKind {
+    Charge(Overrun),
+    Reserve {
+        id: ReservationId,
+        ttl: Duration,
+        scope: Option<String>,
+        /// The scope was seen on the key's row by a statement that could not read it itself.
+        is_scope_seen: bool,
+    },
+}
+
+impl From<Charge> for Spend {
+    fn from(charge: Charge) -> Self {
+        Spend {
+            kind: SpendKind::Charge(charge.overrun),
+            cost: charge.cost,
+            idempotency_key: charge.idempotency_key,
+            metadata: charge.metadata,
+        }
+    }
+}
+
+impl TryFrom<Reserve> for Spend {
+    type Error = Error;
+
+    /// Names the reservation.
+    fn try_from(reserve: Reserve) -> Result<Self, Error> {
+        check_ttl(reserve.ttl)?;
+        Ok(Spend {
+            kind: SpendKind::Reserve {
+                id: ReservationId::mint()?,
+                ttl: reserve.ttl,
+                scope: reserve.scope,
+                is_scope_seen: false,
+            },
+            cost: reserve.cost,
+            idempotency_key: reserve.idempotency_key,
+            metadata: reserve.metadata,
+        })
+    }
+}
+
+impl Spend {
+    /// Refuses what cannot be stored.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if let Some(key) = &self.idempotency_key {
+            storable("idempotency key", key)?;
+            if key.is_empty() || key.len() > MAX_INDEXED_BYTES {
+                let message = format!("Invalid idempotency key: it must have 1 to {MAX_INDEXED_BYTES} bytes");
+                return Err(Error::new(ErrorCode::InvalidText, message));
+            }
+        }
+        if let SpendKind::Reserve { scope: Some(scope), .. } = &self.kind {
+            storable("scope", scope)?;
+        }
+        if let Some(metadata) = &self.metadata {
+            let text = Value::from(metadata.clone()).to_string();
+            if text.len() > MAX_METADATA_BYTES || text.contains("\\u0000") {
+                let message = format!(
+                    "Invalid metadata: at most {MAX_METADATA_BYTES} bytes of JSON without NUL characters"
+                );
+                return Err(Error::new(ErrorCode::InvalidText, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// The kind as the statement names it.
+    pub(crate) fn code(&self) -> &'static str {
+        match self.kind {
+            SpendKind::Charge(Overrun::Reject) => "c",
+            SpendKind::Charge(Overrun::Record) => "o",
+            SpendKind::Reserve { .. } => "r",
+        }
+    }
+
+    /// Micro-cents. A reserve holds whole cents.
+    pub(crate) fn amount(&self) -> i64 {
+        match (self.cost, &self.kind) {
+            (Cost::Microcents(amount), SpendKind::Reserve { .. }) => {
+                cents_rounded_up(amount).saturating_mul(MICROCENTS_PER_CENT)
+            }
+            (Cost::Microcents(amount), SpendKind::Charge(_)) => amount,
+            (Cost::Free | Cost::Invalid, _) => 0,
+        }
+    }
+
+    pub(crate) fn details(&self) -> String {
+        let mut details = Map::new();
+        if let SpendKind::Reserve { id, ttl, scope, is_scope_seen } = &self.kind {
+            details.insert("id".to_owned(), id.as_str().into());
+            details.insert("ttl".to_owned(), ttl.as_secs().into());
+            if let Some(scope) = scope.as_deref().filter(|_| !is_scope_seen) {
+                details.insert("scopes".to_owned(), vec![scope, ADMIN].into());
+            }
+        }
+        if let Some(key) = &self.idempotency_key {
+            details.insert("idempotency_key".to_owned(), key.as_str().into());
+        }
+        if let Some(metadata) = &self.metadata {
+            details.insert("metadata".to_owned(), metadata.clone().into());
+        }
+        if details.is_empty() { String::new() } else { Value::from(details).to_string() }
+    }
+
+    /// What is answered without asking the database.
+    pub(crate) fn without_statement(&self) -> Option<Answer> {
+        match (self.cost, &self.kind) {
+            (Cost::Invalid, _) => Some(self.refused(ChargeRefusal::InvalidCost, None)),
+            (Cost::Free, SpendKind::Charge(_)) => Some(Answer::Charged(Ok(Charged::FREE))),
+            (Cost::Free, SpendKind::Reserve { .. }) | (Cost::Microcents(_), _) => None,
+        }
+    }
+
+    /// The answer for a key that does not exist.
+    pub(crate) fn of_no_key(&self) -> Answer {
+        self.refused(ChargeRefusal::InvalidKey, None)
+    }
+
+    /// The answer for one that does not fit, with what stands in its way.
+    pub(crate) fn does_not_fit(&self, limit: Option<Limit>) -> Answer {
+        self.refused(ChargeRefusal::BudgetExceeded, limit)
+    }
+
+    fn refused(&self, refusal: ChargeRefusal, limit: Option<Limit>) -> Answer {
+        let reason = match (&self.kind, refusal) {
+            (SpendKind::Charge(_), _) => return Answer::Charged(Err(refusal)),
+            (SpendKind::Reserve { .. }, ChargeRefusal::InvalidCost) => ReserveRefusalReason::InvalidCost,
+            (SpendKind::Reserve { .. }, ChargeRefusal::InvalidKey) => ReserveRefusalReason::InvalidKey,
+            (SpendKind::Reserve { .. }, ChargeRefusal::BudgetExceeded) => {
+                ReserveRefusalReason::BudgetExceeded
+            }
+            (SpendKind::Reserve { .. }, ChargeRefusal::IdempotencyConflict) => {
+                ReserveRefusalReason::IdempotencyConflict
+            }
+        };
+        Answer::Reserved(Err(ReserveRefusal { limit, ..ReserveRefusal::new(reason) }))
+    }
+
+    /// What the statement's row means for this operation.
+    pub(crate) fn decided(&self, row: SpentRow) -> Result<Decision, Error> {
+        Ok(Decision::Final(match row.status.as_str() {
+            "ok" | "replayed" => {
+                let replayed = row.status == "replayed";
+                let balance = row.balance.ok_or_else(|| Error::unexpected("no balance"))?;
+                match &self.kind {
+                    SpendKind::Charge(_) => Answer::Charged(Ok(Charged { balance: Some(balance), replayed })),
+                    SpendKind::Reserve { .. } => {
+                        return row
+                            .reservation(balance, replayed)
+                            .map(|held| Decision::Final(Answer::Reserved(held)));
+                    }
+                }
+            }
+            "idempotency_conflict" => self.refused(ChargeRefusal::IdempotencyConflict, None),
+            "refused" => match (&self.kind, row.verdict) {
+                (SpendKind::Charge(_), _) => self.refused(ChargeRefusal::InvalidKey, None),
+                (SpendKind::Reserve { .. }, Some(Err(denial))) => Answer::Reserved(Err(denial.into())),
+                (SpendKind::Reserve { scope, is_scope_seen, .. }, Some(Ok(grant))) => {
+                    // The column is of a type that the statement does not read, and the scope is there.
+                    let has_scope = scope.as_deref().is_some_and(|s| has_scope(grant.scopes.as_deref(), s));
+                    if has_scope && !is_scope_seen {
+                        return Ok(Decision::WithoutScope);
+                    }
+                    let refusal = ReserveRefusal::new(ReserveRefusalReason::InsufficientScope);
+                    Answer::Reserved(Err(ReserveRefusal { key: Some(Box::new(grant)), ..refusal }))
+                }
+                (SpendKind::Reserve { .. }, None) => self.refused(ChargeRefusal::InvalidKey, None),
+            },
+            "budget_exceeded" if row.has_expired => return Ok(Decision::AfterSweep(row.limit)),
+            "budget_exceeded" if !row.has_obstacle => return Ok(Decision::Again),
+            "budget_exceeded" => self.refused(ChargeRefusal::BudgetExceeded, row.limit),
+            other => return Err(Error::unexpected(format_args!("the status {other:?}"))),
+        }))
+    }
+
+    /// From now on the statement need not look for the scope.
+    pub(crate) fn see_scope(&mut self) {
+        if let SpendKind::Reserve { is_scope_seen, .. } = &mut self.kind {
+            *is_scope_seen = true;
+        }
+    }
+}
+
+/// What a row means.
+pub(crate) enum Decision {
+    Final(Answer),
+    /// Others of the batch stood in the way, and did not come through themselves.
+    Again,
+    /// The key has the scope, but the statement cannot read its column.
+    WithoutScope,
+    /// Reservations whose time is over may stand in the way.
+    AfterSweep(Option<Limit>),
+}
+
+/// A row of `spend.sql`, which declares the order.
+pub(crate) struct SpentRow {
+    /// The place in the batch, from 0.
+    pub(crate) place: usize,
+    status: String,
+    balance: Option<Balance>,
+    reservation_id: Option<String>,
+    expires_at: Option<DateTime<Utc>>,
+    has_obstacle: bool,
+    limit: Option<Limit>,
+    has_expired: bool,
+    /// The key of a reserve as it was before.
+    verdict: Option<Verdict>,
+}
+
+impl SpentRow {
+    pub(crate) fn read(row: &str, shape: &TableShape) -> Result<Self, Error> {
+        let [
+            n,
+            status,
+            budget,
+            used,
+            reserved,
+            reservation_id,
+            expires_at,
+            obstacle,
+            has_expired,
+            key,
+            ancestors,
+        ] = fields(row, "an operation's row")?;
+        let balance = match (integer(&used)?, integer(&reserved)?) {
+            (Some(used), Some(reserved)) => Some(Balance::new(integer(&budget)?, used, reserved)),
+            _ => None,
+        };
+        let limit = obstacle.as_deref().map(|row| read_limit(row, shape)).transpose()?.flatten();
+        let verdict = match &key {
+            Some(key) => Some(KeyRow::read(key, shape)?.with_ancestors(ancestors).decided()?.verdict),
+            None => None,
+        };
+        Ok(SpentRow {
+            place: place(&n)?,
+            status: status.ok_or_else(|| Error::unexpected("no status"))?.into_owned(),
+            balance,
+            reservation_id: reservation_id.map(Cow::into_owned),
+            expires_at: timestamp(expires_at.as_deref())?,
+            has_obstacle: obstacle.is_some(),
+            limit,
+            has_expired: is_true(&has_expired),
+            verdict,
+        })
+    }
+
+    fn reservation(
+        self,
+        balance: Balance,
+        replayed: bool,
+    ) -> Result<Result<Reservation, ReserveRefusal>, Error> {
+        let id = self.reservation_id.as_deref().and_then(ReservationId::parse);
+        let grant = match self.verdict {
+            Some(Ok(grant)) => Box::new(grant),
+            // A repeated reserve answers the first one's, whatever has become of the key.
+            Some(Err(denial)) if replayed => match denial.key {
+                Some(key) => key,
+                None => return Err(Error::unexpected("a reservation of no key")),
+            },
+            Some(Err(_)) | None => return Err(Error::unexpected("a reservation of a refused key")),
+        };
+        match (id, self.expires_at) {
+            (Some(id), Some(expires_at)) => Ok(Ok(Reservation { id, expires_at, balance, replayed, grant })),
+            _ => Err(Error::unexpected("a reservation without id or expiry")),
+        }
+    }
+}
+
+/// The budget of a row that has no room; `None` if it has no budget, and more cannot be stored.
+fn read_limit(row: &str, shape: &TableShape) -> Result<Option<Limit>, Error> {
+    let [id, budget, used, reserved, reset_at] = fields(row, "a budget's row")?;
+    let Some(budget_cents) = integer(&budget)? else { return Ok(None) };
+    let amount = |field| integer(field).map(|amount| amount.map_or(0, cents_rounded_up));
+    Ok(Some(Limit {
+        key_id: read_key_id(&id.ok_or_else(|| Error::unexpected("a budget without a key"))?, shape)?,
+        budget_cents,
+        used_cents: amount(&used)?,
+        reserved_cents: amount(&reserved)?,
+        resets_at: timestamp(reset_at.as_deref())?,
+    }))
+}

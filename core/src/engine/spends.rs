@@ -1,0 +1,275 @@
+//! The lane of what the plain charges do not serve: charges with options, charges of children, reserves.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lane::{Batch, Pending};
+use super::retry::{Repeatable, Repeats};
+use super::rows::charged::ChargedRow;
+use super::rows::spent::{Decision, Spend, SpentRow};
+use super::{Answer, Cost, Credential, Engine, Statement, Work, text_of};
+use crate::budget::charge::{Charge, ChargeOutcome};
+use crate::error::Error;
+use crate::table::literal::{integer_array, text_array};
+use crate::table::shape::TableShape;
+use crate::table::template::{KeyColumn, StatementKind, Statements};
+
+/// What the general statements need, which only our own migration makes.
+pub(super) const NEEDED: &[&str] = &[
+    "budget_used_cents",
+    "budget_reserved_cents",
+    "budget_used_microcents",
+    "ancestor_ids",
+    "+reservations",
+    "+events",
+];
+/// Two statements that draw on the same ancestors would only wait for one another: one takes twice as many.
+pub(super) const MAX_IN_FLIGHT: usize = 1;
+/// How often a spend waits for a sweep of reservations that may stand in its way.
+const MAX_SWEEPS: u32 = 8;
+/// So many keys are remembered to have a parent, or to be refused.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// A spend that waits.
+#[derive(Debug)]
+pub(super) struct Spending {
+    spend: Box<Spend>,
+    /// Only the general statement can decide it.
+    is_general: bool,
+    sweeps: u32,
+}
+
+impl Repeatable for Spending {
+    fn repeats(&self) -> Repeats {
+        match self.spend.idempotency_key {
+            Some(_) => Repeats::UntilDeadline,
+            None => Repeats::Never,
+        }
+    }
+}
+
+fn remember(known: &mut HashSet<Arc<str>>, name: &Arc<str>) {
+    if known.len() >= MAX_REMEMBERED {
+        known.clear();
+    }
+    known.insert(Arc::clone(name));
+}
+
+impl Engine {
+    pub(super) fn route_spend(
+        &mut self,
+        caller: Pending<()>,
+        credential: Credential,
+        spend: Spend,
+    ) -> Result<(), Error> {
+        spend.check()?;
+        match (spend.without_statement(), text_of(credential)) {
+            (Some(answer), _) => self.answer_with(&caller, answer),
+            (None, None) => self.answer_with(&caller, spend.of_no_key()),
+            (None, Some((column, name))) => {
+                let spending = Spending { spend: Box::new(spend), is_general: true, sweeps: 0 };
+                self.lanes.spend[column as usize].push(name, caller.with_work(spending));
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands plain charges over whose keys have a parent, or reservations in their way.
+    pub(super) fn spend_in_full(
+        &mut self,
+        column: KeyColumn,
+        name: &Arc<str>,
+        charges: Vec<Pending<i64>>,
+        is_general: bool,
+    ) {
+        // Those whose time ran out meanwhile are answered already.
+        for charge in charges.into_iter().filter(|charge| charge.ticket.is_some()) {
+            let spend = Box::new(Charge::new(Cost::Microcents(charge.work)).into());
+            let spending = charge.with_work(Spending { spend, is_general, sweeps: 0 });
+            self.lanes.spend[column as usize].push(Arc::clone(name), spending);
+        }
+    }
+
+    /// A key's parent is for life: its charges need not be tried as plain ones again.
+    pub(super) fn note_child(&mut self, column: KeyColumn, name: &Arc<str>) {
+        remember(&mut self.children[column as usize], name);
+    }
+
+    /// Whether the general statement had to refuse a charge of a key.
+    pub(super) fn note_refusal(&mut self, column: KeyColumn, name: &Arc<str>, was_refused: bool) {
+        let refused = &mut self.refused[column as usize];
+        match was_refused {
+            true => remember(refused, name),
+            false => _ = refused.remove(name),
+        }
+    }
+
+    pub(super) fn poll_spends(
+        &mut self,
+        column: KeyColumn,
+        now: Duration,
+        statements: &Arc<Statements>,
+    ) -> Option<Statement> {
+        if self.lanes.spend[column as usize].in_flight >= MAX_IN_FLIGHT {
+            return None;
+        }
+        let mut needed = vec![column.name()];
+        needed.extend(NEEDED);
+        let mut batch =
+            self.take_batch(|lanes| &mut lanes.spend[column as usize], now, statements, &needed)?;
+        self.lanes.spend[column as usize].in_flight += 1;
+        if !batch.open_requests().any(|request| request.work.is_general) {
+            return Some(self.charge_trees(column, batch, statements));
+        }
+        // Of several with one idempotency key the first goes ahead, and the others hear what became of it.
+        for (name, group) in batch.keys.iter().zip(&mut batch.requests) {
+            let mut seen = HashSet::new();
+            let (first, later): (Vec<_>, Vec<_>) = group.drain(..).partition(|request| {
+                request.work.spend.idempotency_key.as_ref().is_none_or(|key| seen.insert(key.clone()))
+            });
+            *group = first;
+            self.lanes.spend[column as usize].put_back(name, later);
+        }
+        let operations = || {
+            let groups = batch.keys.iter().zip(&batch.requests);
+            groups.flat_map(|(name, group)| group.iter().map(move |request| (name, &request.work.spend)))
+        };
+        let params = vec![
+            Some(text_array(operations().map(|(name, _)| name))),
+            Some(text_array(operations().map(|(_, spend)| spend.code()))),
+            Some(integer_array(operations().map(|(_, spend)| spend.amount()))),
+            Some(text_array(operations().map(|(_, spend)| spend.details()))),
+        ];
+        let kind = StatementKind::Spend;
+        let sql = statements.sql_by(column, kind);
+        Some(self.send(kind, sql, params, Work::Spend(column, kind, batch, Arc::clone(statements))))
+    }
+
+    /// A statement for plain charges alone: it is much cheaper.
+    fn charge_trees(
+        &mut self,
+        column: KeyColumn,
+        mut batch: Batch<Spending>,
+        statements: &Arc<Statements>,
+    ) -> Statement {
+        for group in &mut batch.requests {
+            group.sort_by_key(|request| request.work.spend.amount());
+        }
+        let costs =
+            |group: &Vec<Pending<Spending>>| integer_array(group.iter().map(|r| r.work.spend.amount()));
+        let params = vec![Some(text_array(&batch.keys)), Some(text_array(batch.requests.iter().map(costs)))];
+        let kind = StatementKind::ChargeTree;
+        let sql = statements.sql_by(column, kind);
+        self.send(kind, sql, params, Work::Spend(column, kind, batch, Arc::clone(statements)))
+    }
+
+    pub(super) fn receive_tree_charges(
+        &mut self,
+        column: KeyColumn,
+        batch: Batch<Spending>,
+        rows: &[String],
+    ) {
+        let mut charged: Vec<Option<Vec<ChargeOutcome>>> = batch.keys.iter().map(|_| None).collect();
+        let mut fault = None;
+        for row in rows {
+            let amounts = |place: usize| {
+                let group = batch.requests.get(place).into_iter().flatten();
+                group.map(|request| request.work.spend.amount())
+            };
+            let sent = |place| amounts(place).fold(0, i64::saturating_add);
+            let read = ChargedRow::read(row, sent).and_then(|row| match row {
+                ChargedRow::Charged(key) if key.place < batch.keys.len() => {
+                    Ok((key.place, key.replay(amounts(key.place))?))
+                }
+                ChargedRow::Charged(_) => Err(Error::unexpected("a key that was not charged")),
+                ChargedRow::HasParent { .. } => Err(Error::unexpected("a key without its charges")),
+            });
+            match read {
+                Ok((place, outcomes)) => charged[place] = Some(outcomes),
+                Err(error) => fault = Some(error),
+            }
+        }
+        for ((name, group), outcomes) in batch.keys.iter().zip(batch.requests).zip(charged) {
+            let mut undecided = Vec::new();
+            let mut outcomes = outcomes.map(Vec::into_iter);
+            for mut request in group {
+                let outcome = outcomes.as_mut().and_then(Iterator::next);
+                match (outcome, &fault) {
+                    (Some(outcome), _) => self.answer_with(&request, Answer::Charged(outcome)),
+                    (None, Some(error)) => self.answer_error(&request, error.clone()),
+                    (None, None) if request.ticket.is_some() => {
+                        request.work.is_general = true;
+                        undecided.push(request);
+                    }
+                    (None, None) => {}
+                }
+            }
+            let lane = &mut self.lanes.spend[column as usize];
+            lane.put_back(name, undecided);
+            lane.release(name);
+        }
+    }
+
+    pub(super) fn receive_spends(
+        &mut self,
+        column: KeyColumn,
+        batch: Batch<Spending>,
+        rows: &[String],
+        shape: &TableShape,
+    ) {
+        let count = batch.requests.iter().map(Vec::len).sum();
+        let mut read: Vec<Option<SpentRow>> = (0..count).map(|_| None).collect();
+        let mut fault = None;
+        for row in rows {
+            match SpentRow::read(row, shape) {
+                Ok(row) => match read.get_mut(row.place) {
+                    Some(place @ None) => *place = Some(row),
+                    _ => fault = Some(Error::unexpected("an operation that was not sent")),
+                },
+                Err(error) => fault = Some(error),
+            }
+        }
+        let mut read = read.into_iter();
+        for (name, group) in batch.keys.iter().zip(batch.requests) {
+            let mut again = Vec::new();
+            let mut waits_for_sweep = false;
+            for mut request in group {
+                let row = read.next().flatten();
+                if request.ticket.is_none() {
+                    continue;
+                }
+                let spend = &request.work.spend;
+                let decision = match (&fault, row) {
+                    (Some(error), _) => Err(error.clone()),
+                    (None, None) => Ok(Decision::Final(spend.of_no_key())),
+                    (None, Some(row)) => spend.decided(row),
+                };
+                match decision {
+                    Ok(Decision::Final(answer)) => self.answer_with(&request, answer),
+                    Ok(Decision::Again) => again.push(request),
+                    Ok(Decision::WithoutScope) => {
+                        request.work.spend.see_scope();
+                        again.push(request);
+                    }
+                    Ok(Decision::AfterSweep(limit)) if request.work.sweeps >= MAX_SWEEPS => {
+                        self.answer_with(&request, spend.does_not_fit(limit));
+                    }
+                    Ok(Decision::AfterSweep(_)) => {
+                        request.work.sweeps += 1;
+                        waits_for_sweep = true;
+                        again.push(request);
+                    }
+                    Err(error) => self.answer_error(&request, error),
+                }
+            }
+            let lane = &mut self.lanes.spend[column as usize];
+            lane.put_back(name, again);
+            if waits_for_sweep {
+                self.sweep_for(column, name);
+            } else {
+                lane.release(name);
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! A limit on signups per client address, kept in memory: each process counts for itself.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::response::whole_seconds;
+
+/// How many signups one client address may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// The most in one window; 0 refuses all.
+    pub max: u32,
+    /// The window's length, from a client's first signup on.
+    pub window_seconds: u32,
+}
+
+/// Addresses that are remembered at once. More than that share one count, so that a flood of addresses neither takes
+/// more memory nor lets anyone through.
+const MOST_ADDRESSES: usize = 10_000;
+
+#[derive(Debug)]
+pub(super) struct Limiter {
+    limit: RateLimit,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    windows: HashMap<Client, Window>,
+    /// When closed windows were last thrown out.
+    swept: DateTime<Utc>,
+}
+
+/// Whom a count is for. Who has one IPv6 address has its whole /64.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Client {
+    Ip(IpAddr),
+    Named(String),
+    /// All of whom no more is known, or for whom there is no room.
+    Others,
+}
+
+#[derive(Debug)]
+struct Window {
+    started: DateTime<Utc>,
+    count: u32,
+}
+
+impl Limiter {
+    pub(super) fn new(limit: RateLimit) -> Self {
+        Limiter { limit, counts: Mutex::default() }
+    }
+
+    /// Counts one signup; the seconds to wait if it is one too many.
+    pub(super) fn admit(&self, address: Option<&str>, now: DateTime<Utc>) -> Result<(), i64> {
+        let length = TimeDelta::seconds(i64::from(self.limit.window_seconds));
+        // A window that lies in the future is of a clock that was put back since.
+        let is_open = |window: &Window| window.started <= now && now - window.started < length;
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Counts { windows, swept } = &mut *counts;
+        let mut client = Client::of(address);
+        if !windows.contains_key(&client) && windows.len() >= MOST_ADDRESSES {
+            // Once a second at most: a flood must not make each signup walk through all of them.
+            if now.signed_duration_since(*swept).abs() >= TimeDelta::seconds(1) {
+                windows.retain(|_, window| is_open(window));
+                *swept = now;
+            }
+            if windows.len() >= MOST_ADDRESSES {
+                client = Client::Others;
+            }
+        }
+        let window = windows.entry(client).or_insert(Window { started: now, count: 0 });
+        if !is_open(window) {
+            *window = Window { started: now, count: 0 };
+        }
+        if window.count >= self.limit.max {
+            return Err(whole_seconds(length - (now - window.started)));
+        }
+        window.count += 1;
+        Ok(())
+    }
+}
+
+impl Client {
+    fn of(address: Option<&str>) -> Self {
+        const LONGEST_NAME: usize = 100;
+        let Some(address) = address.filter(|a| !a.is_empty() && a.len() <= LONGEST_NAME) else {
+            return Client::Others;
+        };
+        match address.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+            Ok(IpAddr::V6(ip)) => {
+                let [a, b, c, d, ..] = ip.segments();
+                Client::Ip(IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0)))
+            }
+            Ok(ip) => Client::Ip(ip),
+            Err(_) => Client::Named(address.to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_764_000_000 + seconds, 0).unwrap()
+    }
+
+    fn limiter(max: u32) -> Limiter {
+        Limiter::new(RateLimit { max, window_seconds: 60 })
+    }
+
+    #[test]
+    fn a_client_has_so_many_in_a_window_and_then_again() {
+        let limiter = limiter(2);
+        assert_eq!(limiter.admit(Some("1.2.3.4"), at(0)), Ok(()));
+        assert_eq!(limiter.admit(Some("1.2.3.4"), at(10)), Ok(()));
+        assert_eq!(limiter.admit(Some("1.2.3.4"), at(20)), Err(40));
+        assert_eq!(limiter.admit(Some("1.2.3.5"), at(20)), Ok(()));
+        assert_eq!(limiter.admit(Some("1.2.3.4"), at(59)), Err(1));
+        assert_eq!(limiter.admit(Some("1.2.3.4"), at(60)), Ok(()));
+    }
+
+    #[test]
+    fn spellings_of_one_client_share_a_count() {
+        for (one, other) in
+            [("1.2.3.4", "::ffff:1.2.3.4"), ("2001:db8::1", "2001:db8:0:0:ffff::2"), ("unix:", "unix:")]
+        {
+            let limiter = limiter(1);
+            assert_eq!(limiter.admit(Some(one), at(0)), Ok(()));
+            assert_eq!(limiter.admit(Some(other), at(0)), Err(60), "{one} {other}");
+        }
+        let limiter = limiter(1);
+        assert_eq!(limiter.admit(Some("2001:db8::1"), at(0)), Ok(()));
+        assert_eq!(limiter.admit(Some("2001:db8:0:1::1"), at(0)), Ok(()));
+        assert_eq!(limiter.admit(None, at(0)), Ok(()));
+        assert_eq!(limiter.admit(Some(""), at(0)), Err(60));
+        assert_eq!(limiter.admit(Some(&"x".repeat(5000)), at(0)), Err(60));
+    }
+
+    #[test]
+    fn none_is_none_and_a_clock_put_back_locks_nobody_out() {
+        assert_eq!(limiter(0).admit(Some("1.2.3.4"), at(0)), Err(60));
+        let limiter = limiter(1);
+        assert_eq!(limiter.admit(Some("1.2.3.4"), at(3_456_000)), Ok(()));
+        assert_eq!(limiter.admit(Some("1.2.3.4"), at(0)), Ok(()));
+        assert_eq!(limiter.admit(Some("1.2.3.4"), at(0)), Err(60));
+    }
+
+    #[test]
+    fn a_flood_of_addresses_is_bounded_and_frees_nobody() {
+        let limiter = limiter(1);
+        assert_eq!(limiter.admit(Some("1.2.3.4"), at(0)), Ok(()));
+        let flood = |seconds| {
+            (0..20_000u32).filter(|n| limiter.admit(Some(&format!("n{n}")), at(seconds)).is_ok()).count()
+        };
+        assert_eq!(flood(1), MOST_ADDRESSES);
+        assert!(limiter.counts.lock().unwrap().windows.len() <= MOST_ADDRESSES + 1);
+        assert_eq!(limiter.admit(Some("1.2.3.4"), at(2)), Err(58));
+        assert_eq!(limiter.admit(Some("5.6.7.8"), at(2)), Err(59));
+        assert_eq!(limiter.admit(Some("5.6.7.8"), at(61)), Ok(()));
+    }
+}

@@ -1,0 +1,298 @@
+//! The self-serve routes: sign up, look at a key, make a child of it, revoke.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::admission::Next;
+use super::bearer::token;
+use super::body::Body;
+use super::call::{Call, Caller};
+use super::child::{child_failed, child_of};
+use super::limit::{Limiter, RateLimit};
+use super::response::Response;
+use super::signup::{Signup, SignupAccount, SignupBudget};
+use crate::engine::json::grant;
+use crate::engine::{Answer, Revocation};
+use crate::error::{Error, ErrorCode};
+use crate::key::grant::{Denial, DenialReason, Grant, Verdict};
+
+/// What the routes are told; every option has a default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RouteOptions {
+    /// The scopes that a signup may ask for, and gets if it asks for none. `None` is no scope at all.
+    pub signup_scopes: Option<Vec<String>>,
+    /// Whether a signup must name an email address.
+    pub require_email_for_signup: bool,
+    /// How often one client address may sign up; each process counts for itself. `None` is as often as it likes.
+    pub signup_rate_limit: Option<RateLimit>,
+    /// Whose keys signups are.
+    pub signup_account: SignupAccount,
+    /// The longest that a signup's key may live: a duration such as `30d`, never none. A year by default.
+    pub signup_max_expires_in: String,
+    /// What a signup may spend. `None` is what it asks for, or no budget.
+    pub signup_budget: Option<SignupBudget>,
+    /// Which keys a caller may revoke.
+    pub revoke_policy: RevokePolicy,
+}
+
+impl Default for RouteOptions {
+    fn default() -> Self {
+        RouteOptions {
+            signup_scopes: None,
+            require_email_for_signup: true,
+            signup_rate_limit: None,
+            signup_account: SignupAccount::default(),
+            signup_max_expires_in: "365d".to_owned(),
+            signup_budget: None,
+            revoke_policy: RevokePolicy::default(),
+        }
+    }
+}
+
+/// Which keys a caller may revoke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum RevokePolicy {
+    /// All of its account, as in the original.
+    #[default]
+    Account,
+    /// Of these only itself and its descendants.
+    Descendants,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Route {
+    /// `POST /signup`
+    Signup,
+    /// `GET /sdk-keys/me`
+    Me,
+    /// `POST /sdk-keys`
+    Create,
+    /// `DELETE /sdk-keys/:id`
+    Delete {
+        /// The last segment, percent-decoded.
+        id: String,
+    },
+}
+
+impl Route {
+    /// The route of a request, for bindings whose framework has not routed it. The path is relative to where the routes
+    /// are mounted; a slash at its end and the case of its letters do not matter, as in Express.
+    pub fn of(method: &str, path: &str) -> Option<Route> {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let path = path.strip_suffix('/').unwrap_or(path).strip_prefix('/')?;
+        let is = |text: &str, name: &str| text.eq_ignore_ascii_case(name);
+        match path.split_once('/') {
+            None if method == "POST" && is(path, "signup") => Some(Route::Signup),
+            None if method == "POST" && is(path, "sdk-keys") => Some(Route::Create),
+            Some((head, "")) if is(head, "sdk-keys") => None,
+            Some((head, id)) if is(head, "sdk-keys") && !id.contains('/') => match method {
+                "GET" | "HEAD" if is(id, "me") => Some(Route::Me),
+                "DELETE" => Some(Route::Delete { id: percent_decoded(id) }),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// What cannot be decoded stays as it is: no key has such an id.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        if first == b'%' {
+            let mut byte = [0];
+            let Some(digits) = tail.get(..2) else { return text.to_owned() };
+            if hex::decode_to_slice(digits, &mut byte).is_err() {
+                return text.to_owned();
+            }
+            bytes.push(byte[0]);
+            rest = &tail[2..];
+        } else {
+            bytes.push(first);
+            rest = tail;
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}
+
+/// A request to the routes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct VisitCall {
+    /// Where it goes.
+    pub route: Route,
+    /// Its `Authorization` header.
+    pub authorization: Option<String>,
+    /// Its body.
+    pub body: Body,
+    /// The client's address, for the limit on signups. Behind a proxy it must be the one that the proxy vouches for.
+    /// Those without an address share one count.
+    pub address: Option<String>,
+    /// The time.
+    pub now: DateTime<Utc>,
+}
+
+impl VisitCall {
+    /// A request without a body, a key or an address.
+    pub fn new(route: Route, now: DateTime<Utc>) -> Self {
+        VisitCall { route, authorization: None, body: Body::Missing, address: None, now }
+    }
+}
+
+/// The routes. Cheap to clone; clones share the count of signups.
+#[derive(Debug, Clone)]
+pub struct Routes(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    signup: Signup,
+    limiter: Option<Limiter>,
+    revoke_policy: RevokePolicy,
+}
+
+/// A request on its way through the routes.
+#[derive(Debug)]
+pub struct Visit {
+    revoke_policy: RevokePolicy,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The caller is looked up, and then wants this.
+    LookingUp(Action),
+    SigningUp,
+    /// A child is made.
+    Creating,
+    Revoking,
+    Over,
+}
+
+/// What a caller wants who must be known.
+#[derive(Debug)]
+enum Action {
+    Show,
+    Create(Body),
+    Delete { id: String },
+}
+
+/// No id is longer, whatever the column.
+const LONGEST_ID: usize = 255;
+
+impl Routes {
+    /// # Errors
+    /// `invalid_duration` if `signup_max_expires_in` is none.
+    pub fn new(options: &RouteOptions) -> Result<Self, Error> {
+        Ok(Routes(Arc::new(Inner {
+            signup: Signup::new(options)?,
+            limiter: options.signup_rate_limit.map(Limiter::new),
+            revoke_policy: options.revoke_policy,
+        })))
+    }
+
+    /// Begins to serve a request.
+    pub fn visit(&self, call: VisitCall) -> (Visit, Next) {
+        let visit = |state| Visit { revoke_policy: self.0.revoke_policy, state };
+        let action = match call.route {
+            Route::Signup => {
+                return match self.sign_up(&call) {
+                    Ok(create) => (visit(State::SigningUp), Next::Call(create)),
+                    Err(response) => (visit(State::Over), Next::Respond(response)),
+                };
+            }
+            Route::Me => Action::Show,
+            Route::Create => Action::Create(call.body),
+            Route::Delete { id } => Action::Delete { id },
+        };
+        match token(call.authorization.as_deref(), "Missing API key") {
+            Ok(token) => {
+                let validate = Call::Validate(Caller::Key(token));
+                (visit(State::LookingUp(action)), Next::Call(validate))
+            }
+            Err(response) => (visit(State::Over), Next::Respond(response)),
+        }
+    }
+
+    /// The response to a creation, with what `create` answers as JSON.
+    pub(super) fn created(json: String) -> Response {
+        Response::new(201, json).with("Cache-Control", "no-store")
+    }
+
+    fn sign_up(&self, call: &VisitCall) -> Result<Call, Response> {
+        let new = self.0.signup.key(&call.body)?;
+        // Counted only now: who mistypes an address has not signed up.
+        let admitted = self.0.limiter.as_ref().map_or(Ok(()), |l| l.admit(call.address.as_deref(), call.now));
+        match admitted {
+            Ok(()) => Ok(Call::Create(Box::new(new))),
+            Err(seconds) => Err(Response::error(429, "rate_limited").retry_after(seconds)),
+        }
+    }
+}
+
+impl Visit {
+    /// Goes on with what the client answered.
+    pub fn answered(&mut self, answer: Result<Answer, Error>, now: DateTime<Utc>) -> Next {
+        let wrong = || Error::new(ErrorCode::UnexpectedResponse, "an answer to another call");
+        match (std::mem::replace(&mut self.state, State::Over), answer) {
+            (State::LookingUp(action), Ok(Answer::Validated(verdict))) => {
+                self.looked_up(action, verdict, now)
+            }
+            (State::SigningUp | State::Creating, Ok(answer @ Answer::Created(_))) => {
+                Next::Respond(Routes::created(answer.json(false)))
+            }
+            (State::SigningUp, Err(error)) => Next::Respond(Response::failed(&error)),
+            (State::Creating, Err(error)) => Next::Respond(child_failed(&error)),
+            (State::Revoking, Ok(Answer::Revoked(true))) => {
+                Next::Respond(Response::new(200, r#"{"revoked":true}"#.to_owned()))
+            }
+            (State::Revoking, Ok(Answer::Revoked(false))) => {
+                Next::Respond(Response::error(404, "Key not found"))
+            }
+            (_, Err(error)) => Next::Respond(Response::unavailable(&error)),
+            (_, Ok(_)) => Next::Respond(Response::unavailable(&wrong())),
+        }
+    }
+
+    fn looked_up(&mut self, action: Action, verdict: Verdict, now: DateTime<Utc>) -> Next {
+        match verdict {
+            Ok(caller) => self.serve(action, &caller),
+            // Who has spent all may still look at the key and give it up, but makes no children.
+            Err(Denial { reason: DenialReason::BudgetExceeded, key: Some(caller), .. })
+                if !matches!(action, Action::Create(_)) =>
+            {
+                self.serve(action, &caller)
+            }
+            Err(denial) => Next::Respond(Response::denied(&denial, now)),
+        }
+    }
+
+    fn serve(&mut self, action: Action, caller: &Grant) -> Next {
+        match action {
+            Action::Show => Next::Respond(Response::new(200, grant(caller, false))),
+            Action::Create(body) => match child_of(caller, &body) {
+                Ok(new) => {
+                    self.state = State::Creating;
+                    Next::Call(Call::Create(Box::new(new)))
+                }
+                Err(response) => Next::Respond(response),
+            },
+            Action::Delete { id } if id.is_empty() || id.len() > LONGEST_ID || id.contains('\0') => {
+                Next::Respond(Response::error(404, "Key not found"))
+            }
+            Action::Delete { id } => {
+                let revocation = Revocation::of_key(id).of_account(caller.account_id.clone());
+                self.state = State::Revoking;
+                Next::Call(Call::Revoke(match self.revoke_policy {
+                    RevokePolicy::Account => revocation,
+                    RevokePolicy::Descendants => revocation.within(caller.id.clone()),
+                }))
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The policy's tests: every line of it by name, the holes that it closes, and everything that a body can get wrong.
+
+mod bad_input;
+mod clerk;
+mod guard;
+mod keys;
+mod properties;
+mod signup;
+mod wire;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::engine::options::Options;
+use crate::engine::request::AccountFilter;
+use crate::error::{Error, ErrorCode};
+use crate::key::delegation::Parent;
+use crate::key::grant::{AccountId, Denial, DenialReason, Grant, KeyId, Limit, Verdict};
+use crate::key::new_key::{CreateKey, NewRow};
+use crate::key::raw::KeyPrefix;
+
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_764_000_000, 0).unwrap()
+}
+
+fn later(seconds: i64) -> Option<DateTime<Utc>> {
+    Some(now() + TimeDelta::seconds(seconds))
+}
+
+fn list(scopes: &[&str]) -> Option<Vec<String>> {
+    Some(scopes.iter().map(|s| s.to_string()).collect())
+}
+
+/// A key that is limited in nothing.
+fn anything() -> Grant {
+    Grant {
+        id: KeyId::Integer(7),
+        account_id: Some(AccountId::Text("acct".to_owned())),
+        user_id: None,
+        scopes: None,
+        budget_cents: None,
+        budget_used_cents: 0,
+        budget_used_microcents: 0,
+        budget_reserved_cents: 0,
+        budget_remaining_cents: None,
+        budget_period: None,
+        budget_reset_at: None,
+        expires_at: None,
+        delegated_by: None,
+        name: "default".to_owned(),
+    }
+}
+
+fn capped(cents: i64) -> Grant {
+    Grant { budget_cents: Some(cents), budget_remaining_cents: Some(cents), ..anything() }
+}
+
+fn scoped(scopes: &[&str]) -> Grant {
+    Grant { scopes: list(scopes), ..anything() }
+}
+
+fn denied(reason: DenialReason) -> Denial {
+    Denial { reason, limit: None, key: Some(Box::new(anything())) }
+}
+
+/// A key that has spent all of its 100 cents.
+fn exhausted(resets_at: Option<DateTime<Utc>>) -> Denial {
+    let key = Grant {
+        budget_used_cents: 100,
+        budget_used_microcents: 100_000_000,
+        budget_remaining_cents: Some(0),
+        budget_reset_at: resets_at,
+        scopes: list(&["read"]),
+        ..capped(100)
+    };
+    let limit =
+        Limit { key_id: key.id.clone(), budget_cents: 100, used_cents: 100, reserved_cents: 0, resets_at };
+    Denial { reason: DenialReason::BudgetExceeded, limit: Some(limit), key: Some(Box::new(key)) }
+}
+
+fn database_fault() -> Error {
+    Error::new(ErrorCode::Database, "connection refused by 10.0.0.1")
+}
+
+/// The routes with a client behind them that knows one key.
+struct World {
+    routes: Routes,
+    caller: Result<Verdict, Error>,
+    client: Options,
+    revokes: Result<bool, Error>,
+    asked: Vec<Asked>,
+}
+
+/// What the client was asked to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Asked {
+    Create(NewKey),
+    Revoke(OldKey),
+}
+
+impl World {
+    fn new(options: RouteOptions) -> Self {
+        World {
+            routes: Routes::new(&options).unwrap(),
+            caller: Ok(Ok(anything())),
+            client: Options::default(),
+            revokes: Ok(true),
+            asked: Vec::new(),
+        }
+    }
+
+    fn of(caller: Grant) -> Self {
+        World { caller: Ok(Ok(caller)), ..World::new(RouteOptions::default()) }
+    }
+
+    fn of_denied(denial: Denial) -> Self {
+        World { caller: Ok(Err(denial)), ..World::new(RouteOptions::default()) }
+    }
+
+    fn signup(&mut self, body: Value) -> Response {
+        self.serve(call(Route::Signup, None, Body::Json(body)))
+    }
+
+    fn create(&mut self, body: Value) -> Response {
+        self.serve(call(Route::Create, Some("Bearer ak_1"), Body::Json(body)))
+    }
+
+    fn me(&mut self) -> Response {
+        self.serve(call(Route::Me, Some("Bearer ak_1"), Body::Missing))
+    }
+
+    fn delete(&mut self, id: &str) -> Response {
+        self.serve(call(Route::Delete { id: id.to_owned() }, Some("Bearer ak_1"), Body::Missing))
+    }
+
+    /// The loop that every binding has.
+    fn serve(&mut self, call: Call) -> Response {
+        let mut step = self.routes.handle(call);
+        loop {
+            step = match step {
+                Step::Respond(response) => return response,
+                Step::Validate { token, then } => {
+                    assert_eq!(token.expose(), "ak_1");
+                    then.verdict(self.caller.clone(), now())
+                }
+                Step::Create(new) => {
+                    let result = self.insert(&new.spec);
+                    self.asked.push(Asked::Create(*new));
+                    Step::Respond(Routes::created(result))
+                }
+                Step::Revoke(old) => {
+                    self.asked.push(Asked::Revoke(old));
+                    Step::Respond(Routes::revoked(self.revokes.clone()))
+                }
+            }
+        }
+    }
+
+    /// As far as a creation goes without a database: the client's own checks are real.
+    fn insert(&self, spec: &CreateKey) -> Result<String, Error> {
+        let minted = KeyPrefix::default().mint()?;
+        let row = NewRow::for_key(spec.clone(), &minted, &self.client)?;
+        Ok(super::wire::created("ak_new", &row.created(KeyId::Integer(8), None)))
+    }
+
+    /// The one key that was created.
+    fn created(&self) -> &NewKey {
+        match self.asked.as_slice() {
+            [Asked::Create(new)] => new,
+            other => panic!("one creation, not {other:?}"),
+        }
+    }
+}
+
+fn call(route: Route, authorization: Option<&str>, body: Body) -> Call {
+    Call {
+        route,
+        authorization: authorization.map(str::to_owned),
+        body,
+        address: Some("1.2.3.4".to_owned()),
+        now: now(),
+    }
+}
+
+#[track_caller]
+fn assert_answer(response: &Response, status: u16, body: &str) {
+    assert_eq!((response.status, response.body.as_str()), (status, body));
+    assert_eq!(response.header("Content-Type"), Some("application/json; charset=utf-8"));
+    assert_eq!(response.fault.is_some(), status == 500, "a fault is logged, and nothing else");
+    assert_eq!(response.header("Cache-Control"), (status == 201).then_some("no-store"));
+    assert_eq!(response.header("WWW-Authenticate").is_some(), matches!(status, 401 | 403));
+}
+
+fn error_of(response: &Response) -> String {
+    let body: Value = serde_json::from_str(&response.body).unwrap();
+    body["error"].as_str().unwrap().to_owned()
+}

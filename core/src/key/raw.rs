@@ -1,0 +1,178 @@
+//! Raw keys: minting, hashing, and a type that never shows its secret.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, ErrorCode};
+use crate::random;
+
+/// Random bytes in a key: 48 hexadecimal characters after the prefix.
+const SECRET_BYTES: usize = 24;
+/// Characters of the secret that `key_prefix` keeps, so that people can tell keys apart.
+const SHOWN_CHARACTERS: usize = 8;
+const MAX_PREFIX_LENGTH: usize = 64;
+
+/// A raw key. Only [`RawKey::expose`] shows it: `Debug` does not, and it cannot be serialised. Its memory is zeroed when
+/// it is dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RawKey(Zeroizing<String>);
+
+impl RawKey {
+    /// The secret itself: hand it to its owner, keep it nowhere.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What the table stores of it.
+    pub fn hash(&self) -> KeyHash {
+        KeyHash::of(&self.0)
+    }
+}
+
+impl std::fmt::Debug for RawKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RawKey(<redacted>)")
+    }
+}
+
+/// Lower-case hexadecimal SHA-256 of a whole raw key.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyHash(Arc<str>);
+
+impl KeyHash {
+    /// Hashes a raw key of any length and content.
+    pub fn of(raw_key: &str) -> Self {
+        KeyHash::from_bytes(&Sha256::digest(raw_key.as_bytes()).into())
+    }
+
+    /// The 64 characters.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn into_text(self) -> Arc<str> {
+        self.0
+    }
+
+    /// Reads the 64 characters. `None` if no key has such a hash.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let is_hash =
+            text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        is_hash.then(|| KeyHash(Arc::from(text)))
+    }
+
+    fn from_bytes(bytes: &[u8; 32]) -> Self {
+        let mut digits = [0; 64];
+        // The digits are twice as many as the bytes, and ASCII: neither step can fail.
+        let _ = hex::encode_to_slice(bytes, &mut digits);
+        KeyHash(String::from_utf8_lossy(&digits).into())
+    }
+}
+
+impl std::fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyHash(..)")
+    }
+}
+
+/// A new key: the secret for its owner, and what the table keeps.
+#[derive(Debug, Clone)]
+pub(crate) struct MintedKey {
+    /// The secret.
+    pub(crate) raw: RawKey,
+    /// `key_prefix`: the prefix and the first eight characters after it.
+    pub(crate) shown_prefix: String,
+}
+
+/// What stands before the random part of every key, such as `ak_`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPrefix(String);
+
+impl KeyPrefix {
+    /// A prefix of at most 64 visible ASCII characters (it travels in an HTTP header); it may be empty.
+    pub fn new(prefix: &str) -> Result<Self, Error> {
+        if prefix.len() > MAX_PREFIX_LENGTH || !prefix.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Error::new(
+                ErrorCode::InvalidKeyPrefix,
+                format!(
+                    "Invalid key prefix: at most {MAX_PREFIX_LENGTH} visible ASCII characters are allowed"
+                ),
+            ));
+        }
+        Ok(KeyPrefix(prefix.to_owned()))
+    }
+
+    /// Mints a key from the operating system's random source.
+    pub(crate) fn mint(&self) -> Result<MintedKey, Error> {
+        let secret = Zeroizing::new(hex::encode(random::bytes::<SECRET_BYTES>()?));
+        let shown_prefix = format!("{}{}", self.0, &secret[..SHOWN_CHARACTERS]);
+        Ok(MintedKey { raw: RawKey(Zeroizing::new(format!("{}{}", self.0, *secret))), shown_prefix })
+    }
+
+    /// Whether a text has the form of a raw key with this prefix.
+    pub(crate) fn is_of(&self, text: &str) -> bool {
+        text.strip_prefix(&self.0).is_some_and(|secret| {
+            secret.len() == 48 && secret.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        })
+    }
+
+    /// What `key_prefix` holds for an external subject, which has no key.
+    pub(crate) fn for_subject(&self) -> String {
+        format!("{}subject", self.0)
+    }
+}
+
+impl Default for KeyPrefix {
+    fn default() -> Self {
+        KeyPrefix("ak_".to_owned())
+    }
+}
+
+/// A `key_hash` that is the hash of no key: 32 random bytes.
+pub(crate) fn unusable_hash() -> Result<KeyHash, Error> {
+    Ok(KeyHash::from_bytes(&random::bytes::<32>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minted_key_has_the_contracts_form() {
+        let minted = KeyPrefix::default().mint().unwrap();
+        let raw = minted.raw.expose();
+        assert_eq!(raw.len(), 3 + 48);
+        assert!(raw.starts_with("ak_"));
+        assert!(raw[3..].bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+        assert_eq!(minted.shown_prefix, raw[..11]);
+        assert!(KeyPrefix::default().is_of(raw) && !KeyPrefix::default().is_of(&raw[1..]));
+        assert!(!KeyPrefix::new("live_").unwrap().is_of(raw) && !KeyPrefix::default().is_of("ak_7"));
+        assert_ne!(raw, KeyPrefix::default().mint().unwrap().raw.expose());
+    }
+
+    #[test]
+    fn the_hash_is_sha256_of_the_whole_key() {
+        // printf ak_abc | sha256sum
+        let expected = "c9bd4037eb69c4fa4fa07c6dcf551b02060637c76ec2d73846ca90eb26689246";
+        assert_eq!(KeyHash::of("ak_abc").as_str(), expected);
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let minted = KeyPrefix::default().mint().unwrap();
+        let shown = format!("{minted:?} {:?}", minted.raw.hash());
+        assert!(!shown.contains(&minted.raw.expose()[11..]));
+        assert!(!shown.contains(minted.raw.hash().as_str()));
+    }
+
+    #[test]
+    fn a_prefix_must_fit_a_header() {
+        assert!(KeyPrefix::new("").is_ok());
+        assert!(KeyPrefix::new("live_").is_ok());
+        for bad in ["a b", "a\n", "é", "a\0", &"x".repeat(65)] {
+            assert_eq!(KeyPrefix::new(bad).unwrap_err().code(), ErrorCode::InvalidKeyPrefix);
+        }
+    }
+}

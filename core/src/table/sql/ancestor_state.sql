@@ -1,0 +1,15 @@
+-- How k bears on its descendants: id, whether it exists, budget, used, micro-cents, reserved, reset, when it expires,
+-- revoked, disabled, the next reset if one is due. NULL if there is no such row.
+CASE WHEN k.id IS NOT NULL THEN ROW(
+    k.id,
+    true,
+    k.budget_cents,
+    k.budget_used_cents,
+    k.budget_used_microcents,
+    k.budget_reserved_cents,
+    extract(epoch FROM k.budget_reset_at),
+    extract(epoch FROM k.expires_at),
+    k.revoked_at IS NOT NULL,
+    k.disabled_at IS NOT NULL,
+    CASE WHEN {due} THEN extract(epoch FROM {next_reset}) END
+)::text END

@@ -1,0 +1,71 @@
+-- Charges a batch: one row a key. What a decision needs is read from rows that this statement has locked, in id order.
+-- $1: text[] of key hashes or external subjects, each once. $2: bigint[], each key's total in micro-cents.
+-- $3: text[] of bigint[], each key's costs in ascending order: where the total does not fit, the longest prefix that
+-- does is charged, and a refused cost never crowds out an accepted one.
+-- One row a key that is live: its place in $1, whether it has a parent, budget, then after all its charges used cents,
+-- micro-cents and reserved cents, then micro-cents used before; NULL where all of it was charged. A key with a parent is
+-- not charged: spend.sql decides, and the other fields are NULL.
+WITH found AS MATERIALIZED (
+    SELECT k.id, input.n, input.lookup, input.total, input.costs
+    FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::bigint[]), (SELECT $3::text::text[]))
+        WITH ORDINALITY AS input(lookup, total, costs, n)
+    CROSS JOIN LATERAL (SELECT id FROM {table} WHERE {lookup} = input.lookup OFFSET 0) k
+    ORDER BY k.id
+),
+locked AS MATERIALIZED (
+    SELECT
+        k.id,
+        input.n,
+        input.total,
+        input.costs,
+        {k.budget_cents} AS budget_cents,
+        LEAST({k.budget_cents}, {max_cents})::bigint * 1000000 AS cap,
+        coalesce({k.budget_reserved_cents}, 0)::bigint * 1000000 AS reserved,
+        CASE WHEN {due} THEN 0
+            ELSE LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint * 1000000 + coalesce({k.budget_used_microcents}, 0)
+        END AS before,
+        CASE WHEN {due} THEN coalesce({k.budget_anchor_at}, {k.budget_reset_at}) ELSE {k.budget_anchor_at} END AS anchor_at,
+        CASE WHEN {due} THEN {next_reset} ELSE {k.budget_reset_at} END AS reset_at
+        , k.ancestor_ids IS NOT NULL AS has_parent --? ancestor_ids
+    FROM found input
+    CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = input.id AND {lookup} = input.lookup AND revoked_at IS NULL FOR NO KEY UPDATE) k
+),
+decided AS MATERIALIZED (
+    SELECT
+        l.id,
+        l.n,
+        l.budget_cents,
+        l.reserved,
+        l.anchor_at,
+        l.reset_at,
+        l.before,
+        l.before + CASE
+            WHEN l.total <= l.cap - l.reserved - l.before THEN l.total
+            ELSE coalesce((
+                SELECT max(prefix.total)::bigint
+                FROM (SELECT sum(cost) OVER (ORDER BY cost ROWS UNBOUNDED PRECEDING) AS total FROM unnest(l.costs::bigint[]) cost) prefix
+                WHERE prefix.total <= l.cap - l.reserved - l.before
+            ), 0)
+        END AS after
+    FROM locked l
+    WHERE NOT l.has_parent --? ancestor_ids
+),
+charged AS (
+    UPDATE {table} k
+    SET
+        budget_used_microcents = d.after % 1000000, --? budget_used_microcents
+        budget_anchor_at = d.anchor_at, --? budget_anchor_at
+        budget_reset_at = d.reset_at, --? budget_reset_at
+        budget_used_cents = d.after / 1000000
+    FROM decided d
+    WHERE k.id = d.id
+      AND d.after > d.before
+)
+SELECT ROW(
+    d.n, false, d.budget_cents, d.after / 1000000, d.after % 1000000, d.reserved / 1000000, d.before
+)::text AS agentkey
+FROM decided d
+UNION ALL --? ancestor_ids
+SELECT ROW(l.n, true, NULL, NULL, NULL, NULL, NULL)::text --? ancestor_ids
+FROM locked l --? ancestor_ids
+WHERE l.has_parent --? ancestor_ids

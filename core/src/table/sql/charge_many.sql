@@ -1,0 +1,45 @@
+-- charge_one.sql for several charges: each key is charged in whole, for all that is asked of it, or has no row. Then
+-- charge_batch.sql decides.
+-- $1: text[] of key hashes or external subjects, each once. $2: text[] of bigint[], each key's costs in micro-cents.
+-- One row a key that is charged: as charge_batch.sql's.
+WITH found AS MATERIALIZED (
+    SELECT k.id, i.lookup, i.n, (SELECT sum(cost) FROM unnest(i.costs::bigint[]) cost) AS total
+    FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::text[])) WITH ORDINALITY AS i(lookup, costs, n)
+    CROSS JOIN LATERAL (SELECT id FROM {table} WHERE {lookup} = i.lookup OFFSET 0) k
+    ORDER BY k.id
+),
+-- Locked in id order.
+locked AS MATERIALIZED (
+    SELECT k.id, f.n, f.total::bigint AS total
+    FROM found f
+    CROSS JOIN LATERAL (
+        SELECT k.id
+        FROM {table} k
+        WHERE k.id = f.id
+          AND k.{lookup} = f.lookup
+          AND k.revoked_at IS NULL
+          AND k.ancestor_ids IS NULL --? ancestor_ids
+          AND ({k.budget_reset_at} > statement_timestamp()) IS NOT FALSE
+          AND f.total <= (
+                LEAST({k.budget_cents}, {max_cents})::bigint
+                - LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint
+                - coalesce({k.budget_reserved_cents}, 0)
+              ) * 1000000 - coalesce({k.budget_used_microcents}, 0)
+        FOR NO KEY UPDATE
+    ) k
+)
+UPDATE {table} k
+SET
+    budget_used_microcents = (coalesce({k.budget_used_microcents}, 0) + l.total) % 1000000, --? budget_used_microcents
+    budget_used_cents = coalesce(k.budget_used_cents, 0) + (coalesce({k.budget_used_microcents}, 0) + l.total) / 1000000
+FROM locked l
+WHERE k.id = l.id
+RETURNING ROW(
+    l.n,
+    false,
+    {k.budget_cents},
+    k.budget_used_cents,
+    {k.budget_used_microcents},
+    {k.budget_reserved_cents},
+    NULL
+)::text AS agentkey

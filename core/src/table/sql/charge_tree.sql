@@ -1,0 +1,64 @@
+-- Charges keys and all of their ancestors in the common case: all of them are live, no reset can be due, and all that is
+-- asked of a row fits. Whatever has no row in the answer is decided by spend.sql.
+-- $1: text[] of key hashes or external subjects, each once. $2: text[] of bigint[], each key's costs in micro-cents.
+-- One row a key that is charged in whole: as charge_batch.sql's.
+WITH found AS MATERIALIZED (
+    SELECT
+        i.n,
+        i.lookup,
+        (SELECT sum(cost) FROM unnest(i.costs::bigint[]) cost) AS total,
+        k.id,
+        ARRAY[k.id] || k.ancestor_ids AS chain
+    FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::text[])) WITH ORDINALITY AS i(lookup, costs, n)
+    CROSS JOIN LATERAL (SELECT id, ancestor_ids FROM {table} WHERE {lookup} = i.lookup OFFSET 0) k
+),
+wanted AS MATERIALIZED (
+    SELECT c.id, sum(f.total) AS total
+    FROM found f
+    CROSS JOIN LATERAL unnest(f.chain) AS c(id)
+    GROUP BY c.id
+    ORDER BY c.id
+),
+-- The rows that have room for all of it, locked in id order. What is accepted in the end is this or less.
+locked AS MATERIALIZED (
+    SELECT k.id, k.lookup
+    FROM wanted w
+    CROSS JOIN LATERAL (
+        SELECT k.id, k.{lookup} AS lookup
+        FROM {table} k
+        WHERE k.id = w.id
+          AND k.revoked_at IS NULL
+          AND (k.budget_reset_at > statement_timestamp()) IS NOT FALSE
+          AND w.total <= (
+                LEAST(k.budget_cents, {max_cents})::bigint
+                - LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint
+                - coalesce(k.budget_reserved_cents, 0)
+              ) * 1000000 - coalesce(k.budget_used_microcents, 0)
+        FOR NO KEY UPDATE
+    ) k
+),
+accepted AS MATERIALIZED (
+    SELECT f.n, f.id, f.total, f.chain
+    FROM found f
+    JOIN locked l ON l.id = f.id AND l.lookup = f.lookup
+    WHERE f.chain <@ (SELECT array_agg(id) FROM locked)
+),
+charged AS (
+    UPDATE {table} k
+    SET
+        budget_used_cents = coalesce(k.budget_used_cents, 0) + (coalesce(k.budget_used_microcents, 0) + d.total) / 1000000,
+        budget_used_microcents = (coalesce(k.budget_used_microcents, 0) + d.total) % 1000000
+    FROM (
+        SELECT c.id, sum(a.total)::bigint AS total
+        FROM accepted a
+        CROSS JOIN LATERAL unnest(a.chain) AS c(id)
+        GROUP BY c.id
+    ) d
+    WHERE k.id = d.id
+    RETURNING k.id, k.budget_cents, k.budget_used_cents, k.budget_used_microcents, k.budget_reserved_cents
+)
+SELECT ROW(
+    a.n, false, k.budget_cents, k.budget_used_cents, k.budget_used_microcents, k.budget_reserved_cents, NULL
+)::text AS agentkey
+FROM accepted a
+JOIN charged k ON k.id = a.id

@@ -1,0 +1,217 @@
+-- Charges and reserves in a batch, each on a key and all of its ancestors, or on none of them. For whatever the plain
+-- charges do not serve: ancestors, idempotency keys, overruns, the ledger, reservations.
+-- $1: text[] of key hashes or external subjects. $2: text[] of kinds: c(harge), o(verrun: a charge that is recorded even
+-- past the cap), r(eserve). $3: bigint[] of micro-cents. $4: text[] of JSON: id, ttl, idempotency_key, metadata, scopes
+-- (any of them will do); or ''.
+-- One row an operation whose key exists: its place in $1, status, budget, used and reserved micro-cents after it, the
+-- reservation's id and expiry, the budget that has no room, whether expired reservations may stand in the way; of a
+-- reserve also its key as it was before (a row of validate.sql) and the states of its ancestors.
+-- Per row that is drawn on, operations are accepted in ascending order of amount as long as all of them fit; one that
+-- was refused for others that did not come through in the end is to be tried again.
+WITH input AS MATERIALIZED (
+    SELECT i.n, i.lookup, i.kind, i.amount, NULLIF(i.details, '')::jsonb AS details
+    FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::text[]), (SELECT $3::text::bigint[]), (SELECT $4::text::text[]))
+        WITH ORDINALITY AS i(lookup, kind, amount, details, n)
+),
+found AS MATERIALIZED (
+    SELECT u.lookup, k.id, k.account_id, ARRAY[k.id] || k.ancestor_ids AS chain
+    FROM (SELECT DISTINCT lookup FROM input) u
+    CROSS JOIN LATERAL (SELECT id, account_id, ancestor_ids FROM {table} WHERE {lookup} = u.lookup OFFSET 0) k
+),
+wanted AS MATERIALIZED (
+    SELECT DISTINCT c.id FROM found CROSS JOIN LATERAL unnest(chain) AS c(id) ORDER BY c.id
+),
+-- Every row that a decision needs, locked in id order.
+locked AS MATERIALIZED (
+    SELECT
+        k.id,
+        k.account_id,
+        k.{lookup} AS lookup,
+        k.revoked_at IS NOT NULL AS is_revoked,
+        k.disabled_at IS NOT NULL AS is_disabled,
+        coalesce(k.expires_at <= statement_timestamp(), false) AS is_expired,
+        k.budget_cents::bigint AS budget_cents,
+        LEAST(k.budget_cents, {max_cents})::bigint * 1000000 AS cap,
+        {max_cents}::bigint * 1000000 AS storable,
+        {scopes_array} AS scopes,
+        coalesce(k.budget_reserved_cents, 0)::bigint * 1000000 AS reserved,
+        coalesce({due}, false) AS is_due,
+        LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0) AS stored,
+        CASE WHEN {due} THEN 0
+            ELSE LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0)
+        END AS before,
+        CASE WHEN {due} THEN coalesce(k.budget_anchor_at, k.budget_reset_at) ELSE k.budget_anchor_at END AS anchor_at,
+        CASE WHEN {due} THEN {next_reset} ELSE k.budget_reset_at END AS reset_at,
+        -- Only a reserve answers the key and the states of its ancestors.
+        CASE WHEN (SELECT bool_or(kind = 'r') FROM input) THEN ROW(
+            1,
+            {key_columns},
+            k.ancestor_ids IS NOT NULL,
+            CASE WHEN {due} THEN extract(epoch FROM {next_reset}) END,
+            NULL
+        )::text END AS key_row,
+        CASE WHEN (SELECT bool_or(kind = 'r') FROM input) THEN {ancestor_state} END AS state
+    FROM wanted w
+    CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = w.id FOR NO KEY UPDATE) k
+),
+-- The operations, and what was recorded under their idempotency keys before. Another client may be recording it right
+-- now: the unique index refuses the second one then, and this statement is tried again.
+operation AS MATERIALIZED (
+    SELECT
+        i.n, i.lookup, i.kind, i.amount, i.details, f.id AS key_id, f.account_id, f.chain,
+        e.id IS NULL AS is_fresh, e.kind AS first_kind, e.amount_microcents AS first_amount,
+        e.used_after_microcents AS first_used, e.reserved_after_microcents AS first_reserved,
+        e.budget_cents AS first_budget, e.reservation_id AS first_reservation
+    FROM input i
+    JOIN found f ON f.lookup = i.lookup
+    LEFT JOIN LATERAL (
+        SELECT * FROM {events} e WHERE e.key_id = f.id AND e.idempotency_key = i.details->>'idempotency_key' OFFSET 0
+    ) e ON i.details ? 'idempotency_key'
+),
+-- From here on no join: the planner knows little of these rows and would take them for few.
+draw AS MATERIALIZED (
+    SELECT
+        o.n, o.kind, o.amount, o.details, o.key_id, o.distance,
+        CASE WHEN l.lookup = o.lookup THEN l.key_row END AS key_row,
+        CASE o.kind WHEN 'r' THEN coalesce(l.state, ROW(o.drawn_id, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::text) END AS state,
+        coalesce(l.before >= 0 AND l.before / 1000000 >= l.budget_cents, false) AS is_exhausted,
+        o.distance = 1 AND o.details ? 'scopes' AND l.scopes IS NOT NULL
+            AND NOT (o.details->'scopes' ?| l.scopes) AS lacks_scope,
+        l.id, l.account_id, l.budget_cents, l.reserved, l.is_due, l.stored, l.before, l.anchor_at, l.reset_at,
+        l.is_disabled, l.is_expired,
+        l.id IS NULL OR l.is_revoked OR (o.distance = 1 AND l.lookup <> o.lookup) AS is_gone,
+        CASE o.kind WHEN 'o' THEN l.storable ELSE LEAST(l.cap, l.storable) END AS cap,
+        sum(o.amount) OVER (PARTITION BY l.id ORDER BY o.kind <> 'o', o.amount, o.n ROWS UNBOUNDED PRECEDING)
+            <= CASE o.kind WHEN 'o' THEN l.storable ELSE LEAST(l.cap, l.storable) END - l.reserved - l.before AS fits
+    FROM (
+        SELECT o.*, c.id AS drawn_id, c.distance
+        FROM operation o
+        CROSS JOIN LATERAL unnest(o.chain) WITH ORDINALITY AS c(id, distance)
+        WHERE o.is_fresh
+    ) o
+    LEFT JOIN locked l ON l.id = o.drawn_id
+),
+decided AS MATERIALIZED (
+    SELECT
+        d.*,
+        CASE
+            WHEN bool_or(d.is_gone OR d.kind = 'r' AND (d.is_disabled OR d.is_expired OR d.is_exhausted OR d.lacks_scope)) OVER operation
+            THEN 'refused'
+            WHEN bool_and(d.fits) OVER operation THEN 'ok'
+            ELSE 'budget_exceeded'
+        END AS status,
+        CASE WHEN d.kind = 'r' THEN array_agg(d.state) OVER (operation ORDER BY d.distance ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) END AS states
+    FROM draw d
+    WINDOW operation AS (PARTITION BY d.n)
+),
+moved AS MATERIALIZED (
+    SELECT
+        d.*,
+        d.before + (coalesce(sum(d.amount) FILTER (WHERE d.status = 'ok' AND d.kind <> 'r') OVER upto, 0))::bigint AS used_after,
+        d.reserved + (coalesce(sum(d.amount) FILTER (WHERE d.status = 'ok' AND d.kind = 'r') OVER upto, 0))::bigint AS reserved_after,
+        count(*) FILTER (WHERE d.status = 'ok') OVER upto AS place,
+        lead(d.n) OVER upto IS NULL AS is_last
+    FROM decided d
+    WINDOW upto AS (PARTITION BY d.id ORDER BY d.kind <> 'o', d.amount, d.n ROWS UNBOUNDED PRECEDING)
+),
+spent AS (
+    UPDATE {table} k
+    SET
+        budget_used_cents = b.used_after / 1000000,
+        budget_used_microcents = b.used_after % 1000000,
+        budget_reserved_cents = b.reserved_after / 1000000,
+        budget_anchor_at = b.anchor_at,
+        budget_reset_at = b.reset_at
+    FROM (SELECT * FROM moved WHERE is_last AND place > 0) b
+    WHERE k.id = b.id
+),
+held AS (
+    INSERT INTO {reservations} (id, key_id, amount_microcents, expires_at, metadata)
+    SELECT
+        (m.details->>'id')::uuid, m.key_id, m.amount,
+        statement_timestamp() + make_interval(secs => (m.details->>'ttl')::float8), m.details->'metadata'
+    FROM moved m
+    WHERE m.kind = 'r'
+      AND m.status = 'ok'
+      AND m.distance = 1
+),
+logged AS (
+    INSERT INTO {events} (
+        key_id, account_id, kind, amount_microcents, used_after_microcents, reserved_after_microcents,
+        remaining_after_microcents, budget_cents, idempotency_key, reservation_id, via_key_id, metadata
+    )
+    SELECT
+        m.id, m.account_id, entry.kind, entry.amount, entry.used_after, entry.reserved_after,
+        m.budget_cents * 1000000 - entry.used_after - entry.reserved_after, m.budget_cents,
+        entry.idempotency_key, entry.reservation_id, entry.via_key_id, entry.metadata
+    FROM moved m
+    CROSS JOIN LATERAL (
+        SELECT 1, 'reset', -m.stored, 0::bigint, m.reserved_after - CASE m.kind WHEN 'r' THEN m.amount ELSE 0 END,
+            NULL::text, NULL::uuid, NULL, NULL::jsonb
+        WHERE m.is_due AND m.place = 1 AND m.stored <> 0 AND {ledger}
+        UNION ALL
+        SELECT 2, CASE m.kind WHEN 'r' THEN 'reserve' ELSE 'charge' END, m.amount, m.used_after, m.reserved_after,
+            CASE m.distance WHEN 1 THEN m.details->>'idempotency_key' END,
+            CASE m.kind WHEN 'r' THEN (m.details->>'id')::uuid END,
+            CASE WHEN m.distance > 1 THEN m.key_id END, m.details->'metadata'
+    ) AS entry(step, kind, amount, used_after, reserved_after, idempotency_key, reservation_id, via_key_id, metadata)
+    WHERE m.status = 'ok'
+      AND ({ledger} OR (m.distance = 1 AND m.details ? 'idempotency_key'))
+    ORDER BY m.id, m.place, entry.step
+)
+SELECT ROW(
+    m.n, m.status, m.budget_cents, m.used_after, m.reserved_after, m.details->>'id',
+    extract(epoch FROM statement_timestamp() + make_interval(secs => (m.details->>'ttl')::float8)), NULL, false,
+    CASE m.kind WHEN 'r' THEN m.key_row END, m.states[2:]
+)::text AS agentkey
+FROM moved m
+WHERE m.distance = 1
+  AND m.status <> 'budget_exceeded'
+UNION ALL
+SELECT ROW(
+    m.n, 'budget_exceeded', NULL, NULL, NULL, NULL, NULL,
+    -- The nearest row that has no room for it even now, after the distance; none if all have.
+    substr(min(
+        m.distance || ROW(m.id, m.budget_cents, m.used_finally, m.reserved_finally, extract(epoch FROM m.reset_at))::text
+    ) FILTER (WHERE m.amount > m.cap - m.used_finally - m.reserved_finally), 2),
+    -- Whether reservations could be expired that stand in the way.
+    coalesce(bool_or(m.amount > m.cap - m.used_finally - m.reserved_finally AND m.reserved_finally > 0), false)
+        AND EXISTS (SELECT FROM {reservations} WHERE state = 'pending' AND expires_at <= statement_timestamp()),
+    NULL,
+    NULL
+)::text
+FROM (
+    SELECT
+        m.*,
+        max(m.used_after) OVER (PARTITION BY m.id) AS used_finally,
+        max(m.reserved_after) OVER (PARTITION BY m.id) AS reserved_finally
+    FROM moved m
+    WHERE EXISTS (SELECT FROM moved WHERE status = 'budget_exceeded')
+) m
+WHERE m.status = 'budget_exceeded'
+GROUP BY m.n
+UNION ALL
+SELECT ROW(
+    o.n,
+    CASE
+        WHEN o.first_amount <> o.amount OR o.first_kind <> CASE o.kind WHEN 'r' THEN 'reserve' ELSE 'charge' END
+        THEN 'idempotency_conflict'
+        ELSE 'replayed'
+    END,
+    o.first_budget,
+    o.first_used,
+    o.first_reserved,
+    o.first_reservation,
+    (SELECT extract(epoch FROM r.expires_at) FROM {reservations} r WHERE r.id = o.first_reservation),
+    NULL,
+    false,
+    CASE o.kind WHEN 'r' THEN l.key_row END,
+    CASE o.kind WHEN 'r' THEN (
+        SELECT array_agg(coalesce(a.state, ROW(c.id, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::text) ORDER BY c.distance)
+        FROM unnest(o.chain[2:]) WITH ORDINALITY AS c(id, distance)
+        LEFT JOIN locked a ON a.id = c.id
+    ) END
+)::text
+FROM operation o
+LEFT JOIN locked l ON l.id = o.key_id
+WHERE NOT o.is_fresh

@@ -1,0 +1,304 @@
+//! The statements on the user's table, as text for a table of one shape. Each is a file in `sql/`.
+
+use std::sync::Arc;
+
+use super::name::{TableName, quote, quote_literal};
+use super::shape::{OPTIONAL_COLUMNS, TableShape};
+
+/// The column by which a statement finds keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyColumn {
+    KeyHash,
+    Subject,
+    Id,
+}
+
+impl KeyColumn {
+    pub(crate) const ALL: [KeyColumn; 3] = [KeyColumn::KeyHash, KeyColumn::Subject, KeyColumn::Id];
+    /// Those that credentials name.
+    pub(crate) const OF_CREDENTIALS: [KeyColumn; 2] = [KeyColumn::KeyHash, KeyColumn::Subject];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            KeyColumn::KeyHash => "key_hash",
+            KeyColumn::Subject => "external_subject",
+            KeyColumn::Id => "id",
+        }
+    }
+}
+
+/// The only list of statements: what each does, and its file.
+macro_rules! statements {
+    ($($(#[doc = $doc:literal])* $kind:ident => $file:literal,)*) => {
+        /// What a statement does. Drivers need not look at it; logs and a model database do.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum StatementKind {
+            /// The columns of the keys table.
+            Catalogue,
+            /// One migration.
+            Migrate,
+            $($(#[doc = $doc])* $kind,)*
+        }
+
+        const TEMPLATES: &[(StatementKind, &str)] =
+            &[$((StatementKind::$kind, include_str!(concat!("sql/", $file))),)*];
+    };
+}
+
+statements! {
+    /// A look-up of one key, as its row stands. A key that needs more is decided by `Validate`.
+    ValidateOne => "validate_one.sql",
+    /// The same for several keys.
+    ValidateMany => "validate_many.sql",
+    /// Look-ups of keys, whatever they need.
+    Validate => "validate.sql",
+    /// A look-up of a new key's parent.
+    Parent => "validate.sql",
+    /// A charge in the common case; no row means that `ChargeBatch` decides.
+    ChargeOne => "charge_one.sql",
+    /// The same for several charges.
+    ChargeMany => "charge_many.sql",
+    /// Plain charges of keys without parents.
+    ChargeBatch => "charge_batch.sql",
+    /// Charges on keys and their ancestors in the common case; `Spend` decides what has no row.
+    ChargeTree => "charge_tree.sql",
+    /// Charges and reserves with all their options.
+    Spend => "spend.sql",
+    /// Ends and extensions of reservations.
+    Settle => "settle.sql",
+    /// A list of reservations whose time is over.
+    ExpiredReservations => "expired_reservations.sql",
+    /// `last_used_at` of some keys.
+    Touch => "touch.sql",
+    /// A new key or subject.
+    Insert => "insert_key.sql",
+    /// A revocation.
+    Revoke => "revoke.sql",
+    /// Revocations of many keys.
+    RevokeAll => "revoke_all.sql",
+    /// Ledger entries.
+    Events => "events.sql",
+    /// What was spent, by period.
+    Usage => "usage.sql",
+    /// A check of the ledger.
+    VerifyLedger => "verify_ledger.sql",
+    /// The deletion of old ledger entries.
+    PruneEvents => "prune_events.sql",
+}
+
+/// The statements for a table as it is.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    pub(crate) shape: TableShape,
+    /// By kind, then by the column that keys are found by. Most statements have the same text for every column.
+    texts: Vec<(StatementKind, [Arc<str>; 3])>,
+}
+
+impl Statements {
+    pub(crate) fn new(table: &TableName, shape: TableShape, ledger: bool) -> Self {
+        let text = |template: &str| {
+            let by = |column: KeyColumn| {
+                let rendering = Rendering { table, shape: &shape, lookup: column.name(), ledger };
+                render(template, &rendering)
+            };
+            if template.contains("{lookup}") {
+                KeyColumn::ALL.map(by)
+            } else {
+                let text = by(KeyColumn::KeyHash);
+                [Arc::clone(&text), Arc::clone(&text), text]
+            }
+        };
+        let texts = TEMPLATES.iter().map(|(kind, template)| (*kind, text(template))).collect();
+        Statements { shape, texts }
+    }
+
+    /// The text of a statement that finds keys by a column.
+    pub(crate) fn sql_by(&self, column: KeyColumn, kind: StatementKind) -> Arc<str> {
+        let found = self.texts.iter().find(|(known, _)| *known == kind);
+        found.map_or_else(|| Arc::from(""), |(_, texts)| Arc::clone(&texts[column as usize]))
+    }
+
+    /// The text of any other statement.
+    pub(crate) fn sql(&self, kind: StatementKind) -> Arc<str> {
+        self.sql_by(KeyColumn::KeyHash, kind)
+    }
+
+    /// Every statement, for people: its kind, the column that keys are found by where there are several, its text.
+    pub(crate) fn list(&self) -> Vec<(StatementKind, Option<&'static str>, Arc<str>)> {
+        let mut list = Vec::new();
+        for (kind, texts) in &self.texts {
+            if Arc::ptr_eq(&texts[0], &texts[1]) {
+                list.push((*kind, None, Arc::clone(&texts[0])));
+                continue;
+            }
+            for (column, text) in KeyColumn::ALL.iter().zip(texts) {
+                list.push((*kind, Some(column.name()), Arc::clone(text)));
+            }
+        }
+        list
+    }
+}
+
+/// The statement that asks for the columns of the keys table.
+pub(crate) const CATALOGUE: &str = include_str!("sql/catalogue.sql");
+
+/// A statement's text for one table.
+///
+/// The files in `sql/` are plain SQL with these marks, which only ever become identifiers, types and other SQL, never
+/// values: `{table}`; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
+/// `{account_type}`, `{scopes_type}`; `{max_cents}`; `{next_reset}`, `{first_reset}` and `{due}`, the period rule;
+/// `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
+/// scopes; `{lookup}`, the column that keys are found by, and `{lookup_cast}`, what makes a text comparable to it;
+/// `{reservations}` and `{events}`, the companion tables; `{ledger}`, whether all money is written into the ledger. A
+/// line that ends in `--? column` stands only where the table has that column (or companion, as `+events`), one that
+/// ends in `--! column` only where it has not.
+fn render(template: &str, rendering: &Rendering<'_>) -> Arc<str> {
+    let mut sql = String::with_capacity(4 * template.len());
+    rendering.expand(template, false, &mut sql);
+    Arc::from(sql.trim())
+}
+
+/// What a statement is rendered for.
+struct Rendering<'a> {
+    table: &'a TableName,
+    shape: &'a TableShape,
+    lookup: &'a str,
+    ledger: bool,
+}
+
+impl Rendering<'_> {
+    /// Writes the lines that stand for a table of this shape, without comments, each mark replaced. With `all_columns`
+    /// every column of `k` exists: `k` is not the table.
+    fn expand(&self, text: &str, all_columns: bool, sql: &mut String) {
+        for line in text.lines() {
+            let (line, comment) = line.split_once("--").unwrap_or((line, ""));
+            let is_missing = comment.strip_prefix('?').is_some_and(|column| !self.shape.has(column.trim()))
+                || comment.strip_prefix('!').is_some_and(|column| self.shape.has(column.trim()));
+            if is_missing || line.trim().is_empty() {
+                continue;
+            }
+            let mut rest = line.trim_end();
+            while let Some((before, after)) = rest.split_once('{') {
+                sql.push_str(before);
+                let (mark, after) = after.split_once('}').unwrap_or((after, ""));
+                self.replace(mark, all_columns, sql);
+                rest = after;
+            }
+            sql.push_str(rest);
+            sql.push('\n');
+        }
+    }
+
+    fn replace(&self, mark: &str, all_columns: bool, sql: &mut String) {
+        let type_of = |column: &str| self.shape.sql_type(column);
+        match mark {
+            "table" => sql.push_str(&self.table.quoted()),
+            "lookup" => sql.push_str(self.lookup),
+            "lookup_cast" if self.lookup == "id" => {
+                sql.push_str("::");
+                sql.push_str(type_of("id"));
+            }
+            "lookup_cast" => {}
+            "reservations" => sql.push_str(type_of("+reservations")),
+            "events" => sql.push_str(type_of("+events")),
+            "ledger" => sql.push_str(if self.ledger { "true" } else { "false" }),
+            "id_type" => sql.push_str(type_of("id")),
+            "account_type" => sql.push_str(type_of("account_id")),
+            "scopes_type" => sql.push_str(type_of("scopes")),
+            "max_cents" => sql.push_str(&self.shape.max_cents().to_string()),
+            "due" => self.expand(include_str!("sql/due.sql"), all_columns, sql),
+            "key_columns" => self.expand(include_str!("sql/key_columns.sql"), all_columns, sql),
+            "ancestor_state" => self.expand(include_str!("sql/ancestor_state.sql"), all_columns, sql),
+            "scopes_array" => sql.push_str(scopes_array(type_of("scopes"), self.shape.has("scopes"))),
+            "next_reset" => self.expand(include_str!("sql/next_reset.sql"), all_columns, sql),
+            "first_reset" => self.expand(include_str!("sql/next_reset.sql"), true, sql),
+            _ => {
+                let column = mark.strip_prefix("k.").unwrap_or(mark);
+                match OPTIONAL_COLUMNS.iter().find(|(name, _)| *name == column) {
+                    Some((_, sql_type)) if !all_columns && !self.shape.has(column) => {
+                        sql.push_str("NULL::");
+                        sql.push_str(sql_type);
+                    }
+                    _ => sql.push_str(mark),
+                }
+            }
+        }
+    }
+}
+
+/// The scopes of `k` as `text[]`, NULL where there is no restriction. Text columns hold lists in several notations, which
+/// only `rows/scopes.rs` reads: to SQL such a key has no scope.
+fn scopes_array(sql_type: &str, exists: bool) -> &'static str {
+    match sql_type {
+        _ if !exists => "NULL::text[]",
+        array if array.ends_with("[]") => "k.scopes::text[]",
+        "jsonb" | "json" => {
+            "CASE WHEN k.scopes IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(\
+             CASE jsonb_typeof(k.scopes::jsonb) WHEN 'array' THEN k.scopes::jsonb ELSE '[]' END)) END"
+        }
+        _ => "CASE WHEN k.scopes IS NOT NULL THEN '{}'::text[] END",
+    }
+}
+
+/// A migration's text for one table.
+pub(crate) fn render_migration(template: &str, table: &TableName) -> Arc<str> {
+    let quoted = table.quoted();
+    // The name stands inside a dollar-quoted block: no name may end that block.
+    let mut tag = "$agentkey$".to_owned();
+    while quoted.contains(&tag) {
+        tag.insert(tag.len() - 1, '_');
+    }
+    let mut sql = String::with_capacity(template.len() * 2);
+    let (reservations, events) = (table.companion("reservations"), table.companion("events"));
+    let values = [
+        ("$agentkey$", tag),
+        ("{table_literal}", quote_literal(&quoted)),
+        ("{table}", quoted),
+        ("{reservations_literal}", quote_literal(&reservations)),
+        ("{reservations}", quote(&reservations)),
+        ("{events_literal}", quote_literal(&events)),
+        ("{events}", quote(&events)),
+        ("{index_stem_literal}", quote_literal(&table.stem(40))),
+    ];
+    // One pass, so that no replacement is replaced again.
+    let mut rest = template;
+    while let Some((at, mark, value)) = values
+        .iter()
+        .filter_map(|(mark, value)| rest.find(mark).map(|at| (at, mark, value)))
+        .min_by_key(|(at, ..)| *at)
+    {
+        sql.push_str(&rest[..at]);
+        sql.push_str(value);
+        rest = &rest[at + mark.len()..];
+    }
+    sql.push_str(rest);
+    Arc::from(sql)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shape::tests::shape;
+    use super::*;
+
+    #[test]
+    fn a_missing_column_reads_as_null_and_its_lines_go() {
+        let sql = render(
+            "-- A comment.\nSELECT {k.user_id}, {k.name}\n, k.scopes --? scopes\n, true --! scopes\nFROM {table} k",
+            &Rendering {
+                table: &TableName::default(),
+                shape: &shape(&[("user_id", "text")]),
+                lookup: "key_hash",
+                ledger: false,
+            },
+        );
+        assert_eq!(&*sql, "SELECT k.user_id, NULL::text\n, true\nFROM \"sdk_api_keys\" k");
+    }
+
+    #[test]
+    fn no_name_ends_a_migrations_block() {
+        let table = TableName::new("\"a$agentkey$ {events}\"").unwrap();
+        let sql = render_migration("DO $agentkey$ {table} $agentkey$;", &table);
+        assert_eq!(&*sql, "DO $agentkey_$ \"a$agentkey$ {events}\" $agentkey_$;");
+    }
+}
