@@ -9,66 +9,30 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
-/** The doors for Clerk's tokens. */
-export declare class ClerkDoor {
-  /** For machine-to-machine tokens, or for API keys. */
-  constructor(apiKeys: boolean)
-  /** Reads the `Authorization` header. */
-  begin(authorization?: string | undefined | null): Begun
-  /** The subject of a verified token. */
-  subject(said: NativeVerification): NativeSubject
-  /** Whether a subject's row must be made. */
-  needsRow(verdict: Said): boolean
-  /** The response when it could not be made. */
-  rowFailed(said: Said): NativeResponse
-}
-
 /** Requests in, statements out; rows in, answers out. */
 export declare class Engine {
   /** Checks the options; does no I/O. */
   constructor(options: EngineOptions)
   /** How long a call may take, in milliseconds. */
   get timeoutMs(): number
+  /** Submits any request, as JSON. Answers its ticket. */
+  submit(request: string): number
   /** Looks a raw key up. */
   validate(rawKey: string): number
-  /** Looks a subject up. */
-  validateSubject(subject: string): number
   /** Charges a raw key. */
   charge(rawKey: string, cents: number): number
-  /** Charges a subject. */
-  chargeSubject(subject: string, cents: number): number
-  /** Charges or reserves, with all that can be asked of it. `spending` is the data as JSON. */
-  spend(credential: string, isSubject: boolean, spending: string): number
-  /** Settles, releases or extends a reservation: `finish` is the cost or the time to live as JSON. */
-  finish(reservationId: string, action: 'settle' | 'release' | 'extend', finish: string): number
-  /** Ends the reservations whose time is over. */
-  sweep(): number
-  /** Revokes all keys of an account, below a parent, or that a human authorised. */
-  revokeAll(by: 'accountId' | 'parent' | 'delegatedBy', value: string): number
-  /** Reads the ledger. `filter` is JSON. */
-  events(filter: string): number
-  /** Reads what was spent. `filter` is JSON. */
-  usage(filter: string): number
-  /** Checks the ledger of a key, or of all. */
-  verifyLedger(id?: string | undefined | null): number
-  /** Deletes ledger entries that are older. */
-  pruneEvents(olderThanSeconds: number): number
-  /** Creates a key. `spec` is a key's data as JSON. */
-  create(spec: string): number
-  /** Creates the row of a subject, once. */
-  ensureSubject(subject: string, spec: string): number
-  /** Revokes a key; `of_account` says whether it must be of `account`, `within` which key it must be or descend from. */
-  revoke(id: string, ofAccount: boolean, account?: string | undefined | null, within?: string | undefined | null): number
-  /** Migrates the table. */
-  migrate(): number
+  /** Makes the call that a door asks for. The door goes on by itself when it is answered. */
+  submitCall(exchange: Exchange): number
   /** Those of `scopes` that new keys may not have. */
   invalidScopes(scopes: Array<string>): Array<string>
   /** The next statement that may be sent now. */
   poll(): NativeStatement | null
   /** Takes a statement's rows. */
   receive(id: number, rows: Array<string>): void
-  /** Takes why a statement has no rows. */
-  fail(id: number, sqlstate: string | undefined | null, message: string): void
+  /** Takes why a statement has no rows: the error's `code` and message. */
+  fail(id: number, code: string | undefined | null, message: string): void
+  /** Gives a statement up that was not answered in time. */
+  giveUp(id: number): void
   /** Gives up what has waited too long. */
   expire(): void
   /** The answers that are ready, as JSON. */
@@ -87,26 +51,34 @@ export declare class Engine {
   stats(): EngineStats
 }
 
-/** A request that is being served. */
+/** A request on its way. Clones of it in Rust are the same request. */
 export declare class Exchange {
-  /** What to do next. */
-  step(): NativeStep
-  /** Goes on with the verdict. */
-  verdict(said: Said): void
-  /** Goes on with the created key. */
-  created(said: Said): void
-  /** Goes on with whether a key was revoked. */
-  revoked(said: Said): void
+  /** What to do now. */
+  next(): NativeNext
+  /** The call that is to be made, as a method and its arguments in JSON, for a double. */
+  call(): string | null
+  /** Goes on with what a method answered, as JSON. */
+  told(json: string): void
+  /** Goes on with why a method failed. */
+  failed(code: string | undefined | null, message: string): void
+  /** Goes on with what Clerk said. */
+  verified(said: NativeVerification): void
+  /** Goes on with what the request may cost at most, as JSON. */
+  estimated(json?: string | undefined | null): void
+  /** Goes on with how the request ended. */
+  ended(how: NativeEnding): void
+  /** Goes on with what the application says that the request did cost, as JSON. */
+  priced(json?: string | undefined | null): void
+  /** Goes on with why the application could not say it. */
+  priceFailed(why: string): void
 }
 
 /** The door before a handler. */
 export declare class Guard {
-  /** A door for keys that may do `scope`. */
-  constructor(scope: string | undefined | null, budgetHeaders: boolean)
-  /** Reads the `Authorization` header. */
-  begin(authorization?: string | undefined | null): Begun
-  /** Decides on the verdict. */
-  decide(verdict: Said): Decision
+  /** Checks the options. */
+  constructor(options: NativeGuardOptions)
+  /** Begins a request. `is_double`: the client is an application's own double. */
+  begin(authorization: string | undefined | null, isDouble: boolean): Exchange
 }
 
 /** The routes. */
@@ -114,23 +86,7 @@ export declare class Routes {
   /** Checks the options. */
   constructor(options: NativeRouteOptions)
   /** Begins to serve a request. */
-  handle(call: NativeCall): Exchange
-}
-
-/** A token to look up, or the response to a request without one. */
-export interface Begun {
-  /** The token. */
-  token?: string
-  /** The response. */
-  response?: NativeResponse
-}
-
-/** Whether a caller may pass. */
-export interface Decision {
-  /** Headers for the handler's response. */
-  headers: [string, string][]
-  /** The response, if the caller may not. */
-  response?: NativeResponse
+  visit(visit: NativeVisit): Exchange
 }
 
 /** The engine's options. TypeScript has checked their types; those left out have the core's defaults. */
@@ -174,21 +130,66 @@ export interface EngineStats {
 /** The name of every error code. */
 export declare function errorCodes(): Array<string>
 
-/** Whether a key with `scopes` may do `scope`. */
-export declare function hasScope(scopes: Array<string> | undefined | null, scope: string): boolean
+/** Classifies an error of the pool's by its `code`. */
+export declare function errorFacts(code?: string | undefined | null): NativeErrorFacts
 
-/** A request to the routes. */
-export interface NativeCall {
-  /** `signup`, `me`, `create`, or `delete`. */
-  route: 'signup' | 'me' | 'create' | 'delete'
-  /** The key's id in the path. */
-  id?: string
-  /** The header. */
-  authorization?: string
-  /** JSON; none if there was no body. */
-  body?: string
-  /** The client's address. */
-  address?: string
+/** Whether a key with `scopes` may do `scope`. */
+export declare function keyHasScope(scopes: Array<string> | undefined | null, scope: string): boolean
+
+/** How a request ended. */
+export interface NativeEnding {
+  /** Whether the handler ran. */
+  ran: boolean
+  /** The status that was sent. */
+  status?: number
+  /** Whether the whole response was sent. */
+  completed: boolean
+}
+
+/** What is known of a call that failed with an error of the pool's. */
+export interface NativeErrorFacts {
+  /** Whether the call may have been recorded all the same. */
+  mayHaveBeenRecorded: boolean
+  /** Whether the same call may succeed a little later. */
+  transient: boolean
+  /** Postgres's own code. */
+  sqlstate?: string
+}
+
+/** What a guard requires. */
+export interface NativeGuardOptions {
+  /** The scope that a key must have. */
+  scope?: string
+  /** Whose credentials: an agentkey, or one of Clerk's. */
+  clerk?: 'm2m' | 'apiKey'
+  /** Whether an estimate is held. */
+  holds: boolean
+  /** Whether the application says what a request did cost. */
+  prices: boolean
+  /** How long an estimate is held at most. */
+  ttl?: string
+  /** Whether errors are billed. */
+  billErrors: boolean
+  /** Whether the responses tell the budget. */
+  budgetHeaders: boolean
+}
+
+/** What the door does next. */
+export interface NativeNext {
+  /** Which of them. */
+  kind: 'verify' | 'provision' | 'estimate' | 'call' | 'respond' | 'pass' | 'price' | 'done'
+  /** The token to `verify`, or the subject whose row is to be made (`provision`). */
+  token?: string
+  /** To send. */
+  response?: NativeResponse
+  /** The caller's key, as JSON, of one who may pass. */
+  grant?: string
+  /** For the handler's response. */
+  headers?: [string, string][]
+  /** What is held for the request, as JSON. */
+  reservation?: string
+  /** For the log. */
+  message?: string
 }
 
 /** A response to send. */
@@ -201,16 +202,6 @@ export interface NativeResponse {
   body: string
   /** What failed on this side, for the log. */
   fault?: string
-}
-
-/** A key to revoke. */
-export interface NativeRevocation {
-  /** Its id. */
-  id: string
-  /** Its account; none owns no key. */
-  account?: string
-  /** If given, the key must be this one or a descendant. */
-  within?: string
 }
 
 /** The routes' options. */
@@ -247,26 +238,6 @@ export interface NativeStatement {
   unlimited: boolean
 }
 
-/** What to do next: one of these. */
-export interface NativeStep {
-  /** Send it. */
-  response?: NativeResponse
-  /** Look it up, then `verdict`. */
-  token?: string
-  /** Create a key with these options (JSON), then `created`. */
-  create?: string
-  /** Revoke a key, then `revoked`. */
-  revoke?: NativeRevocation
-}
-
-/** A subject to look up, or a response. */
-export interface NativeSubject {
-  /** The subject. */
-  subject?: string
-  /** The response. */
-  response?: NativeResponse
-}
-
 /** What Clerk said of a token. */
 export interface NativeVerification {
   /** Whose it is. */
@@ -281,17 +252,20 @@ export interface NativeVerification {
   status?: number
 }
 
-/** The response to a request for which nothing could be reserved; none if something was. */
-export declare function notReserved(said: Said): NativeResponse | null
-
-/** What the client said: a result as JSON, or why there is none. */
-export interface Said {
-  /** The result. */
-  result?: string
-  /** An error's code; unknown ones are of the database's side. */
-  code?: string
-  /** An error's message. */
-  message?: string
+/** A request to the routes. */
+export interface NativeVisit {
+  /** Which route it takes. */
+  route: 'signup' | 'me' | 'create' | 'delete'
+  /** The key's id in the path. */
+  id?: string
+  /** The header. */
+  authorization?: string
+  /** JSON; none if there was no body. */
+  body?: string
+  /** The client's address. */
+  address?: string
+  /** Whether the client is an application's own double. */
+  isDouble: boolean
 }
 
 /** Seconds from now until a key expires. */

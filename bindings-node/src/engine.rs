@@ -1,16 +1,18 @@
 //! The engine as a JavaScript object. Every call is synchronous and short.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use agentkey::{
-    AccountFilter, Cost, CreateKey, Credential, Fault, KeyHash, NewRow, Options, Request, Statement,
-    StatementId, StatementKind, Ticket,
+use agentkey::Charge;
+use agentkey::engine::{
+    self, Cost, Credential, Fault, Request, Rounding, Statement, StatementId, Ticket, invalid_scopes,
 };
-use agentkey::{Parent, ReservationId, RevokeFilter, Rounding};
+use chrono::Utc;
 use napi_derive::napi;
 
-use crate::answers::{self, Minted};
+use crate::answers;
 use crate::error::{Result, thrown};
+use crate::exchange::Exchange;
 use crate::options::EngineOptions;
 
 /// A statement for `pool.query(text, values)`.
@@ -30,10 +32,11 @@ pub struct NativeStatement {
 /// Requests in, statements out; rows in, answers out.
 #[napi]
 pub struct Engine {
-    engine: agentkey::Engine,
-    options: Options,
+    engine: engine::Engine,
+    rounding: Rounding,
     started: Instant,
-    minted: Minted,
+    /// Doors that wait for their client.
+    exchanges: HashMap<Ticket, Exchange>,
 }
 
 #[napi]
@@ -43,158 +46,52 @@ impl Engine {
     pub fn new(options: EngineOptions) -> Result<Self> {
         let options = options.read()?;
         Ok(Engine {
-            engine: agentkey::Engine::new(options.clone()),
-            options,
+            rounding: options.rounding,
+            engine: engine::Engine::new(options),
             started: Instant::now(),
-            minted: Minted::new(),
+            exchanges: HashMap::new(),
         })
     }
 
     /// How long a call may take, in milliseconds.
     #[napi(getter)]
     pub fn timeout_ms(&self) -> f64 {
-        millis(self.options.timeout)
+        millis(self.engine.options().timeout)
+    }
+
+    /// Submits any request, as JSON. Answers its ticket.
+    #[napi]
+    pub fn submit(&mut self, request: String) -> Result<f64> {
+        let request = self.engine.options().read_request(&request).map_err(thrown)?;
+        self.send(request)
     }
 
     /// Looks a raw key up.
     #[napi]
     pub fn validate(&mut self, raw_key: String) -> Result<f64> {
-        self.submit(Request::Validate(Credential::Key(KeyHash::of(&raw_key))))
-    }
-
-    /// Looks a subject up.
-    #[napi]
-    pub fn validate_subject(&mut self, subject: String) -> Result<f64> {
-        self.submit(Request::Validate(Credential::Subject(subject)))
+        self.send(Request::Validate(Credential::of_key(&raw_key)))
     }
 
     /// Charges a raw key.
     #[napi]
     pub fn charge(&mut self, raw_key: String, cents: f64) -> Result<f64> {
-        self.submit(Request::Charge(
-            Credential::Key(KeyHash::of(&raw_key)),
-            Cost::from_cents_f64_with(cents, self.options.rounding),
-        ))
+        let cost = Cost::from_cents_f64_with(cents, self.rounding);
+        self.send(Request::Charge(Credential::of_key(&raw_key), Charge::new(cost)))
     }
 
-    /// Charges a subject.
+    /// Makes the call that a door asks for. The door goes on by itself when it is answered.
     #[napi]
-    pub fn charge_subject(&mut self, subject: String, cents: f64) -> Result<f64> {
-        self.submit(Request::Charge(
-            Credential::Subject(subject),
-            Cost::from_cents_f64_with(cents, self.options.rounding),
-        ))
-    }
-
-    /// Charges or reserves, with all that can be asked of it. `spending` is the data as JSON.
-    #[napi]
-    pub fn spend(&mut self, credential: String, is_subject: bool, spending: String) -> Result<f64> {
-        let spend = crate::spending::read(&spending, self.options.rounding)?;
-        let credential = match is_subject {
-            true => Credential::Subject(credential),
-            false => Credential::Key(KeyHash::of(&credential)),
-        };
-        self.submit(Request::Spend(credential, Box::new(spend)))
-    }
-
-    /// Settles, releases or extends a reservation: `finish` is the cost or the time to live as JSON.
-    #[napi]
-    pub fn finish(
-        &mut self,
-        reservation_id: String,
-        #[napi(ts_arg_type = "'settle' | 'release' | 'extend'")] action: String,
-        finish: String,
-    ) -> Result<f64> {
-        let finish = crate::spending::read_finish(&action, &finish, self.options.rounding)?;
-        // No reservation has the nil UUID.
-        let id = ReservationId::parse(&reservation_id).unwrap_or_else(ReservationId::nil);
-        self.submit(Request::Finish(id, finish))
-    }
-
-    /// Ends the reservations whose time is over.
-    #[napi]
-    pub fn sweep(&mut self) -> Result<f64> {
-        self.submit(Request::Sweep)
-    }
-
-    /// Revokes all keys of an account, below a parent, or that a human authorised.
-    #[napi]
-    pub fn revoke_all(
-        &mut self,
-        #[napi(ts_arg_type = "'accountId' | 'parent' | 'delegatedBy'")] by: String,
-        value: String,
-    ) -> Result<f64> {
-        self.submit(Request::RevokeAll(match by.as_str() {
-            "accountId" => RevokeFilter::Account(value),
-            "parent" => RevokeFilter::Parent(value),
-            _ => RevokeFilter::DelegatedBy(value),
-        }))
-    }
-
-    /// Reads the ledger. `filter` is JSON.
-    #[napi]
-    pub fn events(&mut self, filter: String) -> Result<f64> {
-        self.submit(Request::Events(read_json("filter", &filter)?))
-    }
-
-    /// Reads what was spent. `filter` is JSON.
-    #[napi]
-    pub fn usage(&mut self, filter: String) -> Result<f64> {
-        self.submit(Request::Usage(read_json("filter", &filter)?))
-    }
-
-    /// Checks the ledger of a key, or of all.
-    #[napi]
-    pub fn verify_ledger(&mut self, id: Option<String>) -> Result<f64> {
-        self.submit(Request::VerifyLedger(id))
-    }
-
-    /// Deletes ledger entries that are older.
-    #[napi]
-    pub fn prune_events(&mut self, older_than_seconds: f64) -> Result<f64> {
-        self.submit(Request::PruneEvents(integer(older_than_seconds)))
-    }
-
-    /// Creates a key. `spec` is a key's data as JSON.
-    #[napi]
-    pub fn create(&mut self, spec: String) -> Result<f64> {
-        let minted = self.options.key_prefix.mint().map_err(thrown)?;
-        let row = NewRow::for_key(self.read_spec(&spec)?, &minted, &self.options).map_err(thrown)?;
-        let ticket = self.submit(Request::Insert(Box::new(row)))?;
-        self.minted.insert(Ticket(integer(ticket)), minted.raw);
+    pub fn submit_call(&mut self, exchange: &Exchange) -> Result<f64> {
+        let request = exchange.request()?;
+        let ticket = self.send(request)?;
+        self.exchanges.insert(Ticket(integer(ticket)), exchange.share());
         Ok(ticket)
-    }
-
-    /// Creates the row of a subject, once.
-    #[napi]
-    pub fn ensure_subject(&mut self, subject: String, spec: String) -> Result<f64> {
-        let row = NewRow::for_subject(&subject, self.read_spec(&spec)?, &self.options).map_err(thrown)?;
-        self.submit(Request::Insert(Box::new(row)))
-    }
-
-    /// Revokes a key; `of_account` says whether it must be of `account`, `within` which key it must be or descend from.
-    #[napi]
-    pub fn revoke(
-        &mut self,
-        id: String,
-        of_account: bool,
-        account: Option<String>,
-        within: Option<String>,
-    ) -> Result<f64> {
-        let account = if of_account { AccountFilter::Only(account) } else { AccountFilter::Any };
-        self.submit(Request::Revoke { id, account, within })
-    }
-
-    /// Migrates the table.
-    #[napi]
-    pub fn migrate(&mut self) -> Result<f64> {
-        self.submit(Request::Migrate)
     }
 
     /// Those of `scopes` that new keys may not have.
     #[napi]
     pub fn invalid_scopes(&self, scopes: Vec<String>) -> Vec<String> {
-        agentkey::invalid_scopes(&scopes, self.options.valid_scopes.as_deref())
+        invalid_scopes(&scopes, self.engine.options().valid_scopes.as_deref())
     }
 
     /// The next statement that may be sent now.
@@ -209,14 +106,18 @@ impl Engine {
         self.engine.receive(self.started.elapsed(), StatementId(integer(id)), Ok(&rows));
     }
 
-    /// Takes why a statement has no rows.
+    /// Takes why a statement has no rows: the error's `code` and message.
     #[napi]
-    pub fn fail(&mut self, id: f64, sqlstate: Option<String>, message: String) {
-        self.engine.receive(
-            self.started.elapsed(),
-            StatementId(integer(id)),
-            Err(Fault { sqlstate, message }),
-        );
+    pub fn fail(&mut self, id: f64, code: Option<String>, message: String) {
+        let fault = Fault::of_code(code.as_deref(), message);
+        self.engine.receive(self.started.elapsed(), StatementId(integer(id)), Err(fault));
+    }
+
+    /// Gives a statement up that was not answered in time.
+    #[napi]
+    pub fn give_up(&mut self, id: f64) {
+        let fault = Fault::timed_out("the database did not answer in time");
+        self.engine.receive(self.started.elapsed(), StatementId(integer(id)), Err(fault));
     }
 
     /// Gives up what has waited too long.
@@ -228,8 +129,13 @@ impl Engine {
     /// The answers that are ready, as JSON.
     #[napi]
     pub fn answers(&mut self) -> Option<String> {
-        let exact = self.options.rounding == Rounding::Exact;
-        answers::write(&self.engine.answers(), &mut self.minted, exact)
+        let mut answers = self.engine.answers();
+        for (ticket, answer) in &mut answers {
+            if let Some(exchange) = self.exchanges.remove(ticket) {
+                *answer = exchange.answered(answer, Utc::now());
+            }
+        }
+        answers::write(&answers, self.rounding == Rounding::Exact)
     }
 
     /// Milliseconds until `poll` may have something that it has not now.
@@ -240,7 +146,7 @@ impl Engine {
 
     /// Milliseconds until `expire` has something to do.
     #[napi]
-    pub fn next_deadline(&self) -> Option<f64> {
+    pub fn next_deadline(&mut self) -> Option<f64> {
         self.engine.next_deadline().map(|at| millis(at.saturating_sub(self.started.elapsed())))
     }
 
@@ -274,15 +180,7 @@ impl Engine {
         }
     }
 
-    fn read_spec(&self, json: &str) -> Result<CreateKey> {
-        let mut spec: CreateKey = read_json("key", json)?;
-        if let Some(Parent::Id(text)) = &spec.parent {
-            spec.parent = Some(Parent::of_text(text, &self.options.key_prefix));
-        }
-        Ok(spec)
-    }
-
-    fn submit(&mut self, request: Request) -> Result<f64> {
+    fn send(&mut self, request: Request) -> Result<f64> {
         let Ticket(ticket) = self.engine.submit(self.started.elapsed(), request).map_err(thrown)?;
         Ok(number(ticket))
     }
@@ -305,15 +203,9 @@ fn native(statement: Statement) -> NativeStatement {
     NativeStatement {
         id: number(statement.id.0),
         text: statement.sql.as_ref().to_owned(),
+        unlimited: statement.is_unlimited(),
         values: statement.params,
-        unlimited: statement.kind == StatementKind::Migrate,
     }
-}
-
-pub(crate) fn read_json<T: serde::de::DeserializeOwned>(what: &str, json: &str) -> Result<T> {
-    serde_json::from_str(json).map_err(|e| {
-        thrown(agentkey::Error::new(agentkey::ErrorCode::InvalidText, format!("Invalid {what}: {e}")))
-    })
 }
 
 /// Counted from 1 in steps of 1: a double holds it for thousands of years.

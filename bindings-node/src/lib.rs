@@ -5,7 +5,7 @@
 mod answers;
 mod engine;
 mod error;
-mod gate;
+mod exchange;
 mod options;
+mod routes;
 mod rules;
-mod spending;

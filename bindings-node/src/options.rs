@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentkey::{AcceptedPeriods, Align, KeyPrefix, Options, Rounding, TableName};
+use agentkey::engine::{AcceptedPeriods, Align, KeyPrefix, Options, Rounding, TableName};
 use napi_derive::napi;
 
 use crate::error::{Result, thrown};
@@ -36,8 +36,9 @@ pub struct EngineOptions {
 
 impl EngineOptions {
     pub(crate) fn read(self) -> Result<Options> {
-        let mut options =
-            Options { seed: u64::from(self.seed), valid_scopes: self.valid_scopes, ..Options::default() };
+        let mut options = Options::default();
+        options.seed = u64::from(self.seed);
+        options.valid_scopes = self.valid_scopes;
         if let Some(name) = &self.table_name {
             options.table = TableName::new(name).map_err(thrown)?;
         }

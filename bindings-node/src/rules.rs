@@ -1,18 +1,19 @@
 //! The core's pure rules, for the client's synchronous methods.
 
+use agentkey::engine::{has_scope, read_duration};
 use napi_derive::napi;
 
 use crate::error::{Result, thrown};
 
 /// Whether a key with `scopes` may do `scope`.
 #[napi]
-pub fn has_scope(scopes: Option<Vec<String>>, scope: String) -> bool {
-    agentkey::has_scope(scopes.as_deref(), &scope)
+pub fn key_has_scope(scopes: Option<Vec<String>>, scope: String) -> bool {
+    has_scope(scopes.as_deref(), &scope)
 }
 
 /// Seconds from now until a key expires.
 #[napi]
 pub fn seconds_until_expiry(duration: Option<String>) -> Result<Option<f64>> {
-    let seconds = agentkey::seconds_until_expiry(duration.as_deref()).map_err(thrown)?;
-    Ok(seconds.map(|seconds| seconds as f64))
+    let duration = read_duration(duration.as_deref()).map_err(thrown)?;
+    Ok(duration.map(|duration| duration.as_secs() as f64))
 }

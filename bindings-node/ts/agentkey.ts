@@ -14,6 +14,8 @@ import {
   scopeList,
   shown,
   spendingOf,
+  spentOf,
+  usageFilterOf,
 } from "./input.js";
 import { type NamedQuery, ownPool, type OwnPool, preparing } from "./pool.js";
 import type {
@@ -40,7 +42,11 @@ import type {
   ValidateResult,
 } from "./types.js";
 
-const revokeBelow = Symbol("revokeBelow");
+/** The way of our own doors: a call whose answer the core takes itself. */
+export const carry = Symbol("carry");
+
+/** An account that no key has. */
+const NOBODY = "\0";
 
 /** Keys on a Postgres table, on the caller's own pool. Concurrent calls share statements. */
 export class AgentKey {
@@ -56,14 +62,24 @@ export class AgentKey {
     this.#driver = new Driver(this.#engine, options.preparedStatements ? preparing(query as unknown as NamedQuery) : query);
   }
 
+  /** Any request but the two that are hot. A method converts its arguments and names it. */
+  #submit<T>(op: string, members: () => object): Promise<T> {
+    return this.#driver.call((engine) => engine.submit(JSON.stringify({ op, ...members() })));
+  }
+
+  /** Makes the call that a door asks for. */
+  [carry](exchange: native.Exchange): Promise<unknown> {
+    return this.#driver.call((engine) => engine.submitCall(exchange));
+  }
+
   /** Creates the table, or adds what it lacks. Any number of processes may call it at once. */
   async migrate(): Promise<void> {
-    await this.#driver.call((engine) => engine.migrate());
+    await this.#submit("migrate", () => ({}));
   }
 
   /** Creates a key. */
   create(options: CreateKeyOptions): Promise<CreateKeyResult> {
-    return this.#driver.call((engine) => engine.create(keySpec(options)));
+    return this.#submit("create", () => ({ with: keySpec(options) }));
   }
 
   /** Looks a key up: what it may do and what remains of its budget, or why it is refused. */
@@ -73,106 +89,101 @@ export class AgentKey {
 
   /** The same for an external subject. */
   validateBySubject(subject: string): Promise<ValidateResult | ValidateFailure> {
-    return this.#driver.call((engine) => engine.validateSubject(lookedUp(subject)));
+    return this.#submit("validate", () => ({ subject: lookedUp(subject) }));
   }
 
   /** Records what a call cost, if it fits the budgets of the key and its ancestors. Concurrent charges never pass them. */
   trackUsage(rawKey: string, usage: Usage): Promise<TrackUsageResult> {
     if (isPlain(usage)) return this.#driver.call((engine) => engine.charge(rawKeyOf(rawKey), costOf(usage)));
-    return this.#driver.call((engine) => engine.spend(rawKeyOf(rawKey), false, spendingOf(usage, false)));
+    return this.#submit("trackUsage", () => ({ key: rawKeyOf(rawKey), ...spendingOf(usage) }));
   }
 
   /** The same for an external subject. */
   trackUsageBySubject(subject: string, usage: Usage): Promise<TrackUsageResult> {
-    if (isPlain(usage)) return this.#driver.call((engine) => engine.chargeSubject(lookedUp(subject), costOf(usage)));
-    return this.#driver.call((engine) => engine.spend(lookedUp(subject), true, spendingOf(usage, false)));
+    return this.#submit("trackUsage", () => ({ subject: lookedUp(subject), ...spendingOf(usage) }));
   }
 
   /**
    * Holds an amount before a call whose cost is known only afterwards, if the budgets of the key and its ancestors have
-   * room for it. `settle` or `release` ends it; else it ends by itself when its time is over.
+   * room for it. `settle` or `release` ends it. Otherwise it ends by itself when its time is over.
    */
   reserve(rawKey: string, options: ReserveOptions): Promise<ReserveResult> {
-    return this.#driver.call((engine) => engine.spend(rawKeyOf(rawKey), false, spendingOf(options, true)));
+    return this.#submit("reserve", () => ({ key: rawKeyOf(rawKey), ...spendingOf(options) }));
   }
 
   /** The same for an external subject. */
   reserveBySubject(subject: string, options: ReserveOptions): Promise<ReserveResult> {
-    return this.#driver.call((engine) => engine.spend(lookedUp(subject), true, spendingOf(options, true)));
+    return this.#submit("reserve", () => ({ subject: lookedUp(subject), ...spendingOf(options) }));
   }
 
   /**
    * Records what was really spent, whatever the estimate and the cap, and gives back what was held. Exactly once: a
-   * second settle answers what the first one did.
+   * second settle answers what the first one did. Repeated through faults until the call's time is over.
    */
   settle(reservationId: string, spent: Spent): Promise<SettleResult> {
-    return this.#driver.call((engine) => engine.finish(String(reservationId), "settle", spendingOf(spent, false)));
+    return this.#submit("settle", () => ({ reservationId: String(reservationId), ...spentOf(spent) }));
   }
 
   /** Gives back what was held: nothing was spent. */
   release(reservationId: string): Promise<ReleaseResult> {
-    return this.#driver.call((engine) => engine.finish(String(reservationId), "release", "{}"));
+    return this.#submit("release", () => ({ reservationId: String(reservationId) }));
   }
 
   /** Lets a reservation live so long from now on: `30s`, `10m`, `2h`. */
   extend(reservationId: string, ttl: string): Promise<ExtendResult> {
-    return this.#driver.call((engine) => engine.finish(String(reservationId), "extend", JSON.stringify({ ttl: String(ttl) })));
+    return this.#submit("extend", () => ({ reservationId: String(reservationId), ttl: String(ttl) }));
   }
 
   /** Ends the reservations whose time is over; how many. Whoever finds them in the way does it too. */
   sweepReservations(): Promise<number> {
-    return this.#driver.call((engine) => engine.sweep());
+    return this.#submit("sweepReservations", () => ({}));
   }
 
   /** Creates, once, the row of an external identity; a second call changes nothing. */
   async ensureSubject(subject: string, options?: EnsureSubjectOptions | null): Promise<void> {
-    await this.#driver.call((engine) => engine.ensureSubject(newSubject(subject), keySpec(options)));
+    await this.#submit("ensureSubject", () => ({ subject: newSubject(subject), with: keySpec(options) }));
   }
 
   /** Revokes a key, and with it its descendants; with an account only a key of that account. Whether a live key was revoked. */
   async revoke(keyId: number | string, accountId?: number | string | null): Promise<boolean> {
     const id = idText(keyId);
-    const account = accountId === undefined || accountId === null ? null : idText(accountId);
-    if (id === undefined || account === undefined) return false;
-    return this.#driver.call((engine) => engine.revoke(id, accountId !== undefined, account));
-  }
-
-  [revokeBelow](id: string, account: string | null, within: string): Promise<boolean> {
-    return this.#driver.call((engine) => engine.revoke(id, true, account, within));
+    const account = accountId === undefined || accountId === null ? accountId : (idText(accountId) ?? NOBODY);
+    if (id === undefined || account === NOBODY) return false;
+    return this.#submit("revoke", () => ({ keyId: id, accountId: account }));
   }
 
   /** The panic switch: revokes every live key of an account, below a parent, or that a human authorised. How many. */
   revokeAll(filter: RevokeAllFilter): Promise<number> {
-    return this.#driver.call((engine) => engine.revokeAll(...revokeFilterOf(filter)));
+    return this.#submit("revokeAll", () => ({ filter: revokeFilterOf(filter) }));
   }
 
   /** Ledger entries, the newest first. */
   events(filter: EventFilter = {}): Promise<LedgerEvent[]> {
-    return this.#driver.call((engine) => engine.events(filterOf(filter)));
+    return this.#submit("events", () => ({ filter: filterOf(filter) }));
   }
 
   /** What a key and its descendants spent, by period of the calendar in UTC, as far as the ledger knows. */
   usage(filter: UsageFilter): Promise<UsageOfPeriod[]> {
-    return this.#driver.call((engine) => engine.usage(filterOf(filter)));
+    return this.#submit("usage", () => ({ filter: usageFilterOf(filter) }));
   }
 
   /** Which keys do not add up; none is good. Needs `ledger: true` in every client of the table. */
   verifyLedger(keyId?: number | string): Promise<Discrepancy[]> {
-    return this.#driver.call((engine) => engine.verifyLedger(keyId === undefined ? undefined : (idText(keyId) ?? "")));
+    return this.#submit("verifyLedger", () => ({ keyId: keyId === undefined ? undefined : (idText(keyId) ?? "") }));
   }
 
   /** Deletes ledger entries that are older; how many. What is left still adds up. */
   pruneEvents(options: { olderThanSeconds: number }): Promise<number> {
-    const seconds = options?.olderThanSeconds;
-    if (!Number.isSafeInteger(seconds) || seconds < 0) {
-      return Promise.reject(new AgentKeyError("invalid_duration", `Invalid olderThanSeconds: ${shown(seconds)}`));
+    const olderThanSeconds = options?.olderThanSeconds;
+    if (!Number.isSafeInteger(olderThanSeconds) || olderThanSeconds < 0) {
+      return Promise.reject(new AgentKeyError("invalid_duration", `Invalid olderThanSeconds: ${shown(olderThanSeconds)}`));
     }
-    return this.#driver.call((engine) => engine.pruneEvents(seconds));
+    return this.#submit("pruneEvents", () => ({ olderThanSeconds }));
   }
 
   /** Whether the key may do `scope`: it has no restriction, it has the scope, or it is an admin. */
   hasScope(result: ValidateResult, scope: string): boolean {
-    return result.valid !== (false as boolean) && native.hasScope(result.scopes ?? null, scope);
+    return result.valid !== (false as boolean) && native.keyHasScope(result.scopes ?? null, scope);
   }
 
   /** Whether new keys may have all of `scopes`, or which they may not. */
@@ -194,17 +205,6 @@ export class AgentKey {
     await this.#driver.close();
     await this.#ownPool?.end();
   }
-}
-
-/** Revokes a key of an account that is `within` or descends from it. A test's double may know no such bound. */
-export function revokeWithin(
-  ak: Pick<AgentKey, "revoke">,
-  id: string,
-  account: string | null,
-  within: string | undefined,
-): Promise<boolean> {
-  if (within === undefined) return ak.revoke(id, account);
-  return ak instanceof AgentKey ? ak[revokeBelow](id, account, within) : Promise.resolve(false);
 }
 
 /** When a key with this time to live expires: `30m`, `12h`, `7d`, `1mo`. `null` is never. */

@@ -1,8 +1,7 @@
-import type { RequestHandler } from "express";
-import { ClerkDoor, Guard } from "../native/native.js";
+import type { Request, RequestHandler, Response } from "express";
 import type { AgentKey } from "./agentkey.js";
-import { refuse } from "./express.js";
-import { type Client, guarded, outcomeOf, setHeaders, verdictJson } from "./http.js";
+import { type Asks, type Client, admit, messageOf } from "./door.js";
+import { makeGuard } from "./express.js";
 import type { EnsureSubjectOptions, TrackUsageResult } from "./types.js";
 
 /** A token or API key that Clerk verified, as far as it is looked at here. */
@@ -48,13 +47,13 @@ export interface ClerkApiKeyOptions<Token extends ClerkToken = any> extends Opti
 /** Lets requests with a machine-to-machine token of Clerk's pass; sets `req.m2m` and `req.agentKey`. */
 export function clerkAgentKeyMiddleware<T extends ClerkToken>(options: ClerkM2MOptions<T>): RequestHandler {
   const { clerkClient } = options;
-  return door(new ClerkDoor(false), "m2m", options, (token) => clerkClient.m2m.verify({ token }));
+  return door("m2m", "m2m", options, (token) => clerkClient.m2m.verify({ token }));
 }
 
 /** Lets requests with an API key of Clerk's pass; sets `req.clerkApiKey` and `req.agentKey`. */
 export function clerkApiKeyMiddleware<T extends ClerkToken>(options: ClerkApiKeyOptions<T>): RequestHandler {
   const { clerkClient } = options;
-  return door(new ClerkDoor(true), "clerkApiKey", options, (token) => clerkClient.apiKeys.verify(token));
+  return door("apiKey", "clerkApiKey", options, (token) => clerkClient.apiKeys.verify(token));
 }
 
 /** Records what a call of a machine cost. */
@@ -70,46 +69,35 @@ export function trackByM2M(
 export const trackByApiKey = trackByM2M;
 
 function door<T extends ClerkToken>(
-  clerk: ClerkDoor,
+  clerk: "m2m" | "apiKey",
   member: "m2m" | "clerkApiKey",
   { ak, defaults, onFirstSeen, scope }: Options<T>,
   verify: (token: string) => Promise<T>,
 ): RequestHandler {
-  const guard = new Guard(scope ?? undefined, false);
-  return guarded(async (req, res) => {
-    const begun = clerk.begin(req.headers.authorization);
-    const { token } = begun;
-    if (token === undefined) return refuse(res, begun.response);
-    const verified = await outcomeOf(() => verify(token), () => "");
-    const { subject, response } = clerk.subject(verification(verified.result, verified.error, verified.said.message));
-    if (subject === undefined) return refuse(res, response, verified.error);
-    const first = verified.result as T;
-    let verdict = await outcomeOf(() => ak.validateBySubject(subject), verdictJson);
-    if (clerk.needsRow(verdict.said)) {
-      const made = await outcomeOf(
-        async () => ak.ensureSubject(subject, (await onFirstSeen?.(first)) ?? defaults ?? {}),
-        () => "null",
-      );
-      if (made.said.result === undefined) return refuse(res, clerk.rowFailed(made.said), made.error);
-      verdict = await outcomeOf(() => ak.validateBySubject(subject), verdictJson);
-    }
-    const decision = guard.decide(verdict.said);
-    if (decision.response || !verdict.result?.valid) return refuse(res, decision.response, verdict.error);
-    setHeaders(res, decision.headers);
-    req[member] = first;
-    req.agentKey = verdict.result;
-    return true;
-  });
+  const guard = makeGuard({ scope: scope ?? undefined, clerk, holds: false, prices: false, billErrors: false, budgetHeaders: false });
+  const asks: Asks<Request, Response> = {
+    verify: async (token, req, exchange) => {
+      try {
+        const verified = (req[member] = await verify(token));
+        exchange.verified(verification(verified));
+        return undefined;
+      } catch (error) {
+        exchange.verified({ revoked: false, expired: false, failure: messageOf(error), status: statusOf(error) });
+        return error;
+      }
+    },
+    provision: async (subject, req) => ak.ensureSubject(subject, (await onFirstSeen?.(req[member] as T)) ?? defaults ?? {}),
+  };
+  return (req, res, next) => void admit(ak, guard, asks, req, res, next);
 }
 
 /** What Clerk said, without what only JavaScript has. */
-function verification(token: ClerkToken | undefined, error: unknown, message?: string) {
-  const failed = { revoked: false, expired: false };
-  if (message !== undefined) {
-    const status = (error as { status?: unknown } | null | undefined)?.status;
-    const isStatus = typeof status === "number" && Number.isInteger(status) && status >= 100 && status < 600;
-    return { ...failed, failure: message, status: isStatus ? status : undefined };
-  }
-  if (typeof token?.subject !== "string" || !token.subject.isWellFormed()) return failed;
+function verification(token: ClerkToken | undefined) {
+  if (typeof token?.subject !== "string" || !token.subject.isWellFormed()) return { revoked: false, expired: false };
   return { subject: token.subject, revoked: Boolean(token.revoked), expired: Boolean(token.expired) };
+}
+
+function statusOf(error: unknown): number | undefined {
+  const status = (error as { status?: unknown } | null | undefined)?.status;
+  return typeof status === "number" && Number.isInteger(status) && status >= 100 && status < 600 ? status : undefined;
 }

@@ -1,5 +1,5 @@
 import type { Engine, NativeStatement } from "../native/native.js";
-import { AgentKeyError, type ErrorCode, fromNative } from "./errors.js";
+import { AgentKeyError, type ErrorCode, type ErrorFacts, codeOf, fromNative } from "./errors.js";
 
 /** Runs one statement with text parameters: `pool.query`. */
 export type Query = (text: string, values: (string | null)[]) => PromiseLike<unknown>;
@@ -9,7 +9,7 @@ interface Caller {
   reject(error: unknown): void;
 }
 
-type Answer = [tickets: number[], result: unknown, error?: { code: ErrorCode; message: string }];
+type Answer = [tickets: number[], result: unknown, error?: { code: ErrorCode; message: string } & ErrorFacts];
 
 /** Why a statement has no rows: what the pool rejected with. */
 interface Cause {
@@ -120,12 +120,12 @@ export class Driver {
 
   #failed(statement: NativeStatement, error: unknown): void {
     if (!this.#underWay.delete(statement)) return;
-    const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
-    const sqlstate = typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) ? code : null;
+    const { message } = (error ?? {}) as { message?: unknown };
+    const code = codeOf(error);
     let cause: Cause | undefined = error === undefined ? undefined : { error };
     // A retry within the caller's transaction only hears that it is aborted: what aborted it says more.
-    if (sqlstate === "25P02" && this.#retried) cause = this.#retried;
-    this.#engine.fail(statement.id, sqlstate, typeof message === "string" ? message : "the pool rejected the query");
+    if (code === "25P02" && this.#retried) cause = this.#retried;
+    this.#engine.fail(statement.id, code, typeof message === "string" ? message : "the pool rejected the query");
     this.#answered(cause);
   }
 
@@ -140,10 +140,10 @@ export class Driver {
         this.#callers.delete(ticket);
         if (error) {
           const isTheirs = error.code === "database" && cause;
-          caller?.reject(isTheirs ? cause.error : new AgentKeyError(error.code, error.message));
+          caller?.reject(isTheirs ? cause.error : new AgentKeyError(error.code, error.message, error));
         } else {
           // Callers may change what they get: each has its own.
-          caller?.resolve(own(i === 0 ? result : clone(result)) as never);
+          caller?.resolve((i === 0 ? result : clone(result)) as never);
         }
       }
     }
@@ -164,7 +164,7 @@ export class Driver {
     for (const [statement, since] of this.#underWay) {
       if (since > overdue || statement.unlimited) continue;
       this.#underWay.delete(statement);
-      this.#engine.fail(statement.id, null, "the database did not answer in time");
+      this.#engine.giveUp(statement.id);
     }
     if (this.#callers.size > 0 || this.#underWay.size > 0 || this.#closed) {
       const next = this.#engine.nextDeadline() ?? this.#timeoutMs;
@@ -202,19 +202,6 @@ function rowsOf(result: unknown): string[] | undefined {
     texts[i] = text;
   }
   return texts;
-}
-
-/** The data of refused keys, which their holders may see at `/sdk-keys/me`. Not a part of the result itself. */
-export const refusedKeys = new WeakMap<object, unknown>();
-
-/** The result for the caller's eyes. */
-function own(result: unknown): unknown {
-  if (typeof result === "object" && result !== null && "reason" in result && "key" in result) {
-    const { key, ...refusal } = result;
-    refusedKeys.set(refusal, key);
-    return refusal;
-  }
-  return result;
 }
 
 function clone(result: unknown): unknown {

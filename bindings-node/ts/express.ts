@@ -1,12 +1,10 @@
 import type { Request, RequestHandler, Response, Router } from "express";
-import { type Exchange, Guard, type NativeCall, Routes } from "../native/native.js";
+import { type Exchange, Guard, type NativeVisit, Routes } from "../native/native.js";
 import { TOO_LARGE, bodyOf } from "./body.js";
-import { revokeWithin } from "./agentkey.js";
+import { type Client, admit, isOwn, logFault, makeCall, send } from "./door.js";
 import { fromNative } from "./errors.js";
-import { type Client, guarded, outcomeOf, send, setHeaders, verdictJson } from "./http.js";
 import { scopeList, shown } from "./input.js";
-import { type Reserver, type ReservingOptions, reserving } from "./reserving.js";
-import type { CreateKeyOptions, Reservation, ValidateResult } from "./types.js";
+import type { Amount, Reservation, ValidateResult } from "./types.js";
 
 declare global {
   namespace Express {
@@ -17,6 +15,25 @@ declare global {
       agentKeyReservation?: Reservation;
     }
   }
+}
+
+/** What a middleware that reserves or records needs of a client. */
+export type Reserver = Pick<Client, "reserve" | "settle" | "release" | "trackUsage">;
+
+/** Holds an amount before the handler runs, and records what was spent when its response has ended. */
+export interface ReservingOptions {
+  /** What a request may cost, in cents: held before the handler runs. A request that does not fit gets a 429. */
+  reserveCents?: Amount | ((req: Request) => Amount | Promise<Amount>);
+  /**
+   * What it did cost, asked when the response has ended: finished, failed, or left by its client. Exact to a millionth of
+   * a cent. Where it says nothing, a response below 400 cost `reserveCents`, and an error cost nothing. Without
+   * `reserveCents` nothing is held, and the cost is recorded whatever the budget.
+   */
+  cost?: (req: Request, res: Response) => Amount | undefined | void | Promise<Amount | undefined | void>;
+  /** How long an amount is held at most. Default `10m`; a stream that takes longer extends `req.agentKeyReservation`. */
+  reserveTtl?: string;
+  /** Whether an error costs `reserveCents` where `cost` says nothing. Default false. */
+  billErrors?: boolean;
 }
 
 /** Options of `agentKeyMiddleware`. */
@@ -47,25 +64,26 @@ export interface RouteOptions {
 
 /** Lets requests with a live key pass that has budget left and may do `scope`; sets `req.agentKey`. */
 export function agentKeyMiddleware(ak: Pick<Client, "validate"> & Partial<Reserver>, options: MiddlewareOptions = {}): RequestHandler {
-  const reserve = reserving(ak, options);
-  const guard = new Guard(options.scope ?? undefined, options.budgetHeaders === true);
-  return guarded(async (req, res) => {
-    const { token, response } = guard.begin(req.headers.authorization);
-    if (token === undefined) return refuse(res, response);
-    const { said, result, error } = await outcomeOf(() => ak.validate(token), verdictJson);
-    const decision = guard.decide(said);
-    if (decision.response || !result?.valid) return refuse(res, decision.response, error);
-    setHeaders(res, decision.headers);
-    req.agentKey = result;
-    return reserve === undefined || reserve(token, req, res);
+  const { reserveCents, cost } = options;
+  const guard = makeGuard({
+    scope: options.scope ?? undefined,
+    holds: reserveCents !== undefined,
+    prices: cost !== undefined,
+    ttl: options.reserveTtl,
+    billErrors: options.billErrors === true,
+    budgetHeaders: options.budgetHeaders === true,
   });
+  const estimate =
+    reserveCents === undefined ? undefined : (req: Request) => (typeof reserveCents === "function" ? reserveCents(req) : reserveCents);
+  return (req, res, next) => void admit(ak, guard, { estimate, price: cost }, req, res, next);
 }
 
-/** Sends the response of a request that does not pass. */
-export function refuse(res: Response, response: Parameters<typeof send>[1] | undefined, cause?: unknown): false {
-  if (!response) throw new Error("neither a pass nor a response");
-  send(res, response, cause);
-  return false;
+export function makeGuard(options: ConstructorParameters<typeof Guard>[0]): Guard {
+  try {
+    return new Guard(options);
+  } catch (error) {
+    throw fromNative(error);
+  }
 }
 
 /** The self-serve routes: `POST /signup`, `GET /sdk-keys/me`, `POST /sdk-keys`, `DELETE /sdk-keys/:id`. */
@@ -74,19 +92,20 @@ export function createAgentKeyRoutes(
   options: RouteOptions = {},
 ): Router {
   const routes = makeRoutes(options);
-  const serve = (route: NativeCall["route"]) =>
-    guarded(async (req, res) => {
+  const serve = (route: NativeVisit["route"]) => async (req: Request, res: Response) => {
+    try {
       const hasBody = route === "signup" || route === "create";
       const body = hasBody ? await bodyOf(req) : undefined;
-      if (body === TOO_LARGE) {
-        res.status(413).json({ error: "The body is too large" });
-        return false;
-      }
+      if (body === TOO_LARGE) return void res.status(413).json({ error: "The body is too large" });
       const { authorization } = req.headers;
-      const exchange = routes.handle({ route, id: idOf(req), authorization, body, address: req.ip });
-      await finish(ak, exchange, res);
-      return false;
-    });
+      const visit = { route, id: idOf(req), authorization, body, address: req.ip, isDouble: !isOwn(ak) };
+      await finish(ak, routes.visit(visit), res);
+    } catch (error) {
+      // Express 4 forwards no rejected promise.
+      logFault("unexpected", error);
+      if (!res.headersSent) res.status(500).json({ error: "auth_unavailable" });
+    }
+  };
   const { Router } = require("express") as typeof import("express");
   const router = Router();
   router.post("/signup", serve("signup"));
@@ -101,28 +120,14 @@ function idOf(req: Request): string | undefined {
   return typeof id === "string" ? id : undefined;
 }
 
-/** Does what the core asks for until it has a response. */
-async function finish(ak: Pick<Client, "validate" | "create" | "revoke">, exchange: Exchange, res: Response): Promise<void> {
+/** Makes the calls that the core asks for until it has a response. */
+async function finish(ak: Partial<Client>, exchange: Exchange, res: Response): Promise<void> {
   let cause: unknown;
   for (;;) {
-    const { response, token, create, revoke } = exchange.step();
+    const { kind, response } = exchange.next();
     if (response) return send(res, response, cause);
-    if (token !== undefined) {
-      const { said, error } = await outcomeOf(() => ak.validate(token), verdictJson);
-      exchange.verdict(said);
-      cause = error;
-    } else if (create !== undefined) {
-      const { said, error } = await outcomeOf(() => ak.create(JSON.parse(create) as CreateKeyOptions), JSON.stringify);
-      exchange.created(said);
-      cause = error;
-    } else if (revoke) {
-      const call = () => revokeWithin(ak, revoke.id, revoke.account ?? null, revoke.within);
-      const { said, error } = await outcomeOf(call, JSON.stringify);
-      exchange.revoked(said);
-      cause = error;
-    } else {
-      throw new Error("no next step");
-    }
+    if (kind !== "call") throw new Error(`${kind} in a route`);
+    ({ error: cause } = await makeCall(ak, exchange));
   }
 }
 

@@ -4,6 +4,7 @@ export {
   ERROR_CODES,
   agentKeyMiddleware,
   createAgentKeyRoutes,
+  errorFacts,
   expiryFromDuration,
 } from "./index.js";
 export type * from "./index.js";

@@ -1,16 +1,18 @@
 import { AgentKeyError, type ErrorCode } from "./errors.js";
 import type { CreateKeyOptions, EnsureSubjectOptions, RevokeAllFilter } from "./types.js";
 
-// JavaScript has values that the core has no types for. Here they become text and numbers, or an error that names the
-// field; what these may say is the core's to decide.
+// JavaScript has values that JSON has no types for. Here they become text and numbers, or an error that names the field.
+// What these may say is the core's to decide.
 
 /** A subject that no row has. */
 const NOBODY = "\0";
 
-/** A key's data as JSON for the core. */
-export function keySpec(options: CreateKeyOptions | EnsureSubjectOptions | undefined | null): string {
-  const { accountId, userId, scopes, budgetCents, budgetPeriod, expiresIn, delegatedBy, name, parent } = options ?? {};
-  return JSON.stringify({
+/** A key's data for the core. */
+export function keySpec(options: CreateKeyOptions | EnsureSubjectOptions | undefined | null): object {
+  const { accountId, userId, scopes, budgetCents, budgetPeriod, expiresIn, delegatedBy, name, parent, ...unknown } = options ?? {};
+  return {
+    // The core refuses these by name: a misspelt budget must not make a key without one.
+    ...unknown,
     accountId: text("invalid_account_id", "account id", accountId),
     userId: text("invalid_text", "user id", userId),
     scopes: scopes == null ? null : scopeList("Invalid scopes", scopes),
@@ -20,11 +22,11 @@ export function keySpec(options: CreateKeyOptions | EnsureSubjectOptions | undef
     delegatedBy: text("invalid_text", "delegated_by", delegatedBy),
     name: text("invalid_text", "name", name),
     parent: parentOf(parent),
-  });
+  };
 }
 
 /** A parent as the core reads it. Whether a text is an id or a raw key is the core's to decide. */
-function parentOf(parent: unknown): object | null {
+function parentOf(parent: unknown): string | object | null {
   if (parent === undefined || parent === null) return null;
   if (typeof parent === "object") {
     const { subject, caller } = parent as { subject?: unknown; caller?: unknown };
@@ -33,7 +35,7 @@ function parentOf(parent: unknown): object | null {
   }
   const id = idText(parent);
   if (id === undefined) throw invalid("invalid_parent", "parent", parent);
-  return { id };
+  return id;
 }
 
 /** Whether only the cost in cents is given: the plain charge. */
@@ -45,41 +47,62 @@ export function isPlain(usage: unknown): boolean {
   return true;
 }
 
-/** A charge, reserve or settlement as JSON for the core. A cost that is of another type is the invalid one. */
-export function spendingOf(spending: unknown, reserve: boolean): string {
-  const { costCents, costMicrocents, costUsd, idempotencyKey, overrun, metadata, ttl } = (spending ?? {}) as Record<string, unknown>;
+/** The members of a charge, reserve or settlement for the core. A cost of another type is the invalid one. */
+export function spendingOf(spending: unknown): object {
+  const { costCents, costMicrocents, costUsd, idempotencyKey, overrun, metadata, ttl, scope } = (spending ?? {}) as Record<
+    string,
+    unknown
+  >;
   if (metadata !== undefined && (typeof metadata !== "object" || metadata === null || Array.isArray(metadata))) {
     throw invalid("invalid_text", "metadata", metadata);
   }
-  return JSON.stringify({
-    reserve,
+  return {
     // What is given and is no number must not count as not given.
-    costCents: costCents !== undefined && !Number.isFinite(costCents) ? undefined : costCents,
+    costCents: costCents !== undefined && !Number.isFinite(costCents) ? "NaN" : costCents,
     costMicrocents: Number.isSafeInteger(costMicrocents) ? costMicrocents : undefined,
     costUsd: typeof costUsd === "string" ? costUsd : undefined,
-    idempotencyKey: text("invalid_text", "idempotency key", idempotencyKey),
-    overrun: text("invalid_text", "overrun", overrun),
-    ttl: text("invalid_duration", "duration", ttl),
+    idempotencyKey: text("invalid_text", "idempotency key", idempotencyKey) ?? undefined,
+    overrun: text("invalid_text", "overrun", overrun) ?? undefined,
+    ttl: text("invalid_duration", "duration", ttl) ?? undefined,
+    scope: text("invalid_text", "scope", scope) ?? undefined,
     metadata,
-  });
+  };
 }
 
-/** A filter as JSON for the core: ids are text there. */
-export function filterOf(filter: object | undefined): string {
-  return JSON.stringify(filter ?? {}, (name, value: unknown) =>
-    ["keyId", "accountId"].includes(name) && (typeof value === "number" || typeof value === "bigint") ? String(value) : value,
-  );
+/** What was spent, for a settlement. */
+export function spentOf(spent: unknown): object {
+  const { costCents, costMicrocents, costUsd } = spendingOf(spent) as Record<string, unknown>;
+  return { costCents, costMicrocents, costUsd };
 }
 
-/** The only member of the filter, and its value as text. */
-export function revokeFilterOf(filter: RevokeAllFilter): ["accountId" | "parent" | "delegatedBy", string] {
+/** A filter for the core. */
+export function filterOf(filter: object | undefined): object {
+  const { keyId, accountId, ...rest } = (filter ?? {}) as Record<string, unknown>;
+  return { ...rest, keyId: idOf("keyId", keyId), accountId: idOf("accountId", accountId) };
+}
+
+/** What a key spent is asked by; a filter without a key is refused by the core. */
+export function usageFilterOf(filter: object): object {
+  const { accountId: _, ...rest } = filterOf(filter) as Record<string, unknown>;
+  return rest;
+}
+
+function idOf(name: string, id: unknown): string | undefined {
+  if (id === undefined || id === null) return undefined;
+  const text = idText(id);
+  if (text === undefined) throw invalid("invalid_text", name, id);
+  return text;
+}
+
+/** The only member of the filter, its value as text. */
+export function revokeFilterOf(filter: RevokeAllFilter): object {
   const given = Object.entries(filter ?? {}).filter(([, value]) => value !== undefined && value !== null);
   const [[name, value] = ["", undefined]] = given;
   const id = idText(value);
-  if (given.length !== 1 || id === undefined || (name !== "accountId" && name !== "parent" && name !== "delegatedBy")) {
+  if (given.length !== 1 || id === undefined || !["accountId", "parent", "delegatedBy"].includes(name)) {
     throw new AgentKeyError("invalid_text", "Invalid filter: give one of accountId, parent and delegatedBy");
   }
-  return [name, id];
+  return { [name]: id };
 }
 
 /** A subject to create. */

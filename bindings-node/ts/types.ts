@@ -170,6 +170,9 @@ export interface Spent {
   costUsd?: string;
 }
 
+/** An amount in a middleware: a number of cents, or US dollars, cents or millionths of a cent by name. */
+export type Amount = number | { usd: number | string } | { cents: number } | { microcents: number };
+
 /** What a call cost. */
 export interface Usage extends Spent {
   /** A second charge of the key under this id answers what the first one did, and moves nothing. */
@@ -184,6 +187,8 @@ export interface Usage extends Spent {
 export interface ReserveOptions extends Spent {
   /** How long: `30s`, `10m`, `2h`; between a second and 30 days. Default `10m`. */
   ttl?: string;
+  /** The scope that the key must have. A key that lacks it holds nothing. */
+  scope?: string;
   /** A second reserve of the key under this id answers the first one's reservation. */
   idempotencyKey?: string;
   /** Kept with the reservation and in the ledger: a JSON object. */
@@ -202,6 +207,8 @@ export interface Reservation extends Balance {
   budgetReservedCents: number;
   /** It was made earlier, under the same idempotency key. */
   replayed?: true;
+  /** The key as it was before the amount was held: what `validate` would have answered. */
+  grant: ValidateResult;
 }
 
 /** What `reserve` answers. */
@@ -209,7 +216,15 @@ export type ReserveResult =
   | Reservation
   | {
       success: false;
-      reason: "invalid_cost" | "invalid_key" | "disabled" | "expired" | "budget_exceeded" | "idempotency_conflict";
+      reason:
+        | "invalid_cost"
+        | "invalid_key"
+        | "revoked"
+        | "disabled"
+        | "expired"
+        | "insufficient_scope"
+        | "budget_exceeded"
+        | "idempotency_conflict";
       /** The budget that has no room, where that is the reason. */
       limit?: ValidateFailure["limit"];
       reservationId?: undefined;

@@ -7,6 +7,7 @@ use crate::error::Error;
 /// The id of a key: a number where the column is of an integer type, text otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
+#[expect(clippy::exhaustive_enums, reason = "ids are numbers or text")]
 pub enum KeyId {
     /// SERIAL, BIGSERIAL, and the like.
     Integer(i64),
@@ -17,6 +18,7 @@ pub enum KeyId {
 /// The id of an account: a number where the column is INTEGER, text otherwise (also for BIGINT, as in the original).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
+#[expect(clippy::exhaustive_enums, reason = "ids are numbers or text")]
 pub enum AccountId {
     /// An INTEGER.
     Integer(i64),

@@ -16,58 +16,45 @@ function members(step: Fields, required: string[], optional: string[] = []): Fie
   return step;
 }
 
-const KEY_OPTIONS = ["accountId", "userId", "scopes", "budgetCents", "budgetPeriod", "expiresIn", "delegatedBy", "name", "parent"];
 const CLIENT_OPTIONS = ["tableName", "keyPrefix", "validScopes", "touchIntervalSeconds", "acceptedPeriods", "align", "ledger", "rounding"];
 const EXPECTATIONS = ["do", "note", "expect", "exactly", "error", "as"];
 
-const COSTS = ["costCents", "costMicrocents", "costUsd"];
+/** Members that a method takes by position, in the order of the step. All after the first other one are its options. */
+const POSITIONAL = [
+  "key",
+  "subject",
+  "reservationId",
+  "keyId",
+  "accountId",
+  "ttl",
+  "with",
+  "filter",
+  "result",
+  "scope",
+  "scopes",
+  "duration",
+];
 
-/** The arguments of each call, required and optional, and the call itself. */
-const CALLS: Record<string, [string[], string[], (ak: AgentKey, a: any, pool: pg.Pool) => unknown]> = {
-  create: [["with"], [], (ak, a) => ak.create(members(a.with, [], KEY_OPTIONS) as never)],
-  validate: [["key"], [], (ak, a) => ak.validate(a.key)],
-  trackUsage: [["key"], [...COSTS, "idempotencyKey", "overrun", "metadata"], (ak, { key, ...a }) => ak.trackUsage(key, usage(a))],
-  reserve: [["key"], [...COSTS, "idempotencyKey", "ttl", "metadata"], (ak, { key, ...a }) => ak.reserve(key, usage(a))],
-  reserveBySubject: [
-    ["subject"],
-    [...COSTS, "idempotencyKey", "ttl", "metadata"],
-    (ak, { subject, ...a }) => ak.reserveBySubject(subject, usage(a)),
-  ],
-  settle: [["id"], COSTS, (ak, { id, ...a }) => ak.settle(id, usage(a))],
-  release: [["id"], [], (ak, a) => ak.release(a.id)],
-  extend: [["id", "ttl"], [], (ak, a) => ak.extend(a.id, a.ttl)],
-  sweepReservations: [[], [], (ak) => ak.sweepReservations()],
-  revokeAll: [["filter"], [], (ak, a) => ak.revokeAll(a.filter)],
-  events: [["filter"], [], (ak, a) => ak.events(a.filter)],
-  usage: [["filter"], [], (ak, a) => ak.usage(a.filter)],
-  verifyLedger: [[], ["id"], (ak, a) => ak.verifyLedger(a.id)],
-  pruneEvents: [["olderThanSeconds"], [], (ak, a) => ak.pruneEvents(a)],
-  revoke: [["id"], ["accountId"], (ak, a) => ("accountId" in a ? ak.revoke(a.id, a.accountId) : ak.revoke(a.id))],
-  ensureSubject: [
-    ["subject"],
-    ["with"],
-    (ak, a) => ak.ensureSubject(a.subject, a.with && (members(a.with, [], KEY_OPTIONS) as never)),
-  ],
-  validateBySubject: [["subject"], [], (ak, a) => ak.validateBySubject(a.subject)],
-  trackUsageBySubject: [
-    ["subject"],
-    [...COSTS, "idempotencyKey", "overrun", "metadata"],
-    (ak, { subject, ...a }) => ak.trackUsageBySubject(subject, usage(a)),
-  ],
-  hasScope: [["result", "scope"], [], (ak, a) => ak.hasScope(a.result, a.scope)],
-  validateScopes: [["scopes"], [], (ak, a) => ak.validateScopes(a.scopes)],
-  expiryFromDuration: [["duration"], [], (_, a) => expiryFromDuration(a.duration)],
-  migrate: [[], [], (ak) => ak.migrate()],
-  construct: [["with"], [], (_, a, pool) => void new AgentKey(clientOptions(a.with, pool))],
+/** Steps that are no method of a client. */
+const FUNCTIONS: Record<string, (pool: pg.Pool, ...args: any[]) => unknown> = {
+  expiryFromDuration: (_, duration) => expiryFromDuration(duration),
+  construct: (pool, options) => void new AgentKey(clientOptions(options, pool)),
 };
 
-function usage(args: any): any {
-  if (!COSTS.some((name) => name in args)) throw new Error("no cost");
-  return "costCents" in args ? { ...args, costCents: cost(args.costCents) } : args;
+/** The arguments of a step, in the order in which it names them. */
+function argumentsOf(step: [string, Json][]): unknown[] {
+  const args: unknown[] = [];
+  let options: Record<string, unknown> | undefined;
+  for (const [name, value] of step) {
+    if (options === undefined && POSITIONAL.includes(name)) args.push(value);
+    else (options ??= {})[name] = number(value);
+  }
+  return options === undefined ? args : [...args, options];
 }
 
-function cost(value: Json): number {
-  return isObject(value) ? Number(members(value, ["$number"]).$number) : (value as number);
+/** What JSON has no number for. */
+function number(value: Json): unknown {
+  return isObject(value) && "$number" in value ? Number(members(value, ["$number"]).$number) : value;
 }
 
 /** The cases count on a client that accepts all periods unless they say otherwise. */
@@ -143,13 +130,14 @@ export class Session {
   }
 
   async #call(step: Fields): Promise<Result> {
-    const [required, optional, call] = CALLS[step.do as string] ?? [];
-    if (!call) throw new Error(`unknown step ${JSON.stringify(step.do)}`);
-    members(step, ["do", ...required!], [...EXPECTATIONS, ...optional!]);
-    const args = Object.entries(step).filter(([name]) => !EXPECTATIONS.includes(name));
-    const resolved = Object.fromEntries(args.map(([name, value]) => [name, resolve(value, this.#kept)]));
+    const name = step.do as string;
+    const args = Object.entries(step).filter(([member]) => !EXPECTATIONS.includes(member));
+    const resolved = argumentsOf(args.map(([member, value]) => [member, resolve(value, this.#kept)]));
+    const call = FUNCTIONS[name]?.bind(undefined, this.pool) ?? (this.#ak as any)[name]?.bind(this.#ak);
+    if (!call) throw new Error(`unknown step ${JSON.stringify(name)}`);
+    if (resolved.length > Math.max(call.length, 1)) throw new Error(`too many members for ${name}`);
     try {
-      return { result: plain(await call(this.#ak, resolved, this.pool)) };
+      return { result: plain(await call(...resolved)) };
     } catch (error) {
       const { code, message } = error as { code?: string; message: string };
       if (code === undefined) throw error; // the case's mistake

@@ -17,6 +17,7 @@ const LONGEST_DECIMAL: usize = 400;
 
 /// How costs that are given in cents, perhaps with a fraction, are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Rounding {
     /// A fraction of a cent counts as a whole one, as in the original.
     #[default]
@@ -27,6 +28,7 @@ pub enum Rounding {
 
 /// What a call costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "an amount has no other forms")]
 pub enum Cost {
     /// Nothing, or less: there is nothing to record.
     Free,
@@ -132,6 +134,7 @@ fn scaled(text: &str, places: u8, has_noise: bool) -> Option<i64> {
 
 /// What a budget has seen, in micro-cents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Balance {
     /// The budget; `None` is none.
     pub budget_microcents: Option<i64>,

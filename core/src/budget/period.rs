@@ -24,6 +24,7 @@ pub enum Period {
 
 /// Which periods a client accepts for new keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum AcceptedPeriods {
     /// All five.
     #[default]

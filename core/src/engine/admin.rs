@@ -60,6 +60,7 @@ impl Repeatable for Admin {
 }
 
 /// What an operation needs of the database.
+#[expect(clippy::large_enum_variant, reason = "taken apart at once")]
 enum Plan {
     Send(StatementKind, Arc<str>, Vec<Option<String>>),
     /// Something else comes first.

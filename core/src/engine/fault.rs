@@ -80,9 +80,14 @@ impl Fault {
         self.sqlstate.as_deref()
     }
 
-    /// Whether the statement may have taken effect. An SQLSTATE does not prove that it did not: a pooler answers 08P01
+    /// Whether the statement may have taken effect.
+    pub fn may_have_taken_effect(&self) -> bool {
+        self.effect() == Effect::Unknown
+    }
+
+    /// An SQLSTATE does not prove that it took none: a pooler answers 08P01
     /// when the server dies in the middle of a statement, which may be committed by then.
-    pub fn effect(&self) -> Effect {
+    pub(super) fn effect(&self) -> Effect {
         match (self.kind, self.sqlstate()) {
             (FaultKind::NotSent, _) => Effect::None,
             (FaultKind::Lost | FaultKind::TimedOut, _) => Effect::Unknown,

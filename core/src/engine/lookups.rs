@@ -73,7 +73,7 @@ impl Engine {
             let read = KeyRow::read(row, shape).and_then(|row| {
                 let row = match kind {
                     StatementKind::Validate => lookup::Lookup::Decided(row.decided()?),
-                    _ => row.as_it_stands()?,
+                    _ => row.read_alone()?,
                 };
                 let (lookup::Lookup::Decided(LookedUp { place, .. })
                 | lookup::Lookup::Undecided { place, .. }) = row;

@@ -52,6 +52,7 @@ pub struct Admission {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a request")]
 enum State {
     Begun,
     Verifying(Clerk),
@@ -130,11 +131,18 @@ impl Admission {
     }
 
     /// Goes on with what the request may cost at most.
-    pub fn estimated(&mut self, cost: Cost) -> Next {
-        match std::mem::replace(&mut self.state, State::Over) {
-            State::Estimating(caller) => self.look_up(caller, Some(cost), false),
-            _ => self.misuse("estimated"),
-        }
+    pub fn estimated(&mut self, estimate: Price) -> Next {
+        let State::Estimating(caller) = std::mem::replace(&mut self.state, State::Over) else {
+            return self.misuse("estimated");
+        };
+        let why = match estimate {
+            Price::Amount(cost) => return self.look_up(caller, Some(cost), false),
+            Price::Nothing => "no estimate was given".to_owned(),
+            Price::Failed(why) => why,
+        };
+        // An estimate that cannot be read is this side's fault. Nobody passes without a hold.
+        let error = Error::new(ErrorCode::InvalidBudget, format!("cannot reserve: {why}"));
+        self.respond(Response::unavailable(&error))
     }
 
     /// One call before the handler: a look-up, or a hold that is one too.

@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorCode};
 
 /// Which of Clerk's credentials a door takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Clerk {
     /// Machine-to-machine tokens: `m2m.verify`.
     M2m,
@@ -15,6 +16,7 @@ pub enum Clerk {
 
 /// What Clerk said of a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a binding makes them")]
 pub enum Verification {
     /// It knows it.
     Known {

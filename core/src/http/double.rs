@@ -71,7 +71,7 @@ fn ended(text: &str) -> Result<Result<(), ReservationRefusal>, Error> {
     if read.success {
         return Ok(Ok(()));
     }
-    named(ReservationRefusal::ALL, |r| ReservationRefusal::as_str(r), read.reason.as_deref()).map(Err)
+    named(ReservationRefusal::ALL, ReservationRefusal::as_str, read.reason.as_deref()).map(Err)
 }
 
 pub(super) fn charged(text: &str) -> Result<ChargeOutcome, Error> {
@@ -79,7 +79,7 @@ pub(super) fn charged(text: &str) -> Result<ChargeOutcome, Error> {
     if read.success {
         return Ok(Ok(Charged::FREE));
     }
-    named(ChargeRefusal::ALL, |r| ChargeRefusal::as_str(r), read.reason.as_deref()).map(Err)
+    named(ChargeRefusal::ALL, ChargeRefusal::as_str, read.reason.as_deref()).map(Err)
 }
 
 fn read<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Error> {

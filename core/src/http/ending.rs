@@ -1,6 +1,9 @@
 //! What a request is worth, told from how it ended.
 
-use crate::budget::money::Cost;
+use serde_json::Value;
+
+use crate::budget::money::{Cost, Rounding};
+use crate::error::shortened;
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,42 @@ pub enum Price {
     Failed(String),
 }
 
+impl Price {
+    /// Reads what the application's `cost` or estimate answered, as JSON: nothing or `null`; a number of cents; or
+    /// `{ "cents" }`, `{ "microcents" }` or `{ "usd" }`. It is exact to the micro-cent, beyond that rounded up.
+    pub fn read(json: Option<&str>) -> Self {
+        let wrong = || {
+            let shown = shortened(json.unwrap_or_default());
+            let forms = "expected a number of cents, { usd }, { cents } or { microcents }";
+            Price::Failed(format!("{shown} is no amount; {forms}"))
+        };
+        let amount = match json.map(serde_json::from_str::<Value>) {
+            None | Some(Ok(Value::Null)) => return Price::Nothing,
+            Some(Ok(value)) => read_amount(&value),
+            Some(Err(_)) => None,
+        };
+        match amount {
+            Some(Cost::Invalid) | None => wrong(),
+            Some(cost) => Price::Amount(cost),
+        }
+    }
+}
+
+fn read_amount(value: &Value) -> Option<Cost> {
+    let cents = |value: &Value| Some(Cost::from_cents_f64_with(value.as_f64()?, Rounding::Exact));
+    let Value::Object(members) = value else { return cents(value) };
+    let mut given = members.iter().filter(|(_, value)| !value.is_null());
+    let (Some((name, value)), None) = (given.next(), given.next()) else { return None };
+    match (name.as_str(), value) {
+        ("cents", value) => cents(value),
+        ("microcents", value) => value.as_i64().map(Cost::microcents),
+        ("usd", Value::String(text)) => Some(Cost::from_usd(text)),
+        // By its shortest decimal form, as cents are.
+        ("usd", value) => value.as_f64().map(|usd| Cost::from_usd(&usd.to_string())),
+        _ => None,
+    }
+}
+
 /// What is recorded. An error is not billed unless `bill_errors` says so, or the application names an amount.
 pub(super) fn worth(ending: &Ending, price: &Price, estimate: Cost, bill_errors: bool) -> Cost {
     if !ending.ran {
@@ -106,6 +145,41 @@ mod tests {
         for price in [Price::Nothing, Price::Amount(SAID), Price::Failed(String::new())] {
             assert_eq!(recorded(Ending::never_ran(), price.clone()), Cost::Free);
             assert_eq!(worth(&Ending::sent(404).ran(false), &price, ESTIMATE, true), Cost::Free);
+        }
+    }
+
+    #[test]
+    fn an_amount_is_read_in_each_of_its_forms() {
+        let read = |json: &str| Price::read(Some(json));
+        let micro = |amount| Price::Amount(Cost::Microcents(amount));
+        assert_eq!(Price::read(None), Price::Nothing);
+        assert_eq!(read("null"), Price::Nothing);
+        for (json, amount) in [
+            ("3", 3_000_000),
+            ("0.042", 42_000),
+            ("4.5e-7", 1),
+            (r#"{"cents":0.5}"#, 500_000),
+            (r#"{"microcents":7}"#, 7),
+            (r#"{"usd":"0.00042"}"#, 42_000),
+            (r#"{"usd":4.5e-7}"#, 45),
+            (r#"{"usd":0.5,"cents":null}"#, 50_000_000),
+        ] {
+            assert_eq!(read(json), micro(amount), "{json}");
+        }
+        assert_eq!(read("0"), Price::Amount(Cost::Free));
+        assert_eq!(read("-3"), Price::Amount(Cost::Free));
+        for bad in [
+            "",
+            "\"3\"",
+            "\"NaN\"",
+            "true",
+            "[]",
+            "{}",
+            r#"{"usd":1,"cents":1}"#,
+            r#"{"usd":"x"}"#,
+            r#"{"eur":1}"#,
+        ] {
+            assert!(matches!(read(bad), Price::Failed(_)), "{bad}");
         }
     }
 

@@ -8,7 +8,6 @@ use super::clerk::Verification;
 use super::ending::{Ending, Price};
 use super::guard::Guard;
 use super::routes::{Routes, Visit, VisitCall};
-use crate::budget::money::Cost;
 use crate::engine::Answer;
 use crate::error::Error;
 
@@ -69,8 +68,8 @@ impl Exchange {
     }
 
     /// See [`Admission::estimated`].
-    pub fn estimated(&mut self, cost: Cost) -> Next {
-        self.go(|admission| admission.estimated(cost))
+    pub fn estimated(&mut self, estimate: Price) -> Next {
+        self.go(|admission| admission.estimated(estimate))
     }
 
     /// See [`Admission::ended`].

@@ -10,11 +10,19 @@ use super::response::whole_seconds;
 
 /// How many signups one client address may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RateLimit {
     /// The most in one window; 0 refuses all.
     pub max: u32,
     /// The window's length, from a client's first signup on.
     pub window_seconds: u32,
+}
+
+impl RateLimit {
+    /// So many in a window of so many seconds.
+    pub fn new(max: u32, window_seconds: u32) -> Self {
+        RateLimit { max, window_seconds }
+    }
 }
 
 /// Addresses that are remembered at once. More than that share one count, so that a flood of addresses neither takes

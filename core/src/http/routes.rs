@@ -136,12 +136,14 @@ pub struct VisitCall {
     pub address: Option<String>,
     /// The time.
     pub now: DateTime<Utc>,
+    /// Whether the client is an application's own double, which knows no bound on what a key may revoke.
+    pub is_double: bool,
 }
 
 impl VisitCall {
     /// A request without a body, a key or an address.
     pub fn new(route: Route, now: DateTime<Utc>) -> Self {
-        VisitCall { route, authorization: None, body: Body::Missing, address: None, now }
+        VisitCall { route, authorization: None, body: Body::Missing, address: None, now, is_double: false }
     }
 }
 
@@ -160,6 +162,7 @@ struct Inner {
 #[derive(Debug)]
 pub struct Visit {
     revoke_policy: RevokePolicy,
+    is_double: bool,
     state: State,
 }
 
@@ -198,7 +201,8 @@ impl Routes {
 
     /// Begins to serve a request.
     pub fn visit(&self, call: VisitCall) -> (Visit, Next) {
-        let visit = |state| Visit { revoke_policy: self.0.revoke_policy, state };
+        let is_double = call.is_double;
+        let visit = |state| Visit { revoke_policy: self.0.revoke_policy, is_double, state };
         let action = match call.route {
             Route::Signup => {
                 return match self.sign_up(&call) {
@@ -283,6 +287,9 @@ impl Visit {
                 Err(response) => Next::Respond(response),
             },
             Action::Delete { id } if id.is_empty() || id.len() > LONGEST_ID || id.contains('\0') => {
+                Next::Respond(Response::error(404, "Key not found"))
+            }
+            Action::Delete { .. } if self.is_double && self.revoke_policy == RevokePolicy::Descendants => {
                 Next::Respond(Response::error(404, "Key not found"))
             }
             Action::Delete { id } => {

@@ -72,7 +72,7 @@ impl Signup {
             scopes: options.signup_scopes.clone().unwrap_or_default(),
             require_email: options.require_email_for_signup,
             account: options.signup_account,
-            budget: options.signup_budget.clone(),
+            budget: options.signup_budget,
             longest,
             usual,
         })

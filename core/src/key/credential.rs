@@ -4,6 +4,7 @@ use super::raw::KeyHash;
 
 /// What names a row: the hash of a raw key, or an external subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a driver of another database must handle both")]
 pub enum Credential {
     /// The hash of a raw key.
     Key(KeyHash),

@@ -65,7 +65,7 @@ impl<'r, 's> KeyRow<'r, 's> {
     }
 
     /// The row of a plain statement, which leaves ancestors and due resets to the general one.
-    pub(crate) fn as_it_stands(self) -> Result<Lookup<'r>, Error> {
+    pub(crate) fn read_alone(self) -> Result<Lookup<'r>, Error> {
         let has_parent = is_true(&self.fields[18]);
         let reset_at = Moment::read(self.fields[12].as_deref())?;
         let now = Moment::read(self.fields[15].as_deref())?;
@@ -318,7 +318,7 @@ mod tests {
     fn what_a_plain_row_cannot_tell_is_left_to_the_general_statement() {
         let undecided = |reset_at, has_parent| {
             let row = format!("(4,7,,,,,,day,100,5,0,0,{reset_at},,,1764000000,f,f,{has_parent},,)");
-            match KeyRow::read(&row, &shape()).unwrap().as_it_stands().unwrap() {
+            match KeyRow::read(&row, &shape()).unwrap().read_alone().unwrap() {
                 Lookup::Undecided { place, has_parent } => Some((place, has_parent)),
                 Lookup::Decided(_) => None,
             }

@@ -1,0 +1,102 @@
+//! The self-serve routes.
+
+use agentkey::Period;
+use agentkey::http::{self, Body, RateLimit, RevokePolicy, Route, SignupAccount, SignupBudget, VisitCall};
+use chrono::Utc;
+use napi_derive::napi;
+
+use crate::error::{Result, thrown};
+use crate::exchange::Exchange;
+
+/// The routes' options.
+#[napi(object)]
+pub struct NativeRouteOptions {
+    /// The scopes that a signup may ask for.
+    pub signup_scopes: Option<Vec<String>>,
+    /// Whether a signup must name an email address.
+    pub require_email_for_signup: bool,
+    /// Signups of one address in a window.
+    pub signup_rate_max: Option<u32>,
+    /// The window's length.
+    pub signup_rate_seconds: Option<u32>,
+    /// Whether the address is the account.
+    pub email_is_account: bool,
+    /// The longest life of a signup's key.
+    pub signup_max_expires_in: Option<String>,
+    /// The most cents that a signup may spend.
+    pub signup_max_cents: Option<f64>,
+    /// And their period.
+    pub signup_period: Option<String>,
+    /// Whether a key may revoke only itself and its descendants.
+    pub only_descendants: bool,
+}
+
+/// A request to the routes.
+#[napi(object)]
+pub struct NativeVisit {
+    /// Which route it takes.
+    #[napi(ts_type = "'signup' | 'me' | 'create' | 'delete'")]
+    pub route: String,
+    /// The key's id in the path.
+    pub id: Option<String>,
+    /// The header.
+    pub authorization: Option<String>,
+    /// JSON; none if there was no body.
+    pub body: Option<String>,
+    /// The client's address.
+    pub address: Option<String>,
+    /// Whether the client is an application's own double.
+    pub is_double: bool,
+}
+
+/// The routes.
+#[napi]
+pub struct Routes(http::Routes);
+
+#[napi]
+impl Routes {
+    /// Checks the options.
+    #[napi(constructor)]
+    pub fn new(options: NativeRouteOptions) -> Result<Self> {
+        let mut read = http::RouteOptions::default();
+        read.signup_scopes = options.signup_scopes;
+        read.require_email_for_signup = options.require_email_for_signup;
+        let rate = options.signup_rate_max.zip(options.signup_rate_seconds);
+        read.signup_rate_limit = rate.map(|(max, seconds)| RateLimit::new(max, seconds));
+        if options.email_is_account {
+            read.signup_account = SignupAccount::Email;
+        }
+        if let Some(longest) = options.signup_max_expires_in {
+            read.signup_max_expires_in = longest;
+        }
+        if let Some(cents) = options.signup_max_cents {
+            let period = options.signup_period.map(|period| period.parse::<Period>());
+            let period = period.transpose().map_err(thrown)?;
+            read.signup_budget = Some(SignupBudget::new(cents as i64, period));
+        }
+        if options.only_descendants {
+            read.revoke_policy = RevokePolicy::Descendants;
+        }
+        http::Routes::new(&read).map(Routes).map_err(thrown)
+    }
+
+    /// Begins to serve a request.
+    #[napi]
+    pub fn visit(&self, visit: NativeVisit) -> Exchange {
+        let route = match visit.route.as_str() {
+            "signup" => Route::Signup,
+            "me" => Route::Me,
+            "create" => Route::Create,
+            _ => Route::Delete { id: visit.id.unwrap_or_default() },
+        };
+        let mut call = VisitCall::new(route, Utc::now());
+        call.authorization = visit.authorization;
+        call.body = match visit.body {
+            None => Body::Missing,
+            Some(json) => serde_json::from_str(&json).map_or(Body::Unreadable, Body::Json),
+        };
+        call.address = visit.address;
+        call.is_double = visit.is_double;
+        Exchange::new(http::Exchange::with_routes(&self.0, call))
+    }
+}

@@ -1,0 +1,275 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Exchange, Guard, NativeNext, NativeResponse } from "../native/native.js";
+import { AgentKey, carry } from "./agentkey.js";
+import { AgentKeyError } from "./errors.js";
+import type { Reservation, ValidateResult } from "./types.js";
+
+// What the middlewares and the routes share. They carry between the server, the client and the core, which decides.
+
+/** What doors need of a client. A test's double may have fewer methods. */
+export type Client = Pick<
+  AgentKey,
+  | "validate"
+  | "validateBySubject"
+  | "create"
+  | "ensureSubject"
+  | "revoke"
+  | "reserve"
+  | "reserveBySubject"
+  | "settle"
+  | "release"
+  | "trackUsage"
+  | "trackUsageBySubject"
+>;
+
+const METHODS: (keyof Client)[] = [
+  "validate",
+  "validateBySubject",
+  "create",
+  "ensureSubject",
+  "revoke",
+  "reserve",
+  "reserveBySubject",
+  "settle",
+  "release",
+  "trackUsage",
+  "trackUsageBySubject",
+];
+
+/** Whether calls may take the short way. A double, and a client with a method that was replaced, is called by its methods. */
+export function isOwn(ak: unknown): ak is AgentKey {
+  return ak instanceof AgentKey && METHODS.every((name) => ak[name] === AgentKey.prototype[name]);
+}
+
+/** What became of a call: what a double's method answered, or why it failed. */
+export interface Called {
+  method?: string;
+  result?: unknown;
+  error?: unknown;
+}
+
+/** Makes the call that an exchange asks for. The exchange goes on with its answer. */
+export async function makeCall(ak: Partial<Client>, exchange: Exchange): Promise<Called> {
+  try {
+    if (isOwn(ak)) {
+      await ak[carry](exchange);
+      return {};
+    }
+    const { method, args } = JSON.parse(exchange.call()!) as { method: keyof Client; args: unknown[] };
+    const result: unknown = await (ak[method] as (...args: unknown[]) => unknown)(...args);
+    exchange.told(JSON.stringify(result ?? null));
+    return { method, result };
+  } catch (error) {
+    // The core knows already, unless the call was refused before it was sent.
+    if (exchange.next().kind === "call") reportFailure(exchange, error);
+    return { error };
+  }
+}
+
+/** Tells an exchange that its call failed. What is no error of ours is a fault on this side. */
+export function reportFailure(exchange: Exchange, error: unknown): void {
+  exchange.failed(error instanceof AgentKeyError ? error.code : undefined, messageOf(error));
+}
+
+export function messageOf(error: unknown): string {
+  return String((error as { message?: unknown } | null | undefined)?.message ?? error);
+}
+
+type Req = IncomingMessage & { agentKey?: ValidateResult; agentKeyReservation?: Reservation; route?: unknown };
+
+/** What a door asks of its application. */
+export interface Asks<R extends Req, S extends ServerResponse> {
+  /** What a request may cost at most. */
+  estimate?: (req: R) => unknown;
+  /** What it did cost. */
+  price?: (req: R, res: S) => unknown;
+  /** Whose token it is, to Clerk. */
+  verify?: (token: string, req: R, exchange: Exchange) => Promise<unknown>;
+  /** Makes the row of a subject. */
+  provision?: (subject: string, req: R) => Promise<unknown>;
+}
+
+/**
+ * Lets a request pass, or answers it. Never rejects: what the application's own functions throw goes to the server's
+ * error handler.
+ */
+export async function admit<R extends Req, S extends ServerResponse>(
+  ak: Partial<Client>,
+  guard: Guard,
+  asks: Asks<R, S>,
+  req: R,
+  res: S,
+  next: (error?: unknown) => void,
+): Promise<void> {
+  try {
+    const exchange = guard.begin(req.headers.authorization, !isOwn(ak));
+    if (await decide(ak, exchange, asks, req, res)) next();
+  } catch (error) {
+    if (error instanceof ApplicationError) return next(error.cause);
+    logFault("unexpected", error);
+    send(res, { status: 500, headers: JSON_TYPE, body: '{"error":"auth_unavailable"}' });
+  }
+}
+
+const JSON_TYPE: [string, string][] = [["Content-Type", "application/json; charset=utf-8"]];
+
+/** What the application's own function threw. */
+class ApplicationError extends Error {}
+
+async function decide<R extends Req, S extends ServerResponse>(
+  ak: Partial<Client>,
+  exchange: Exchange,
+  asks: Asks<R, S>,
+  req: R,
+  res: S,
+): Promise<boolean> {
+  let cause: unknown;
+  const told = new Map<string, unknown>();
+  for (;;) {
+    const step = exchange.next();
+    switch (step.kind) {
+      case "verify":
+        cause = await asks.verify!(step.token!, req, exchange);
+        break;
+      case "provision":
+        cause = await provision(exchange, () => asks.provision!(step.token!, req));
+        break;
+      case "estimate":
+        exchange.estimated(amountJson(await ask(() => asks.estimate!(req))));
+        break;
+      case "call": {
+        const { method, result, error } = await makeCall(ak, exchange);
+        if (method !== undefined) told.set(method, result);
+        cause = error;
+        break;
+      }
+      case "respond":
+        send(res, step.response!, cause);
+        return false;
+      case "pass":
+        return pass(ak, exchange, asks, step, told, req, res);
+      default:
+        throw new Error(`${step.kind} before the handler`);
+    }
+  }
+}
+
+async function ask(question: () => unknown): Promise<unknown> {
+  try {
+    return await question();
+  } catch (error) {
+    throw new ApplicationError("the application's function failed", { cause: error });
+  }
+}
+
+async function provision(exchange: Exchange, make: () => Promise<unknown>): Promise<unknown> {
+  try {
+    await make();
+    exchange.told("null");
+    return undefined;
+  } catch (error) {
+    reportFailure(exchange, error);
+    return error;
+  }
+}
+
+function pass<R extends Req, S extends ServerResponse>(
+  ak: Partial<Client>,
+  exchange: Exchange,
+  asks: Asks<R, S>,
+  step: NativeNext,
+  told: Map<string, unknown>,
+  req: R,
+  res: S,
+): boolean {
+  // A double's results reach the handler as they are.
+  const validated = told.get("validate") ?? told.get("validateBySubject");
+  req.agentKey = (validated ?? JSON.parse(step.grant!)) as ValidateResult;
+  if (step.reservation !== undefined) {
+    const held = told.get("reserve") ?? told.get("reserveBySubject") ?? JSON.parse(step.reservation);
+    req.agentKeyReservation = held as Reservation;
+  }
+  if (asks.estimate === undefined && asks.price === undefined) {
+    setHeaders(res, step.headers ?? []);
+    return true;
+  }
+  const wasClosed = res.closed === true;
+  const end = () => {
+    const status = res.headersSent ? res.statusCode : undefined;
+    const unmatched = (status === 404 || status === 405) && req.route === undefined;
+    exchange.ended({ ran: !wasClosed && !unmatched, status, completed: res.writableFinished });
+    record(ak, exchange, asks, req, res).catch((error: unknown) => logFault("what a request cost is not recorded", error));
+  };
+  // Nobody waits for the handler any more.
+  if (wasClosed) {
+    end();
+    return false;
+  }
+  setHeaders(res, step.headers ?? []);
+  // A response is closed once, however it ends.
+  res.once("close", end);
+  return true;
+}
+
+/** After the response: what fails here is for the log, because nobody waits for it. */
+async function record<R extends Req, S extends ServerResponse>(
+  ak: Partial<Client>,
+  exchange: Exchange,
+  asks: Asks<R, S>,
+  req: R,
+  res: S,
+): Promise<void> {
+  let cause: unknown;
+  for (;;) {
+    const step = exchange.next();
+    switch (step.kind) {
+      case "price":
+        try {
+          exchange.priced(amountJson(await asks.price!(req, res)));
+        } catch (error) {
+          cause = error;
+          exchange.priceFailed(messageOf(error));
+        }
+        break;
+      case "call": {
+        const { error } = await makeCall(ak, exchange);
+        cause = error ?? cause;
+        break;
+      }
+      default:
+        if (step.message !== undefined) logFault(step.message, cause);
+        return;
+    }
+  }
+}
+
+/** An amount as JSON for the core, which reads it. What JSON has no number for stays visible. */
+function amountJson(amount: unknown): string | undefined {
+  if (typeof amount === "bigint" || (typeof amount === "number" && !Number.isFinite(amount))) {
+    return JSON.stringify(String(amount));
+  }
+  return JSON.stringify(amount);
+}
+
+function setHeaders(res: ServerResponse, headers: [string, string][]): void {
+  for (const [name, value] of headers) res.setHeader?.(name, value);
+}
+
+/** Sends a response of the core's; `cause` is for the log alone. */
+export function send(res: ServerResponse, response: NativeResponse, cause?: unknown): void {
+  if (response.fault !== undefined) logFault(response.fault, cause);
+  if (res.headersSent) return;
+  if (typeof res.end === "function" && typeof res.setHeader === "function") {
+    res.statusCode = response.status;
+    setHeaders(res, response.headers);
+    res.end(response.body);
+    return;
+  }
+  // A test's double of Express's response.
+  const double = res as unknown as { status(code: number): { json(body: unknown): void } };
+  double.status(response.status).json(JSON.parse(response.body));
+}
+
+export function logFault(fault: string, cause: unknown): void {
+  console.error(`agentkey: ${fault}`, ...(cause === undefined ? [] : [cause]));
+}
