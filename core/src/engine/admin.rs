@@ -8,7 +8,7 @@ use super::lane::{AnyLane, Pending};
 use super::retry::{Repeatable, Repeats};
 use super::rows::ledger::read_json;
 use super::rows::lookup::KeyRow;
-use super::rows::new_row::NewRow;
+use super::rows::new_row::{LINK, NewRow};
 use super::rows::only_field;
 use super::spends::NEEDED;
 use super::sweep::Sweep;
@@ -63,8 +63,6 @@ impl Repeatable for Admin {
 #[expect(clippy::large_enum_variant, reason = "taken apart at once")]
 enum Plan {
     Send(StatementKind, Arc<str>, Vec<Option<String>>),
-    /// Something else comes first.
-    Instead(Box<NewRow>),
     Answer(Answer),
 }
 
@@ -88,7 +86,7 @@ impl Engine {
                 // A migration needs no catalogue; all else waits for it.
                 _ => (None, self.lanes.admin.waiting.iter().position(is_migration)?),
             };
-            let mut request = self.lanes.admin.waiting.remove(at)?;
+            let request = self.lanes.admin.waiting.remove(at)?;
             if self.is_cancelled(&request) {
                 continue;
             }
@@ -96,10 +94,6 @@ impl Engine {
                 Ok(Plan::Send(kind, sql, params)) => {
                     self.lanes.admin.in_flight += 1;
                     return Some(self.send(kind, sql, params, Work::Admin(request, statements)));
-                }
-                Ok(Plan::Instead(row)) => {
-                    request.work = Admin::Insert(row);
-                    self.lanes.admin.waiting.push_front(request);
                 }
                 Ok(Plan::Answer(answer)) => self.answer_admin(&request, Ok(answer)),
                 Err(error) if error.code() == ErrorCode::MigrationRequired => {
@@ -127,15 +121,11 @@ impl Engine {
         match work {
             Admin::Migrate { .. } => Ok(Plan::Answer(Answer::Migrated)),
             Admin::Insert(row) => match row.parent() {
-                Some(parent) if shape.has("parent_id") && shape.has("ancestor_ids") => {
+                Some(parent) => {
+                    if !parent.is_optional() {
+                        shape.require(LINK)?;
+                    }
                     find_parent(parent, statements)
-                }
-                Some(parent) if parent.is_optional() => {
-                    Ok(Plan::Instead(Box::new(row.as_ref().clone().without_parent())))
-                }
-                Some(_) => {
-                    shape.require(&["parent_id", "ancestor_ids"])?;
-                    Err(Error::unexpected("columns that are missing and there"))
                 }
                 None => send(StatementKind::Insert, vec![Some(row.parameter(shape, &self.options)?)]),
             },

@@ -11,6 +11,9 @@ use crate::key::new_key::{CreateKey, Created, invalid_budget};
 use crate::key::raw::{KeyHash, RawKey, unusable_hash};
 use crate::table::shape::{MAX_INDEXED_BYTES, TableShape, invalid_account};
 
+/// The columns that tie a child to its parent.
+pub(crate) const LINK: &[&str] = &["parent_id", "ancestor_ids"];
+
 /// A row to insert: checked, but not yet against the table.
 #[derive(Debug, Clone)]
 pub(crate) struct NewRow {
@@ -79,12 +82,6 @@ impl NewRow {
         matches!(self.owner, Owner::Subject(_))
     }
 
-    /// No parent after all: the table has no room for the link, and it was not asked for.
-    pub(crate) fn without_parent(mut self) -> Self {
-        self.spec.parent = None;
-        self
-    }
-
     /// The same below its parent, whose bounds it keeps.
     pub(crate) fn below(mut self, parent: Option<LookedUp<'_>>, options: &Options) -> Result<Self, Error> {
         let parent = parent.ok_or_else(Ancestry::missing)?;
@@ -99,6 +96,9 @@ impl NewRow {
     pub(crate) fn parameter(&self, shape: &TableShape, options: &Options) -> Result<String, Error> {
         let spec = &self.spec;
         let subject = subject_of(&self.owner);
+        // A caller's child keeps within its bounds even where the table has no room for the link, as in the original.
+        let is_linked = !spec.parent.as_ref().is_some_and(Parent::is_optional) || shape.require(LINK).is_ok();
+        let chain = if is_linked { self.chain.as_slice() } else { &[] };
         let needed = [
             ("user_id", spec.user_id.is_some()),
             ("scopes", spec.scopes.is_some()),
@@ -109,8 +109,8 @@ impl NewRow {
             ("expires_at", spec.expires_in.is_some()),
             ("delegated_by", spec.delegated_by.is_some()),
             ("external_subject", subject.is_some()),
-            ("parent_id", !self.chain.is_empty()),
-            ("ancestor_ids", !self.chain.is_empty()),
+            ("parent_id", !chain.is_empty()),
+            ("ancestor_ids", !chain.is_empty()),
         ];
         let needed: Vec<&str> =
             needed.into_iter().filter(|(_, used)| *used).map(|(column, _)| column).collect();
@@ -141,8 +141,8 @@ impl NewRow {
             "delegated_by": spec.delegated_by,
             "name": spec.name.as_deref().unwrap_or("default"),
             "external_subject": subject,
-            "parent_id": self.chain.first().map(KeyId::to_string),
-            "ancestor_ids": self.chain.iter().map(KeyId::to_string).collect::<Vec<_>>(),
+            "parent_id": chain.first().map(KeyId::to_string),
+            "ancestor_ids": chain.iter().map(KeyId::to_string).collect::<Vec<_>>(),
         });
         Ok(parameter.to_string())
     }
