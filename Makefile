@@ -6,7 +6,7 @@ SHELL := bash
 with_postgres := tests/postgres.sh run --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-express demo-axum demo-fastapi test check bench bench-node bench-python packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
+.PHONY: help sql demo demo-express demo-axum demo-fastapi test check bench bench-node bench-python packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */make \1|/' | \
@@ -24,6 +24,9 @@ check: $(PARTS:%=check-%) ## format, lints, dependencies
 bench: have-cargo ## throughput and latency beside the usual way
 	@echo "==> bench"
 	@$(with_postgres) cargo bench -p agentkey --bench client
+
+sql: have-cargo ## every statement as it runs on the standard table, to EXPLAIN it
+	@$(with_postgres) cargo run --quiet -p agentkey --example sql
 
 packages: $(PARTS:%=packages-%) ## what users install, in dist/
 
@@ -44,6 +47,8 @@ test-rust: have-cargo setup
 check-rust: have-cargo
 	@echo "==> check: format"
 	cargo fmt --all --check
+	@echo "==> check: rooms, root exports, file sizes"
+	core/scripts/rooms.sh
 	@echo "==> check: lints"
 	cargo clippy -p agentkey -p agentkey-example-axum --all-targets --all-features -- -D warnings
 	@echo "==> check: without default features the crate does no I/O"
