@@ -91,8 +91,8 @@ statements! {
 #[derive(Debug)]
 pub(crate) struct Statements {
     pub(crate) shape: TableShape,
-    /// By kind, then by the column that keys are found by. Most statements have the same text for every column.
-    texts: Vec<(StatementKind, [Arc<str>; 3])>,
+    /// By kind, then by the columns that keys may be found by: none, those of credentials, or these and the id.
+    texts: Vec<(StatementKind, Vec<Arc<str>>)>,
 }
 
 impl Statements {
@@ -102,12 +102,12 @@ impl Statements {
                 let rendering = Rendering { table, shape: &shape, lookup: column.name(), ledger };
                 render(template, &rendering)
             };
-            if template.contains("{lookup}") {
-                KeyColumn::ALL.map(by)
-            } else {
-                let text = by(KeyColumn::KeyHash);
-                [Arc::clone(&text), Arc::clone(&text), text]
-            }
+            let columns: &[KeyColumn] = match template {
+                by_id if by_id.contains("{lookup_cast}") => &KeyColumn::ALL,
+                by_credential if by_credential.contains("{lookup}") => &KeyColumn::OF_CREDENTIALS,
+                _ => &[KeyColumn::KeyHash],
+            };
+            columns.iter().copied().map(by).collect()
         };
         let texts = TEMPLATES.iter().map(|(kind, template)| (*kind, text(template))).collect();
         Statements { shape, texts }
@@ -116,7 +116,8 @@ impl Statements {
     /// The text of a statement that finds keys by a column.
     pub(crate) fn sql_by(&self, column: KeyColumn, kind: StatementKind) -> Arc<str> {
         let found = self.texts.iter().find(|(known, _)| *known == kind);
-        found.map_or_else(|| Arc::from(""), |(_, texts)| Arc::clone(&texts[column as usize]))
+        let text = found.and_then(|(_, texts)| texts.get(column as usize));
+        text.map_or_else(|| Arc::from(""), Arc::clone)
     }
 
     /// The text of any other statement.
@@ -128,12 +129,9 @@ impl Statements {
     pub(crate) fn list(&self) -> Vec<(StatementKind, Option<&'static str>, Arc<str>)> {
         let mut list = Vec::new();
         for (kind, texts) in &self.texts {
-            if Arc::ptr_eq(&texts[0], &texts[1]) {
-                list.push((*kind, None, Arc::clone(&texts[0])));
-                continue;
-            }
             for (column, text) in KeyColumn::ALL.iter().zip(texts) {
-                list.push((*kind, Some(column.name()), Arc::clone(text)));
+                let column = (texts.len() > 1).then(|| column.name());
+                list.push((*kind, column, Arc::clone(text)));
             }
         }
         list
