@@ -9,9 +9,8 @@ mod touches;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::budget::money::Balance;
-use crate::engine::request::{AccountFilter, Recorded};
-use crate::key::grant::DenialReason;
+use crate::budget::charge::Charge;
+use crate::error::ErrorCode;
 use crate::table::shape::OPTIONAL_COLUMNS;
 
 const REQUIRED_COLUMNS: [&str; 5] = ["id", "account_id", "key_hash", "key_prefix", "revoked_at"];
@@ -20,7 +19,7 @@ const REQUIRED_COLUMNS: [&str; 5] = ["id", "account_id", "key_hash", "key_prefix
 struct Bench {
     engine: Engine,
     now: Duration,
-    answered: BTreeMap<Ticket, Answer>,
+    answered: BTreeMap<Ticket, Result<Answer, Error>>,
 }
 
 impl Bench {
@@ -54,11 +53,11 @@ impl Bench {
     }
 
     fn charge(&mut self, subject: &str, cents: i64) -> Ticket {
-        self.submit(Request::Charge(subject_of(subject), Cost::cents(cents)))
+        self.submit(Request::Charge(subject_of(subject), Charge::new(Cost::cents(cents))))
     }
 
     fn revoke(&mut self, id: &str) -> Ticket {
-        self.submit(Request::Revoke { id: id.to_owned(), account: AccountFilter::Any, within: None })
+        self.submit(Request::Revoke(Revocation::of_key(id)))
     }
 
     /// What the engine sends now, as a driver takes it: until there is nothing.
@@ -78,8 +77,14 @@ impl Bench {
     }
 
     fn fails(&mut self, statement: &Statement, sqlstate: Option<&str>) {
-        let fault =
-            Fault { sqlstate: sqlstate.map(str::to_owned), message: "as the test wants it".to_owned() };
+        let fault = match sqlstate {
+            Some(sqlstate) => Fault::refused(sqlstate, "as the test wants it"),
+            None => Fault::lost("as the test wants it"),
+        };
+        self.fails_by(statement, fault);
+    }
+
+    fn fails_by(&mut self, statement: &Statement, fault: Fault) {
         self.engine.receive(self.now, statement.id, Err(fault));
     }
 
@@ -98,7 +103,7 @@ impl Bench {
     }
 
     /// The answer, taken; `None` if there is none (yet). Checks that no request is answered twice.
-    fn answer(&mut self, ticket: Ticket) -> Option<Answer> {
+    fn answer(&mut self, ticket: Ticket) -> Option<Result<Answer, Error>> {
         for (ticket, answer) in self.engine.answers() {
             assert!(self.answered.insert(ticket, answer).is_none(), "{ticket:?} was answered twice");
         }
@@ -109,20 +114,20 @@ impl Bench {
         self.answer(ticket).is_none()
     }
 
-    fn outcome(&mut self, ticket: Ticket) -> Outcome {
+    fn outcome(&mut self, ticket: Ticket) -> Answer {
         self.answer(ticket).expect("no answer").unwrap()
     }
 
-    fn usage(&mut self, ticket: Ticket) -> Usage {
+    fn usage(&mut self, ticket: Ticket) -> ChargeOutcome {
         match self.outcome(ticket) {
-            Outcome::Charged(usage) => usage,
+            Answer::Charged(usage) => usage,
             other => panic!("{other:?}"),
         }
     }
 
     fn reason(&mut self, ticket: Ticket) -> DenialReason {
         match self.outcome(ticket) {
-            Outcome::Validated(Err(denial)) => denial.reason,
+            Answer::Validated(Err(denial)) => denial.reason,
             other => panic!("{other:?}"),
         }
     }
@@ -130,7 +135,7 @@ impl Bench {
     /// The id of a granted key.
     fn granted(&mut self, ticket: Ticket) -> String {
         match self.outcome(ticket) {
-            Outcome::Validated(Ok(grant)) => grant.id.to_string(),
+            Answer::Validated(Ok(grant)) => grant.id.to_string(),
             other => panic!("{other:?}"),
         }
     }
@@ -167,38 +172,32 @@ fn columns_but(missing: &str) -> Vec<String> {
 
 /// A row of `validate_one.sql`: a live key that was used lately.
 fn live(place: usize, id: u32) -> String {
-    format!("({place},{id},7,,,,,,100,0,0,0,,,1764000000,1764000000,f,f,f)")
+    format!("({place},{id},7,,,,,,100,0,0,0,,,1764000000,1764000000,f,f,f,,)")
 }
 
 /// The same for a key with a parent, and what `validate.sql` then says of it.
 fn child(place: usize, id: u32) -> [String; 2] {
     let own = format!("({place},{id},7,,,,,,100,0,0,0,,,1764000000,1764000000,f,f");
-    [format!("{own},t)"), format!(r#"{own},,"{{""(1,t,,0,0,0,,,f,f,)""}}")"#)]
+    [format!("{own},t,,)"), format!(r#"{own},t,,"{{""(1,t,,0,0,0,,,f,f,)""}}")"#)]
 }
 
 /// A live key whose last use is old.
 fn stale(place: usize, id: u32) -> String {
-    format!("({place},{id},7,,,,,,100,0,0,0,,,,1764000000,f,f,f)")
+    format!("({place},{id},7,,,,,,100,0,0,0,,,,1764000000,f,f,f,,)")
 }
 
-/// A row of the two charging statements, in cents of a budget of 100.
+/// A row of the charging statements, in cents of a budget of 100.
 fn charged(place: usize, before: i64, after: i64) -> String {
-    format!("({place},1,100,{before}000000,0,{after}000000)")
+    format!("({place},f,100,{after},0,0,{before}000000)")
 }
 
-fn recorded(used: i64) -> Usage {
-    Usage::Recorded(Recorded {
-        balance: Balance {
-            budget_microcents: Some(100_000_000),
-            used_microcents: used * 1_000_000,
-            reserved_microcents: 0,
-        },
-        replayed: false,
-    })
+fn recorded(used: i64) -> ChargeOutcome {
+    let balance = Balance::new(Some(100), used * MICROCENTS_PER_CENT, 0);
+    Ok(Charged { balance: Some(balance), replayed: false })
 }
 
-fn refused(refusal: ChargeRefusal) -> Usage {
-    Usage::Refused(refusal)
+fn refused(refusal: ChargeRefusal) -> ChargeOutcome {
+    Err(refusal)
 }
 
 /// A statement's parameters.

@@ -54,8 +54,10 @@ impl Clerk {
             {
                 Ok(subject)
             }
-            Verification::Failed { status: Some(status), message } if is_clerks_fault(status) => {
-                let message = format!("Clerk answered {status} to a verification: {message}");
+            Verification::Failed { status, message } if !says_that_the_token_is_bad(status) => {
+                let answered =
+                    status.map_or("Clerk did not answer".to_owned(), |s| format!("Clerk answered {s}"));
+                let message = format!("{answered} to a verification: {message}");
                 Err(Response::unavailable(&Error::new(ErrorCode::UnexpectedResponse, message)))
             }
             Verification::Known { .. } | Verification::Failed { .. } => {
@@ -68,7 +70,7 @@ impl Clerk {
     }
 }
 
-/// Clerk is down or busy, or does not accept our own secret: that says nothing of the caller's token.
-fn is_clerks_fault(status: u16) -> bool {
-    matches!(status, 401 | 403 | 408 | 429 | 500..)
+/// Everything else is a fault of Clerk's or of the way to it, and says nothing of the caller's token.
+fn says_that_the_token_is_bad(status: Option<u16>) -> bool {
+    matches!(status, Some(400 | 401 | 403 | 404 | 410 | 422))
 }

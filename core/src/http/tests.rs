@@ -1,5 +1,6 @@
 //! The policy's tests: every line of it by name, the holes that it closes, and everything that a body can get wrong.
 
+mod admission;
 mod bad_input;
 mod clerk;
 mod guard;
@@ -12,13 +13,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::engine::options::Options;
-use crate::engine::request::AccountFilter;
+use crate::budget::limit::Limit;
+use crate::engine::rows::new_row::NewRow;
+use crate::engine::{Answer, Options, Revocation, Verdict};
 use crate::error::{Error, ErrorCode};
+use crate::id::{AccountId, KeyId};
 use crate::key::delegation::Parent;
-use crate::key::grant::{AccountId, Denial, DenialReason, Grant, KeyId, Limit, Verdict};
-use crate::key::new_key::{CreateKey, NewRow};
-use crate::key::raw::KeyPrefix;
+use crate::key::grant::{Denial, DenialReason, Grant};
+use crate::key::new_key::{CreateKey, Created};
+use crate::key::raw::RawKey;
 
 fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_764_000_000, 0).unwrap()
@@ -89,6 +92,8 @@ struct World {
     caller: Result<Verdict, Error>,
     client: Options,
     revokes: Result<bool, Error>,
+    /// Why keys cannot be created.
+    creates: Option<Error>,
     asked: Vec<Asked>,
 }
 
@@ -96,7 +101,7 @@ struct World {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Asked {
     Create(NewKey),
-    Revoke(OldKey),
+    Revoke(Revocation),
 }
 
 impl World {
@@ -106,6 +111,7 @@ impl World {
             caller: Ok(Ok(anything())),
             client: Options::default(),
             revokes: Ok(true),
+            creates: None,
             asked: Vec::new(),
         }
     }
@@ -135,33 +141,37 @@ impl World {
     }
 
     /// The loop that every binding has.
-    fn serve(&mut self, call: Call) -> Response {
-        let mut step = self.routes.handle(call);
+    fn serve(&mut self, call: VisitCall) -> Response {
+        let (mut exchange, mut next) = Exchange::with_routes(&self.routes, call);
         loop {
-            step = match step {
-                Step::Respond(response) => return response,
-                Step::Validate { token, then } => {
+            let answer = match next {
+                Next::Respond(response) => return response,
+                Next::Call(Call::Validate(Caller::Key(token))) => {
                     assert_eq!(token.expose(), "ak_1");
-                    then.verdict(self.caller.clone(), now())
+                    self.caller.clone().map(Answer::Validated)
                 }
-                Step::Create(new) => {
-                    let result = self.insert(&new.spec);
+                Next::Call(Call::Create(new)) => {
+                    let created = self.insert(&new.spec);
                     self.asked.push(Asked::Create(*new));
-                    Step::Respond(Routes::created(result))
+                    created
                 }
-                Step::Revoke(old) => {
-                    self.asked.push(Asked::Revoke(old));
-                    Step::Respond(Routes::revoked(self.revokes.clone()))
+                Next::Call(Call::Revoke(revocation)) => {
+                    self.asked.push(Asked::Revoke(revocation));
+                    self.revokes.clone().map(Answer::Revoked)
                 }
-            }
+                other => panic!("{other:?}"),
+            };
+            next = exchange.answered(answer, now());
         }
     }
 
     /// As far as a creation goes without a database: the client's own checks are real.
-    fn insert(&self, spec: &CreateKey) -> Result<String, Error> {
-        let minted = KeyPrefix::default().mint()?;
-        let row = NewRow::for_key(spec.clone(), &minted, &self.client)?;
-        Ok(super::wire::created("ak_new", &row.created(KeyId::Integer(8), None)))
+    fn insert(&self, spec: &CreateKey) -> Result<Answer, Error> {
+        if let Some(error) = &self.creates {
+            return Err(error.clone());
+        }
+        NewRow::for_key(spec.clone(), &self.client)?;
+        Ok(Answer::Created(Box::new(created(spec, "ak_new"))))
     }
 
     /// The one key that was created.
@@ -173,13 +183,25 @@ impl World {
     }
 }
 
-fn call(route: Route, authorization: Option<&str>, body: Body) -> Call {
-    Call {
+fn created(spec: &CreateKey, key: &str) -> Created {
+    Created {
+        key: RawKey::of_text(key),
+        id: KeyId::Integer(8),
+        scopes: spec.scopes.clone(),
+        budget_cents: spec.budget_cents,
+        budget_period: spec.budget_period,
+        expires_at: None,
+    }
+}
+
+fn call(route: Route, authorization: Option<&str>, body: Body) -> VisitCall {
+    VisitCall {
         route,
         authorization: authorization.map(str::to_owned),
         body,
         address: Some("1.2.3.4".to_owned()),
         now: now(),
+        is_double: false,
     }
 }
 

@@ -31,6 +31,13 @@ impl RawKey {
     }
 }
 
+#[cfg(test)]
+impl RawKey {
+    pub(crate) fn of_text(text: &str) -> Self {
+        RawKey(Zeroizing::new(text.to_owned()))
+    }
+}
+
 impl std::fmt::Debug for RawKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("RawKey(<redacted>)")

@@ -1,35 +1,32 @@
 //! Insertions, revocations and migrations.
 
 use super::*;
-use crate::key::new_key::{CreateKey, NewRow};
-use crate::key::raw::KeyPrefix;
+use crate::key::new_key::CreateKey;
 use crate::table::migrations;
 
 fn key_row(spec: CreateKey) -> Request {
-    let minted = KeyPrefix::default().mint().unwrap();
-    Request::Insert(Box::new(NewRow::for_key(spec, &minted, &Options::default()).unwrap()))
+    Request::Create(spec)
 }
 
 fn subject_row() -> Request {
-    Request::Insert(Box::new(NewRow::for_subject("robot", CreateKey::new("7"), &Options::default()).unwrap()))
+    Request::EnsureSubject("robot".to_owned(), CreateKey::new("7"))
 }
 
 fn steps() -> usize {
     let table = Options::default().table;
-    (0..).take_while(|n| migrate::step(*n, &table).is_some()).count()
+    (0..).take_while(|n| migrations::step(*n, &table).is_some()).count()
 }
 
 #[test]
 fn a_revocation_tells_whether_a_live_key_was_revoked() {
     let mut bench = Bench::ready(Options::default());
     for (rows, revoked) in [(vec!["(5)"], true), (vec![], false)] {
-        let account = AccountFilter::Only(Some("7".to_owned()));
-        let ticket =
-            bench.submit(Request::Revoke { id: "5".to_owned(), account, within: Some("3".to_owned()) });
+        let revocation = Revocation::of_key("5").of_account(Some("7".into())).within("3");
+        let ticket = bench.submit(Request::Revoke(revocation));
         let sent = bench.sent_one();
         assert_eq!((sent.kind, params(&sent)), (StatementKind::Revoke, vec!["5", "7", "3"]));
         bench.rows(&sent, rows);
-        assert_eq!(bench.outcome(ticket), Outcome::Revoked(revoked));
+        assert_eq!(bench.outcome(ticket), Answer::Revoked(revoked));
     }
     bench.revoke("5");
     assert_eq!(params(&bench.sent_one()), ["5", "NULL", "NULL"]);
@@ -38,13 +35,13 @@ fn a_revocation_tells_whether_a_live_key_was_revoked() {
 #[test]
 fn what_can_be_no_id_or_no_account_revokes_nothing_and_asks_nobody() {
     let mut bench = Bench::ready(Options::default());
-    let only = |account: Option<&str>| AccountFilter::Only(account.map(str::to_owned));
+    let only = |account: Option<&str>| AccountFilter::Only(account.map(AccountId::from));
     for (id, account) in
         [("5x", AccountFilter::Any), ("", AccountFilter::Any), ("5", only(None)), ("5", only(Some("x")))]
     {
-        let ticket = bench.submit(Request::Revoke { id: id.to_owned(), account, within: None });
+        let ticket = bench.submit(Request::Revoke(Revocation { account, ..Revocation::of_key(id) }));
         assert_eq!(bench.sent().len(), 0);
-        assert_eq!(bench.outcome(ticket), Outcome::Revoked(false));
+        assert_eq!(bench.outcome(ticket), Answer::Revoked(false));
     }
     bench.assert_idle();
 }
@@ -58,7 +55,7 @@ fn an_inserted_key_has_the_databases_id() {
     let given: serde_json::Value = serde_json::from_str(params(&sent)[0]).unwrap();
     assert_eq!((&given["account_id"], &given["budget_cents"]), (&"7".into(), &5.into()));
     bench.rows(&sent, ["(9,)"]);
-    let Outcome::Inserted(Some(created)) = bench.outcome(ticket) else { panic!("not inserted") };
+    let Answer::Created(created) = bench.outcome(ticket) else { panic!("not inserted") };
     assert_eq!(
         (created.id.to_string(), created.budget_cents, created.expires_at),
         ("9".to_owned(), Some(5), None)
@@ -92,8 +89,10 @@ fn a_subject_has_one_row() {
     bench.rows(&sent[0], ["(9,)"]);
     bench.rows::<String>(&sent[1], []);
     bench.fails(&sent[2], Some("42P10"));
-    assert!(matches!(bench.outcome(first), Outcome::Inserted(Some(_))));
-    assert_eq!(bench.outcome(second), Outcome::Inserted(None));
+    assert_eq!(
+        [first, second].map(|ticket| bench.outcome(ticket)),
+        [Answer::SubjectEnsured, Answer::SubjectEnsured]
+    );
     assert_eq!(bench.error(third).code(), ErrorCode::MigrationRequired);
 }
 
@@ -122,7 +121,7 @@ fn four_are_under_way_at_most_and_each_alone() {
     assert_eq!(sent.len(), 5);
     let ids: Vec<&str> = sent.iter().map(|s| params(s)[0]).collect();
     assert_eq!(ids, ["0", "1", "2", "3", "4"]);
-    assert_eq!(bench.outcome(tickets[2]), Outcome::Revoked(true));
+    assert_eq!(bench.outcome(tickets[2]), Answer::Revoked(true));
 }
 
 #[test]
@@ -140,7 +139,7 @@ fn a_migration_runs_step_by_step_without_a_catalogue() {
     texts.dedup();
     assert_eq!(texts.len(), steps());
     assert_eq!(bench.sent().len(), 0);
-    assert_eq!(bench.outcome(ticket), Outcome::Migrated);
+    assert_eq!(bench.outcome(ticket), Answer::Migrated);
     bench.assert_idle();
 }
 

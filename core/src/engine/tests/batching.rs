@@ -85,7 +85,7 @@ fn lanes_do_not_wait_for_one_another() {
     bench.charge("a", 1);
     bench.validate("a");
     bench.submit(Request::Validate(key()));
-    bench.submit(Request::Charge(key(), Cost::cents(1)));
+    bench.submit(Request::Charge(key(), Charge::new(1)));
     bench.revoke("1");
     let sent = bench.sent();
     use StatementKind::{ChargeOne, Revoke, ValidateOne};
@@ -154,9 +154,9 @@ fn charges_in_whole_are_told_from_what_is_used_after_them() {
     let first = bench.sent_one();
     let tickets =
         [("a", 2), ("b", 4), ("a", 1), ("b", 3)].map(|(subject, cents)| bench.charge(subject, cents));
-    bench.rows(&first, ["(1,100,1,0,0)"]);
+    bench.rows(&first, ["(1,f,100,1,0,0,)"]);
     let plain = bench.sent_one();
-    bench.rows(&plain, ["(2,100,7,0,0)", "(1,100,13,0,0)"]);
+    bench.rows(&plain, ["(2,f,100,7,0,0,)", "(1,f,100,13,0,0,)"]);
     let [a2, b4, a1, b3] = tickets.map(|ticket| bench.usage(ticket));
     assert_eq!([a1, a2, b3, b4], [recorded(11), recorded(13), recorded(3), recorded(7)]);
     bench.assert_idle();
@@ -169,20 +169,20 @@ fn a_child_that_fits_is_charged_by_the_cheap_statement_and_else_by_the_general_o
     let one = bench.sent_one();
     bench.rows::<String>(&one, []);
     let batch = bench.sent_one();
-    bench.rows(&batch, ["(1)"]);
+    bench.rows(&batch, ["(1,t,,,,,)"]);
     let tree = bench.sent_one();
     assert_eq!((tree.kind, params(&tree)), (StatementKind::ChargeTree, vec![r#"{"a"}"#, r#"{"{1000000}"}"#]));
     let (second, third) = (bench.charge("a", 5), bench.charge("a", 3));
-    bench.rows(&tree, ["(1,100,1,0,0)"]);
+    bench.rows(&tree, ["(1,f,100,1,0,0,)"]);
     assert_eq!(bench.usage(first), recorded(1));
     let tree = bench.sent_one();
     assert_eq!(params(&tree), [r#"{"a"}"#, r#"{"{3000000,5000000}"}"#], "a parent is for life");
     bench.rows::<String>(&tree, []);
     let general = bench.sent_one();
     assert_eq!(general.kind, StatementKind::Spend);
-    bench.rows(&general, ["(1,ok,100,4000000,0,,,,f)", "(2,invalid_key,,,,,,,f)"]);
+    bench.rows(&general, ["(1,ok,100,4000000,0,,,,f,,)", "(2,refused,,,,,,,f,,)"]);
     assert_eq!([second, third].map(|t| bench.usage(t)), [refused(ChargeRefusal::InvalidKey), recorded(4)]);
-    for nonsense in ["", "(2,100,4,0,0)", "(1)", "(1,100,x,0,0)"] {
+    for nonsense in ["", "(2,f,100,4,0,0,)", "(1,t,,,,,)", "(1,f,100,x,0,0,)"] {
         let ticket = bench.charge("a", 5);
         let tree = bench.sent_one();
         bench.rows(&tree, [nonsense]);
@@ -333,10 +333,10 @@ fn many_keys_are_shared_out_among_the_statements_that_may_be_under_way() {
 fn what_needs_no_database_is_answered_without_one() {
     let mut bench = Bench::new(Options::default());
     let free = bench.charge("a", 0);
-    let invalid = bench.submit(Request::Charge(subject_of("a"), Cost::Invalid));
+    let invalid = bench.submit(Request::Charge(subject_of("a"), Charge::new(Cost::Invalid)));
     let unstorable = bench.charge("a\0", 1);
     let unknown = bench.validate("a\0");
-    assert_eq!(bench.usage(free), Usage::Free);
+    assert_eq!(bench.usage(free), Ok(Charged::FREE));
     assert_eq!(bench.usage(invalid), refused(ChargeRefusal::InvalidCost));
     assert_eq!(bench.usage(unstorable), refused(ChargeRefusal::InvalidKey));
     assert_eq!(bench.reason(unknown), DenialReason::Invalid);

@@ -148,8 +148,7 @@ fn a_migration_in_its_pause_holds_up_nobodys_time_limit() {
     let step = bench.sent_one();
     bench.now += LIMIT;
     bench.fails(&step, Some("55P03"));
-    let revoke =
-        bench.submit(Request::Revoke { id: "1".to_owned(), account: AccountFilter::Any, within: None });
+    let revoke = bench.submit(Request::Revoke(Revocation::of_key("1")));
     assert_eq!(bench.engine.next_deadline(), Some(LIMIT * 2));
     bench.pass(LIMIT);
     assert_eq!(bench.error(revoke).code(), ErrorCode::Timeout);

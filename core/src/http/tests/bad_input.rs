@@ -238,7 +238,6 @@ fn nobody_mints_an_unlimited_key_by_a_type_that_is_not_checked() {
         ("expires_in", json!(false)),
         ("expires_in", json!(null)),
         ("expires_in", json!("-1h")),
-        ("expires_in", json!("1000mo")),
     ] {
         let mut body = fine.clone();
         body[field] = value.clone();

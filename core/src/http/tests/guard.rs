@@ -3,12 +3,20 @@
 use super::*;
 
 fn decide(verdict: Verdict) -> Response {
-    Guard::new().decide(Ok(verdict), now()).unwrap_err()
+    Guard::new().decide(verdict, now()).unwrap_err()
+}
+
+/// The response to a request with this header.
+fn refused(guard: &Guard, authorization: Option<&str>) -> Response {
+    match Exchange::with_guard(guard, authorization).1 {
+        Next::Respond(response) => response,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
 fn every_refusal_has_its_status_its_body_and_its_challenge() {
-    let response = Guard::new().begin(None).unwrap_err();
+    let response = refused(&Guard::new(), None);
     assert_answer(&response, 401, r#"{"error":"Missing API key"}"#);
     assert_eq!(response.header("WWW-Authenticate"), Some(r#"Bearer realm="agentkey""#));
 
@@ -29,7 +37,7 @@ fn every_refusal_has_its_status_its_body_and_its_challenge() {
     assert_answer(&decide(Err(exhausted(None))), 429, r#"{"error":"budget_exceeded"}"#);
 
     let guard = Guard::new().scope("write");
-    let response = guard.decide(Ok(Ok(scoped(&["read", "x"]))), now()).unwrap_err();
+    let response = guard.decide(Ok(scoped(&["read", "x"])), now()).unwrap_err();
     assert_answer(
         &response,
         403,
@@ -43,7 +51,8 @@ fn every_refusal_has_its_status_its_body_and_its_challenge() {
 fn every_fault_fails_closed_and_says_nothing() {
     for code in ErrorCode::ALL {
         let error = Error::new(*code, "connection refused by 10.0.0.1");
-        let response = Guard::new().decide(Err(error), now()).unwrap_err();
+        let (mut exchange, _) = Exchange::with_guard(&Guard::new(), Some("Bearer ak_1"));
+        let Next::Respond(response) = exchange.answered(Err(error), now()) else { panic!("nobody passes") };
         assert_answer(&response, 500, r#"{"error":"auth_unavailable"}"#);
         assert_eq!(response.fault, Some(format!("{code}: connection refused by 10.0.0.1")));
     }
@@ -59,23 +68,20 @@ fn who_may_pass_passes_with_the_grant() {
         (scoped(&["admin"]), Some("write")),
     ] {
         let guard = scope.map_or_else(Guard::new, |scope| Guard::new().scope(scope));
-        let pass = guard.decide(Ok(Ok(caller.clone())), now()).unwrap();
+        let pass = guard.decide(Ok(caller.clone()), now()).unwrap();
         assert_eq!((pass.grant, pass.headers), (caller, Vec::new()));
     }
     for scopes in [&[][..], &["read"], &["write:all"], &["Write"], &["writ", "e"]] {
-        assert_eq!(
-            Guard::new().scope("write").decide(Ok(Ok(scoped(scopes))), now()).unwrap_err().status,
-            403
-        );
+        assert_eq!(Guard::new().scope("write").decide(Ok(scoped(scopes)), now()).unwrap_err().status, 403);
     }
 }
 
 #[test]
 fn the_key_and_its_budget_come_before_the_scope() {
     let guard = Guard::new().scope("write");
-    assert_eq!(guard.decide(Ok(Err(exhausted(None))), now()).unwrap_err().status, 429);
-    assert_eq!(guard.decide(Ok(Err(denied(DenialReason::Revoked))), now()).unwrap_err().status, 401);
-    assert_eq!(guard.begin(Some("Basic x")).unwrap_err().status, 401);
+    assert_eq!(guard.decide(Err(exhausted(None)), now()).unwrap_err().status, 429);
+    assert_eq!(guard.decide(Err(denied(DenialReason::Revoked)), now()).unwrap_err().status, 401);
+    assert_eq!(refused(&guard, Some("Basic x")).status, 401);
 }
 
 #[test]
@@ -92,7 +98,7 @@ fn an_exhausted_budget_says_when_to_come_back() {
 #[test]
 fn a_challenge_is_always_a_legal_header() {
     let challenge = |scope: &str| {
-        let response = Guard::new().scope(scope).decide(Ok(Ok(scoped(&[]))), now()).unwrap_err();
+        let response = Guard::new().scope(scope).decide(Ok(scoped(&[])), now()).unwrap_err();
         response
             .header("WWW-Authenticate")
             .unwrap()
@@ -116,7 +122,7 @@ fn budget_headers_come_on_request_and_only_with_a_budget() {
             budget_reset_at: reset,
             ..capped(500)
         };
-        let pass = Guard::new().budget_headers(true).decide(Ok(Ok(caller)), now()).unwrap();
+        let pass = Guard::new().budget_headers(true).decide(Ok(caller), now()).unwrap();
         pass.headers.into_iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>()
     };
     assert_eq!(
@@ -133,16 +139,8 @@ fn budget_headers_come_on_request_and_only_with_a_budget() {
             [r#"RateLimit-Policy: "budget";q=500"#, r#"RateLimit: "budget";r=30"#]
         );
     }
-    let uncapped = Guard::new().budget_headers(true).decide(Ok(Ok(anything())), now()).unwrap();
+    let uncapped = Guard::new().budget_headers(true).decide(Ok(anything()), now()).unwrap();
     assert_eq!(uncapped.headers, []);
-    let silent = Guard::new().decide(Ok(Ok(capped(5))), now()).unwrap();
+    let silent = Guard::new().decide(Ok(capped(5)), now()).unwrap();
     assert_eq!(silent.headers, []);
-}
-
-#[test]
-fn a_reserve_that_cannot_be_made_is_this_sides_fault() {
-    // The amount and the time to live are the server's, never the caller's.
-    let error = Error::new(ErrorCode::InvalidDuration, "Invalid duration: soon");
-    let response = held(Err(error), now()).unwrap_err();
-    assert_eq!((response.status, response.body.as_str()), (500, r#"{"error":"auth_unavailable"}"#));
 }

@@ -1,9 +1,15 @@
 //! Results as JSON.
 
-use super::super::wire::{created, read_verdict, timestamp, usage, verdict, verdict_with_key};
+use super::super::double;
 use super::*;
+use crate::budget::charge::{ChargeRefusal, Charged};
 use crate::budget::money::Balance;
-use crate::engine::request::{ChargeRefusal, Recorded, Usage};
+use crate::engine::timestamp;
+use crate::key::raw::KeyPrefix;
+
+fn verdict(verdict: &Verdict, exact: bool) -> String {
+    Answer::Validated(verdict.clone()).json(exact)
+}
 
 #[test]
 fn a_grant_is_written_in_the_contracts_order_with_nulls() {
@@ -27,41 +33,34 @@ fn a_denial_has_its_reason_and_the_limit_where_there_is_one() {
         verdict(&Err(exhausted(later(0))), false),
         r#"{"valid":false,"reason":"budget_exceeded","limit":{"keyId":7,"budgetCents":100,"usedCents":100,"reservedCents":0,"resetsAt":"2025-11-24T16:00:00.000Z"}}"#
     );
-    assert!(verdict_with_key(&Err(exhausted(None)), false).ends_with(r#""key":{"valid":true,"id":7,"accountId":"acct","userId":null,"scopes":["read"],"budgetCents":100,"budgetUsedCents":100,"budgetRemainingCents":0,"budgetPeriod":null,"budgetResetAt":null,"expiresAt":null,"delegatedBy":null,"name":"default","budgetReservedCents":0}}"#));
 }
 
 #[test]
 fn charges_are_written_as_the_contract_has_them() {
     let recorded = |remaining: Option<i64>| {
         let balance = Balance::new(remaining.map(|cents| cents + 20), 19_000_001, 0);
-        Usage::Recorded(Recorded { balance, replayed: false })
+        Answer::Charged(Ok(Charged { balance: Some(balance), replayed: false })).json(false)
     };
-    assert_eq!(
-        usage(&recorded(Some(30)), false),
-        r#"{"success":true,"budgetUsedCents":20,"budgetRemainingCents":30}"#
-    );
-    assert_eq!(
-        usage(&recorded(None), false),
-        r#"{"success":true,"budgetUsedCents":20,"budgetRemainingCents":null}"#
-    );
-    assert_eq!(usage(&Usage::Free, false), r#"{"success":true}"#);
+    assert_eq!(recorded(Some(30)), r#"{"success":true,"budgetUsedCents":20,"budgetRemainingCents":30}"#);
+    assert_eq!(recorded(None), r#"{"success":true,"budgetUsedCents":20,"budgetRemainingCents":null}"#);
+    assert_eq!(Answer::Charged(Ok(Charged::FREE)).json(false), r#"{"success":true}"#);
     for reason in ChargeRefusal::ALL {
-        assert_eq!(
-            usage(&Usage::Refused(*reason), false),
-            format!(r#"{{"success":false,"reason":"{reason}"}}"#)
-        );
+        let json = Answer::Charged(Err(*reason)).json(false);
+        assert_eq!(json, format!(r#"{{"success":false,"reason":"{reason}"}}"#));
     }
 }
 
 #[test]
 fn a_new_key_is_written_with_its_secret_first() {
-    let minted = KeyPrefix::default().mint().unwrap();
-    let spec = CreateKey::new("acct").scopes(["a\"b"]).budget_cents(5).budget_period("day");
-    let row = NewRow::for_key(spec, &minted, &Options::default()).unwrap();
+    let spec = CreateKey::new("acct").scopes(["a\"b"]).budget_cents(5).budget_period(crate::Period::Day);
+    let created = Created { expires_at: later(1), ..created(&spec, "ak_1") };
     assert_eq!(
-        created("ak_1", &row.created(KeyId::Integer(8), later(1))),
+        Answer::Created(Box::new(created)).json(false),
         r#"{"key":"ak_1","id":8,"scopes":["a\"b"],"budgetCents":5,"budgetPeriod":"day","expiresAt":"2025-11-24T16:00:01.000Z"}"#
     );
+    let minted = KeyPrefix::default().mint().unwrap();
+    let shown = format!("{:?}", Answer::Created(Box::new(self::created(&spec, minted.raw.expose()))));
+    assert!(!shown.contains(&minted.raw.expose()[11..]), "{shown}");
 }
 
 #[test]
@@ -95,14 +94,14 @@ fn a_verdict_is_read_as_it_was_written() {
         name: "n".to_owned(),
         ..capped(10)
     };
-    for original in [Ok(anything()), Ok(full.clone()), Err(exhausted(later(7))), Err(Denial::invalid())] {
-        assert_eq!(read_verdict(&verdict_with_key(&original, false)).unwrap(), original);
+    for original in [Ok(anything()), Ok(full.clone()), Err(Denial::invalid())] {
+        assert_eq!(double::verdict(&verdict(&original, false)).unwrap(), original);
     }
     let without_key = Denial { key: None, ..exhausted(None) };
-    assert_eq!(read_verdict(&verdict(&Err(exhausted(None)), false)).unwrap(), Err(without_key));
+    assert_eq!(double::verdict(&verdict(&Err(exhausted(None)), false)).unwrap(), Err(without_key));
     // The least that a double may say.
     let least = Grant { account_id: None, ..anything() };
-    assert_eq!(read_verdict(r#"{"valid":true,"id":7,"future":[]}"#).unwrap(), Ok(least));
+    assert_eq!(double::verdict(r#"{"valid":true,"id":7,"future":[]}"#).unwrap(), Ok(least));
 }
 
 #[test]
@@ -128,6 +127,6 @@ fn what_is_no_verdict_is_an_error_and_never_a_grant() {
         r#"{"valid":true,"id":7,"budgetCents":"5"}"#,
         r#"{"valid":true,"id":7}x"#,
     ] {
-        assert_eq!(read_verdict(bad).unwrap_err().code(), ErrorCode::UnexpectedResponse, "{bad}");
+        assert_eq!(double::verdict(bad).unwrap_err().code(), ErrorCode::UnexpectedResponse, "{bad}");
     }
 }
