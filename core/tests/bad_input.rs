@@ -5,9 +5,9 @@ mod support;
 
 use std::time::Duration;
 
-use agentkey::{
-    AcceptedPeriods, AgentKey, ChargeRefusal, Cost, CreateKey, DenialReason, ErrorCode, MAX_CENTS, Usage,
-};
+use agentkey::engine::{AcceptedPeriods, ChargeOutcome, MAX_CENTS};
+use agentkey::{AgentKey, ChargeRefusal, Cost, CreateKey, DenialReason, Error, ErrorCode, Period};
+use serde_json::{Value, json};
 use support::{TestDatabase, original_table};
 
 /// Texts that are no key, no number, no name.
@@ -95,7 +95,7 @@ async fn what_is_no_key_is_refused_and_writes_nothing() {
             shown(&text)
         );
         let usage = ak.track_usage(&text, 1).await.unwrap();
-        assert_eq!(usage, Usage::Refused(ChargeRefusal::InvalidKey), "{}", shown(&text));
+        assert_eq!(usage, Err(ChargeRefusal::InvalidKey), "{}", shown(&text));
         assert_eq!(
             ak.validate_by_subject(&text).await.unwrap().unwrap_err().reason,
             DenialReason::Invalid,
@@ -103,7 +103,7 @@ async fn what_is_no_key_is_refused_and_writes_nothing() {
             shown(&text)
         );
         let usage = ak.track_usage_by_subject(&text, 1).await.unwrap();
-        assert_eq!(usage, Usage::Refused(ChargeRefusal::InvalidKey), "{}", shown(&text));
+        assert_eq!(usage, Err(ChargeRefusal::InvalidKey), "{}", shown(&text));
         assert!(!ak.revoke(text.as_str()).await.unwrap() || text == "0", "{}", shown(&text));
         assert!(
             !ak.revoke_of_account(created.id.clone(), Some(text.as_str())).await.unwrap(),
@@ -130,9 +130,9 @@ async fn what_is_no_cost_is_refused_and_writes_nothing() {
         let free = ak.create(CreateKey::new("a")).await.unwrap();
         ak.ensure_subject("subject", CreateKey::default()).await.unwrap();
         for key in [&capped, &free] {
-            assert!(ak.track_usage(key.key.expose(), 1).await.unwrap().is_success());
+            assert!(ak.track_usage(key.key.expose(), 1).await.unwrap().is_ok());
         }
-        assert!(ak.track_usage_by_subject("subject", 1).await.unwrap().is_success());
+        assert!(ak.track_usage_by_subject("subject", 1).await.unwrap().is_ok());
         let before = db.snapshot().await;
         let invalid = [f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(Cost::from_cents_f64);
         let nothing = [0.0, -0.0, -1e-300, -0.5, -1.0, f64::MIN].map(Cost::from_cents_f64);
@@ -141,27 +141,30 @@ async fn what_is_no_cost_is_refused_and_writes_nothing() {
         let too_much = too_much
             .into_iter()
             .chain([i64::MAX, i64::MAX / 1_000_000 + 1, MAX_CENTS + 1, most].map(Cost::cents));
-        let exceeded = Usage::Refused(ChargeRefusal::BudgetExceeded);
-        let cases = invalid.into_iter().map(|cost| (cost, Usage::Refused(ChargeRefusal::InvalidCost)));
+        let exceeded = Err(ChargeRefusal::BudgetExceeded);
+        let cases = invalid.into_iter().map(|cost| (cost, Err(ChargeRefusal::InvalidCost)));
         let cases =
-            cases.chain(nothing.map(|cost| (cost, Usage::Free))).chain(too_much.map(|cost| (cost, exceeded)));
+            cases.chain(nothing.map(|cost| (cost, Ok(())))).chain(too_much.map(|cost| (cost, exceeded)));
+        let told = |outcome: Result<ChargeOutcome, Error>| {
+            outcome.unwrap().map(|charged| assert_eq!(charged.balance, None, "there was nothing to record"))
+        };
         for (cost, expected) in cases {
             for key in [&capped, &free] {
-                assert_eq!(ak.track_usage(key.key.expose(), cost).await.unwrap(), expected, "{cost:?}");
+                assert_eq!(told(ak.track_usage(key.key.expose(), cost).await), expected, "{cost:?}");
                 // In one statement with others.
                 let both = tokio::join!(
                     ak.track_usage(key.key.expose(), cost),
                     ak.track_usage(key.key.expose(), cost)
                 );
-                assert_eq!((both.0.unwrap(), both.1.unwrap()), (expected, expected), "{cost:?}");
+                assert_eq!((told(both.0), told(both.1)), (expected, expected), "{cost:?}");
             }
-            assert_eq!(ak.track_usage_by_subject("subject", cost).await.unwrap(), expected, "{cost:?}");
+            assert_eq!(told(ak.track_usage_by_subject("subject", cost).await), expected, "{cost:?}");
         }
         assert_eq!(db.snapshot().await, before, "{prepare}");
         // What is left of the column can still be spent.
         for key in [&capped, &free] {
-            assert!(ak.track_usage(key.key.expose(), most - 1).await.unwrap().is_success());
-            assert_eq!(ak.track_usage(key.key.expose(), 1).await.unwrap(), exceeded);
+            assert!(ak.track_usage(key.key.expose(), most - 1).await.unwrap().is_ok());
+            assert_eq!(told(ak.track_usage(key.key.expose(), 1).await), exceeded);
         }
         db.drop().await;
     }
@@ -184,11 +187,13 @@ async fn a_bad_specification_has_its_code_and_writes_nothing() {
     let before = db.snapshot().await;
     let spec = || CreateKey::new("acct");
     let mut cases = Vec::new();
+    // What typed requests cannot say, as bindings write it.
+    let mut written: Vec<(ErrorCode, Value)> = Vec::new();
     for text in odd_texts().into_iter().filter(|text| !text.is_empty()) {
-        cases.push((InvalidDuration, spec().expires_in(&text)));
+        written.push((InvalidDuration, json!({ "expiresIn": text })));
         cases.push((InvalidScopes, spec().scopes([&text])));
         cases.push((InvalidScopes, spec().scopes(["read", &text])));
-        cases.push((InvalidBudgetPeriod, spec().budget_period(&text)));
+        written.push((InvalidBudgetPeriod, json!({ "budgetPeriod": text })));
     }
     let durations = [
         "1",
@@ -220,12 +225,20 @@ async fn a_bad_specification_has_its_code_and_writes_nothing() {
         "mo",
         "1_000m",
     ];
-    cases.extend(durations.map(|text| (InvalidDuration, spec().expires_in(text))));
-    let periods = [
-        "", "Day", "DAY", "days", "daily", "day ", " day", "d", "hour", "week", "year", "quarter", "decade",
-        "day\0", "null",
-    ];
-    cases.extend(periods.map(|text| (InvalidBudgetPeriod, spec().budget_period(text))));
+    written.extend(durations.map(|text| (InvalidDuration, json!({ "expiresIn": text }))));
+    cases.push((InvalidDuration, spec().expires_in(Duration::from_secs(400_000 * 86_400))));
+    cases.push((InvalidDuration, spec().expires_in(Duration::MAX)));
+    let periods =
+        ["", "Day", "DAY", "days", "daily", "day ", " day", "d", "quarter", "decade", "day\0", "null"];
+    written.extend(periods.map(|text| (InvalidBudgetPeriod, json!({ "budgetPeriod": text }))));
+    let periods = [Period::Hour, Period::Week, Period::Year];
+    cases.extend(periods.map(|period| (InvalidBudgetPeriod, spec().budget_period(period))));
+    for (code, with) in &written {
+        let request = json!({ "op": "create", "with": with }).to_string();
+        let error = ak.options().read_request(&request).unwrap_err();
+        assert_eq!(error.code(), *code, "{request}");
+        assert!(error.message().len() < 300);
+    }
     cases.extend(
         ["admin", "", "Read", "read ", "wr", "ite", "read,write", "*", "read\0"]
             .map(|text| (InvalidScopes, spec().scopes([text]))),
@@ -239,7 +252,7 @@ async fn a_bad_specification_has_its_code_and_writes_nothing() {
         cases.extend(texts.map(|spec| (InvalidText, spec)));
     }
     cases.push((InvalidAccountId, CreateKey::default()));
-    assert!(cases.len() > 250, "{}", cases.len());
+    assert!(cases.len() + written.len() > 250, "{}", cases.len());
     for (code, spec) in cases {
         let mut errors = vec![ak.create(spec.clone()).await.map(|_| ()).expect_err("a refusal")];
         // A subject's account may stay unset.
@@ -338,7 +351,7 @@ async fn subjects_are_stored_whole_or_refused() {
                 stored += 1;
                 let grant = ak.validate_by_subject(&subject).await.unwrap().unwrap();
                 assert_eq!(grant.account_id.unwrap().to_string(), subject);
-                assert!(ak.track_usage_by_subject(&subject, 1).await.unwrap().is_success());
+                assert!(ak.track_usage_by_subject(&subject, 1).await.unwrap().is_ok());
                 ak.ensure_subject(&subject, CreateKey::new("other")).await.unwrap();
             }
             Err(error) => {

@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use agentkey::{AgentKey, Charge, CreateKey, EventFilter, ReservationId};
+use agentkey::{AgentKey, Charge, CreateKey, EventFilter, Period, ReservationId};
 use support::{Dice, TestDatabase, random};
 use tokio::task::JoinSet;
 
@@ -18,7 +18,7 @@ struct Tree {
 impl Tree {
     async fn grow(ak: &AgentKey, budget: i64) -> Self {
         let root =
-            ak.create(CreateKey::new("acct").budget_cents(budget).budget_period("week")).await.unwrap();
+            ak.create(CreateKey::new("acct").budget_cents(budget).budget_period(Period::Week)).await.unwrap();
         let mut keys = vec![root.key.expose().to_owned()];
         for (n, period) in [Some("day"), None, Some("month")].into_iter().enumerate() {
             let spec = CreateKey::new("acct").parent(root.id.clone()).budget_cents(budget / 2);
@@ -27,7 +27,8 @@ impl Tree {
             keys.push(child.key.expose().to_owned());
             for m in 0..3 {
                 let spec = CreateKey::new("acct").parent(child.id.clone());
-                let spec = if m == n { spec } else { spec.budget_cents(budget / 4).budget_period("hour") };
+                let spec =
+                    if m == n { spec } else { spec.budget_cents(budget / 4).budget_period(Period::Hour) };
                 keys.push(ak.create(spec).await.unwrap().key.expose().to_owned());
             }
         }
@@ -131,7 +132,7 @@ async fn a_race_of_one_idempotency_key_from_many_clients_moves_money_once() {
                 let (ak, key) = (ak.clone(), key.clone());
                 tasks.spawn(async move {
                     let charge = Charge::new(5 + n).idempotency_key(format!("{round}-{n}"));
-                    ak.track_usage(&key, charge).await.unwrap().recorded().expect("recorded, once or again")
+                    ak.track_usage(&key, charge).await.unwrap().expect("recorded, once or again")
                 });
             }
         }
@@ -140,8 +141,7 @@ async fn a_race_of_one_idempotency_key_from_many_clients_moves_money_once() {
         let used = db.number("SELECT min(budget_used_cents) FROM sdk_api_keys").await;
         assert_eq!(used, (round + 1) * (5 + 6 + 7 + 8), "round {round}");
     }
-    let charges =
-        EventFilter { kind: Some("charge".to_owned()), limit: Some(1_000), ..EventFilter::default() };
+    let charges = EventFilter::new().kind("charge").limit(1_000);
     assert_eq!(ak.events(charges).await.unwrap().len(), 120);
     db.drop().await;
 }

@@ -122,7 +122,7 @@ async fn a_thousand_callers_that_go_away_harm_nobody() {
     blocker.execute("BEGIN; SELECT FROM sdk_api_keys FOR UPDATE").await.unwrap();
     for _ in 0..CHARGES {
         let (ak, key, cost) = (ak.clone(), keys[dice.roll(keys.len())].clone(), 1 + dice.roll(9) as i64);
-        let handle = tasks.spawn(async move { ak.track_usage(&key, cost).await.unwrap().is_success() });
+        let handle = tasks.spawn(async move { ak.track_usage(&key, cost).await.unwrap().is_ok() });
         costs.insert(handle.id(), cost);
         handles.push(handle);
     }
@@ -166,7 +166,7 @@ async fn callers_behind_many_that_went_away_are_answered() {
     blocker.execute("BEGIN; SELECT FROM sdk_api_keys FOR UPDATE").await.unwrap();
     let call = |cost: i64| {
         let (ak, key) = (ak.clone(), keys[0].clone());
-        async move { ak.track_usage(&key, cost).await.unwrap().is_success() }
+        async move { ak.track_usage(&key, cost).await.unwrap().is_ok() }
     };
     let mut under_way = JoinSet::new();
     for _ in 0..2 {
@@ -244,7 +244,7 @@ fn a_runtime_that_stops_leaves_no_caller_hanging_on_another() {
         for caller in behind {
             let answer = tokio::time::timeout(LIMIT * 2, caller).await.expect("nobody hangs").unwrap();
             match answer {
-                Ok(usage) => acknowledged += if usage.is_success() { 100 } else { panic!("no cap was near") },
+                Ok(usage) => acknowledged += if usage.is_ok() { 100 } else { panic!("no cap was near") },
                 Err(error) => {
                     assert!(matches!(error.code(), ErrorCode::Timeout | ErrorCode::Database), "{error}")
                 }
@@ -289,7 +289,7 @@ async fn charge_by(clients: &[AgentKey], keys: &Arc<Vec<String>>, count: usize, 
         let (key, cost) = (dice.roll(keys.len()), 1 + dice.roll(13) as i64);
         tasks.spawn(async move {
             let usage = client.track_usage(&keys[key], cost).await?;
-            Ok::<_, agentkey::Error>(Charge { key, cost, recorded: usage.is_success() })
+            Ok::<_, agentkey::Error>(Charge { key, cost, recorded: usage.is_ok() })
         });
     }
     tasks.join_all().await.into_iter().map(Result::unwrap).collect()
@@ -322,7 +322,7 @@ async fn check(db: &TestDatabase, keys: &[String], charges: &[Charge], seed: u64
     }
     assert!(least_refused.iter().any(|cost| *cost < i64::MAX), "no cap was reached");
     for (n, key) in keys.iter().enumerate() {
-        let (used, cap) = rows[agentkey::KeyHash::of(key).as_str()];
+        let (used, cap) = rows[agentkey::engine::KeyHash::of(key).as_str()];
         assert_eq!(acknowledged[n], used, "key {n}, seed {seed}");
         assert!(used <= cap, "{used} of {cap}, seed {seed}");
         assert!(

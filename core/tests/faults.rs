@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::time::{Duration, Instant, SystemTime};
 
-use agentkey::{AgentKey, ChargeRefusal, CreateKey, DenialReason, ErrorCode, Usage};
+use agentkey::{AgentKey, ChargeRefusal, CreateKey, DenialReason, ErrorCode, Period};
 use chrono::{DateTime, Utc};
 use sqlx::Executor;
 use sqlx::postgres::PgPoolOptions;
@@ -49,7 +49,7 @@ impl Load {
                     let began = Instant::now();
                     match ak.track_usage(&key, cost).await {
                         Ok(usage) => {
-                            assert!(usage.is_success(), "no cap was near: {usage:?}");
+                            assert!(usage.is_ok(), "no cap was near: {usage:?}");
                             told.acknowledged.fetch_add(cost, Relaxed);
                         }
                         Err(error) => {
@@ -214,7 +214,7 @@ async fn once_a_revocation_is_acknowledged_nothing_succeeds() {
                 loop {
                     let too_late = revoked.load(Relaxed);
                     let refused = if caller % 2 == 0 {
-                        ak.track_usage(&key, 1).await.unwrap() == Usage::Refused(ChargeRefusal::InvalidKey)
+                        ak.track_usage(&key, 1).await.unwrap() == Err(ChargeRefusal::InvalidKey)
                     } else {
                         ak.validate(&key)
                             .await
@@ -256,9 +256,7 @@ async fn strict_isolation_keeps_every_cent() {
         let mut tasks = JoinSet::new();
         for n in 0..4_000 {
             let (ak, key) = (clients[n % clients.len()].clone(), key.expose().to_owned());
-            tasks.spawn(
-                async move { ak.track_usage(&key, 1).await.map(|usage| i64::from(usage.is_success())) },
-            );
+            tasks.spawn(async move { ak.track_usage(&key, 1).await.map(|usage| i64::from(usage.is_ok())) });
         }
         let mut acknowledged = 0;
         for result in tasks.join_all().await {
@@ -305,7 +303,7 @@ async fn session_settings_change_no_reset_and_no_expiry() {
             let (before, after) = (&before[n], &after[n]);
             assert!(seen == before || seen == after, "{settings}: key {n}: {seen:?}, not {before:?}");
             assert!(
-                ak.track_usage(&format!("ak_{}", n + 1), 5).await.unwrap().is_success(),
+                ak.track_usage(&format!("ak_{}", n + 1), 5).await.unwrap().is_ok(),
                 "{settings}: key {n}"
             );
         }
@@ -318,14 +316,19 @@ async fn session_settings_change_no_reset_and_no_expiry() {
             assert_eq!((charged.1, charged.2), (seen.1, 5), "{settings}");
         }
         for (period, first_reset) in [
-            ("day", "(created_at + interval '24 h')"),
+            (Period::Day, "(created_at + interval '24 h')"),
             (
-                "month",
+                Period::Month,
                 "((date_trunc('day', created_at AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC')",
             ),
         ] {
             let created = ak
-                .create(CreateKey::new("new").budget_cents(1).budget_period(period).expires_in("1h"))
+                .create(
+                    CreateKey::new("new")
+                        .budget_cents(1)
+                        .budget_period(period)
+                        .expires_in(Duration::from_secs(3600)),
+                )
                 .await
                 .unwrap();
             let off = format!(

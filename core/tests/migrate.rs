@@ -5,7 +5,8 @@ mod support;
 
 use std::time::Duration;
 
-use agentkey::{AgentKey, CreateKey, DenialReason, ErrorCode, KeyHash, TableName};
+use agentkey::engine::{KeyHash, TableName};
+use agentkey::{AgentKey, CreateKey, DenialReason, ErrorCode, Period};
 use sqlx::{Connection, Executor};
 use support::{TestDatabase, original_table, process};
 use tokio::task::JoinSet;
@@ -285,7 +286,7 @@ async fn the_original_goes_on_writing_rows() {
         (grant.budget_used_cents, grant.budget_reserved_cents, grant.budget_remaining_cents),
         (0, 0, Some(50))
     );
-    assert!(ak.track_usage(key, 30).await.unwrap().is_success());
+    assert!(ak.track_usage(key, 30).await.unwrap().is_ok());
     assert!(support::plain_charge(&db.pool, key, 20).await);
     assert_eq!(ak.validate(key).await.unwrap().unwrap_err().reason, DenialReason::BudgetExceeded);
     db.drop().await;
@@ -297,11 +298,13 @@ async fn a_table_that_only_the_original_knows_works_and_a_migration_shows_withou
     db.run(&original_table("SERIAL", "TEXT")).await;
     db.run("ALTER TABLE sdk_api_keys DROP COLUMN external_subject").await;
     let ak = AgentKey::builder().pool(db.pool.clone()).unwrap();
-    let created =
-        ak.create(CreateKey::new("acct").budget_cents(10).scopes(["a"]).expires_in("1d")).await.unwrap();
+    let created = ak
+        .create(CreateKey::new("acct").budget_cents(10).scopes(["a"]).expires_in(Duration::from_secs(86_400)))
+        .await
+        .unwrap();
     let key = created.key.expose();
     assert!(ak.validate(key).await.unwrap().is_ok());
-    assert!(ak.track_usage(key, 3).await.unwrap().is_success());
+    assert!(ak.track_usage(key, 3).await.unwrap().is_ok());
 
     for _ in 0..2 {
         assert_names_subject(ak.validate_by_subject("s").await.unwrap_err());
@@ -314,7 +317,7 @@ async fn a_table_that_only_the_original_knows_works_and_a_migration_shows_withou
     db.client().await;
     ak.ensure_subject("s", CreateKey::default()).await.unwrap();
     assert!(ak.validate_by_subject("s").await.unwrap().is_ok());
-    assert!(ak.track_usage_by_subject("s", 1).await.unwrap().is_success());
+    assert!(ak.track_usage_by_subject("s", 1).await.unwrap().is_ok());
     db.run("UPDATE sdk_api_keys SET disabled_at = now() WHERE account_id = 'acct'").await;
     assert_eq!(ak.validate(key).await.unwrap().unwrap_err().reason, DenialReason::Disabled);
     db.drop().await;
@@ -327,13 +330,16 @@ fn assert_names_subject(error: agentkey::Error) {
 
 /// The life of a key and of a subject.
 async fn assert_works(ak: &AgentKey, account: &str) {
-    let spec =
-        CreateKey::new(account).budget_cents(10).budget_period("month").scopes(["a", "b c"]).expires_in("1d");
+    let spec = CreateKey::new(account)
+        .budget_cents(10)
+        .budget_period(Period::Month)
+        .scopes(["a", "b c"])
+        .expires_in(Duration::from_secs(86_400));
     let created = ak.create(spec).await.unwrap();
     let key = created.key.expose();
     assert_eq!(ak.validate(key).await.unwrap().unwrap().scopes.unwrap(), ["a", "b c"]);
     let both = tokio::join!(ak.track_usage(key, 6), ak.track_usage(key, 6));
-    assert_eq!([both.0.unwrap(), both.1.unwrap()].iter().filter(|usage| usage.is_success()).count(), 1);
+    assert_eq!([both.0.unwrap(), both.1.unwrap()].iter().filter(|usage| usage.is_ok()).count(), 1);
     let subject = CreateKey { account_id: Some(account.to_owned()), ..CreateKey::default() };
     ak.ensure_subject("subject", subject).await.unwrap();
     assert!(ak.validate_by_subject("subject").await.unwrap().is_ok());

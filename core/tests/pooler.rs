@@ -7,7 +7,8 @@ mod support;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use agentkey::{AccountId, AgentKey, CreateKey, Usage};
+use agentkey::engine::AccountId;
+use agentkey::{AgentKey, CreateKey};
 use sqlx::postgres::PgConnectOptions;
 use support::{Dice, TestDatabase, eventually, random, server_url, url_on};
 use tokio::task::JoinSet;
@@ -134,11 +135,11 @@ async fn load(clients: &[AgentKey], keys: &[String]) -> Load {
                 }
             } else {
                 match ak.track_usage(&raw, cost).await {
-                    Ok(Usage::Recorded(recorded)) => {
-                        recorded.budget_remaining_cents().map(|left| recorded.budget_used_cents() + left)
-                            == Some(budget)
+                    Ok(Ok(charged)) => {
+                        let amounts = charged.budget_used_cents().zip(charged.budget_remaining_cents());
+                        amounts.is_some_and(|(used, left)| used + left == budget)
                     }
-                    Ok(_) => false,
+                    Ok(Err(_)) => false,
                     Err(error) => return Called::Failed(error.to_string()),
                 }
             };

@@ -7,9 +7,8 @@ use std::error::Error as _;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use agentkey::{
-    AgentKey, Cost, CreateKey, Credential, Engine, Error, KeyHash, KeyPrefix, NewRow, Options, Request,
-};
+use agentkey::engine::{Credential, Engine, KeyHash, Options, Parent, Request};
+use agentkey::{AgentKey, Charge, CreateKey, Error};
 use sqlx::postgres::PgConnectOptions;
 use support::TestDatabase;
 use support::server::TestServer;
@@ -64,15 +63,17 @@ async fn no_raw_key_is_shown_or_stored_anywhere() {
         ));
         shown.debug(&KeyHash::of(key));
         let mut engine = Engine::new(Options::default());
-        engine
-            .submit(Duration::ZERO, Request::Charge(Credential::Key(KeyHash::of(key)), Cost::cents(1)))
-            .unwrap();
+        engine.submit(Duration::ZERO, Request::Charge(Credential::of_key(key), Charge::new(1))).unwrap();
         shown.debug(&engine.poll(Duration::ZERO));
         shown.debug(&engine);
     }
-    let minted = KeyPrefix::default().mint().unwrap();
-    let row = NewRow::for_key(CreateKey::new("acct"), &minted, &Options::default()).unwrap();
-    shown.debug(&(&minted, &row, Request::Insert(Box::new(row.clone()))));
+    // A parent is named by its raw key: only the hash goes on.
+    let child = CreateKey::child_of(Parent::from(&created.key));
+    shown.0.push(serde_json::to_string(&child).unwrap());
+    shown.debug(&child);
+    let request = format!(r#"{{"op":"create","with":{{"parent":"{}"}}}}"#, created.key.expose());
+    shown.debug(&ak.options().read_request(&request));
+    shown.debug(&ak.call(Request::Create(child)).await);
     let sleeper = db.text("SELECT string_agg(query, ' ') FROM pg_stat_activity").await;
     shown.0.push(sleeper);
 
@@ -106,7 +107,7 @@ async fn no_raw_key_is_shown_or_stored_anywhere() {
     shown.0.push(log);
     assert!(shown.0.len() > 25);
     for text in &shown.0 {
-        for secret in [&created.key.expose()[11..], &minted.raw.expose()[11..], &planted[11..]] {
+        for secret in [&created.key.expose()[11..], &planted[11..]] {
             assert!(
                 !text.contains(secret),
                 "a raw key is shown: {}",

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agentkey::{AgentKey, ChargeRefusal, Usage};
+use agentkey::{AgentKey, ChargeRefusal};
 use tokio::task::JoinSet;
 
 use crate::Result;
@@ -20,8 +20,8 @@ impl Contender for Ours {
 
     async fn charge(&self, raw_key: &str) -> Result<bool> {
         match self.0.track_usage(raw_key, 1).await? {
-            Usage::Recorded(_) => Ok(true),
-            Usage::Refused(ChargeRefusal::BudgetExceeded) => Ok(false),
+            Ok(_) => Ok(true),
+            Err(ChargeRefusal::BudgetExceeded) => Ok(false),
             other => Err(format!("a charge that is neither recorded nor refused: {other:?}").into()),
         }
     }

@@ -42,7 +42,7 @@ impl Contender for Repeatable {
     async fn charge(&self, raw_key: &str) -> Result<bool> {
         let id = self.1.fetch_add(1, Ordering::Relaxed);
         let charge = Charge::new(1).idempotency_key(id.to_string());
-        Ok(self.0.track_usage(raw_key, charge).await?.is_success())
+        Ok(self.0.track_usage(raw_key, charge).await?.is_ok())
     }
 }
 

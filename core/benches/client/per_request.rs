@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use agentkey::KeyHash;
+use agentkey::engine::KeyHash;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::sync::Notify;
 

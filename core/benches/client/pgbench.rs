@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use agentkey::KeyHash;
+use agentkey::engine::KeyHash;
 use tokio::process::Command;
 
 use crate::database::Database;

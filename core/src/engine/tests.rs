@@ -4,6 +4,7 @@ mod admin;
 mod batching;
 mod faults;
 mod limits;
+mod repeats;
 mod touches;
 
 use std::collections::BTreeMap;

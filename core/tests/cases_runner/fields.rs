@@ -31,11 +31,6 @@ impl Fields {
         self.optional(name).map(text).transpose()
     }
 
-    /// A text that may be null or missing.
-    pub fn nullable_text(&mut self, name: &str) -> Result<Option<String>, Problem> {
-        self.optional(name).filter(|value| !value.is_null()).map(text).transpose()
-    }
-
     pub fn list(&mut self, name: &str) -> Result<Vec<Value>, Problem> {
         list(self.required(name)?)
     }
@@ -57,6 +52,11 @@ impl Fields {
     /// Puts a member in.
     pub fn give(&mut self, name: &str, value: Value) {
         self.0.insert(name.to_owned(), value);
+    }
+
+    /// What is left.
+    pub fn into_members(self) -> Map<String, Value> {
+        self.0
     }
 
     pub fn finish(self) -> Result<(), Problem> {

@@ -132,9 +132,7 @@ impl<'d> Session<'d> {
                 arguments.give(member, resolve(&value, &self.kept)?);
             }
         }
-        let call = Call::read(&name, &mut arguments, self.ak.options().rounding)?
-            .ok_or_else(|| format!("unknown step {name:?}"))?;
-        arguments.finish()?;
+        let call = Call::read(&name, arguments, &self.ak)?;
         Ok((call, expectation))
     }
 

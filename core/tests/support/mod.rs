@@ -7,7 +7,8 @@ pub mod server;
 
 use std::time::{Duration, Instant};
 
-use agentkey::{AgentKey, Builder, KeyHash};
+use agentkey::engine::KeyHash;
+use agentkey::{AgentKey, Builder};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 

@@ -5,8 +5,8 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use agentkey::gate::{self, Guard, Token};
-use agentkey::{AgentKey, Usage};
+use agentkey::AgentKey;
+use agentkey::http::{self, Call, Caller, Exchange, Guard, Next, Token};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Query, State};
 use axum::http::request::Parts;
@@ -23,22 +23,38 @@ struct App {
 }
 
 /// The token of a caller that may search.
-struct Caller(Token);
+struct Searcher(Token);
 
-impl FromRequestParts<App> for Caller {
+impl FromRequestParts<App> for Searcher {
     type Rejection = Response<Body>;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Self::Rejection> {
         let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = app.guard.begin(authorization).map_err(carry)?;
-        let verdict = app.ak.validate(token.expose()).await;
-        app.guard.decide(verdict, chrono::Utc::now()).map_err(carry)?;
-        Ok(Caller(token))
+        let (mut exchange, mut next) = Exchange::with_guard(&app.guard, authorization);
+        let mut token = None;
+        loop {
+            next = match next {
+                Next::Call(call) => {
+                    if let Call::Validate(Caller::Key(presented)) = &call {
+                        token = Some(presented.clone());
+                    }
+                    let request = call.request().ok_or_else(unavailable)?;
+                    exchange.answered(app.ak.call(request).await, chrono::Utc::now())
+                }
+                Next::Pass(_) => return token.map(Searcher).ok_or_else(unavailable),
+                Next::Respond(response) => return Err(carry(response)),
+                _ => return Err(unavailable()),
+            };
+        }
     }
 }
 
+fn unavailable() -> Response<Body> {
+    StatusCode::INTERNAL_SERVER_ERROR.into_response()
+}
+
 /// A refusal of the guard's, as axum's.
-fn carry(refusal: gate::Response) -> Response<Body> {
+fn carry(refusal: http::Response) -> Response<Body> {
     if let Some(fault) = &refusal.fault {
         eprintln!("{fault}");
     }
@@ -58,7 +74,7 @@ struct Search {
 
 async fn search(
     State(app): State<App>,
-    Caller(token): Caller,
+    Searcher(token): Searcher,
     Query(search): Query<Search>,
 ) -> Response<Body> {
     let limit = search.limit.unwrap_or(3);
@@ -66,11 +82,11 @@ async fn search(
         return (StatusCode::BAD_REQUEST, Json(json!({ "error": "limit must be 1 to 10" }))).into_response();
     }
     match app.ak.track_usage(token.expose(), limit).await {
-        Ok(Usage::Refused(refusal)) => {
+        Ok(Err(refusal)) => {
             (StatusCode::TOO_MANY_REQUESTS, Json(json!({ "error": refusal.as_str() }))).into_response()
         }
-        Ok(usage) => {
-            let remaining = usage.recorded().and_then(|recorded| recorded.budget_remaining_cents());
+        Ok(Ok(charged)) => {
+            let remaining = charged.budget_remaining_cents();
             let found: Vec<&str> = (0..limit).map(|_| "a result").collect();
             Json(json!({ "found": found, "remainingCents": remaining })).into_response()
         }
