@@ -1,11 +1,13 @@
 //! The policy's tests: every line of it by name, the holes that it closes, and everything that a body can get wrong.
 
 mod bad_input;
+mod calls;
 mod clerk;
 mod guard;
 mod keys;
 mod properties;
 mod signup;
+mod turns;
 mod wire;
 
 use chrono::{DateTime, TimeDelta, Utc};
