@@ -221,6 +221,9 @@ impl Engine {
             lane.end_pause(now);
         }
         self.touches.end_pause(now);
+        if self.catalogue_at <= now {
+            self.catalogue_at = Duration::ZERO;
+        }
         loop {
             if let Some(statement) = self.poll_admin(now) {
                 return Some(statement);
@@ -318,7 +321,7 @@ impl Engine {
 
     /// When a pause after an aborted statement ends: `poll` may have something then.
     pub fn next_retry(&self) -> Option<Duration> {
-        let catalogue = (self.catalogue_attempts > 0).then_some(self.catalogue_at);
+        let catalogue = (self.catalogue_at > Duration::ZERO).then_some(self.catalogue_at);
         let pauses = self.lanes.all().into_iter().filter_map(|lane| lane.pause());
         pauses.chain(self.touches.next_retry()).chain(catalogue).min()
     }

@@ -1,10 +1,13 @@
 //! The engine, fed by hand. Subjects serve as credentials where either would do: their parameters are legible.
 
 mod admin;
+mod answers_json;
 mod batching;
+mod catalogue;
 mod faults;
 mod limits;
 mod repeats;
+mod requests_json;
 mod touches;
 
 use std::collections::BTreeMap;

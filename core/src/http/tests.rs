@@ -2,11 +2,13 @@
 
 mod admission;
 mod bad_input;
+mod calls;
 mod clerk;
 mod guard;
 mod keys;
 mod properties;
 mod signup;
+mod turns;
 mod wire;
 
 use chrono::{DateTime, TimeDelta, Utc};

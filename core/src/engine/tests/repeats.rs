@@ -1,116 +1,242 @@
-//! What is repeated through faults, how far, and what callers are told.
+//! What is sent again after a fault, and what its callers are told.
 
 use super::*;
-use crate::budget::reservation::ReservationId;
+use crate::budget::ledger::{EventFilter, UsageFilter};
+use crate::budget::reservation::{ReservationId, Reserve};
+use crate::key::new_key::CreateKey;
 
-/// The faults that a settle must survive: it is repeated until it works.
-fn interruptions() -> Vec<Fault> {
-    let codes = ["EPIPE", "ECONNRESET", "57P01", "08P01", "08006", "ECONNREFUSED", "40P01"];
-    codes.into_iter().map(|code| Fault::of_code(Some(code), "as the test wants it")).collect()
+fn fault(code: &str) -> Fault {
+    Fault::of_code(Some(code), "as the test wants it")
+}
+
+/// Faults after which nobody knows whether the statement took effect.
+const UNKNOWN: [&str; 6] = ["EPIPE", "ECONNRESET", "57P01", "08P01", "08006", "40003"];
+/// Faults after which it certainly took none, and may work a little later.
+const HARMLESS: [&str; 5] = ["40001", "40P01", "55P03", "53300", "ECONNREFUSED"];
+
+fn reservation() -> ReservationId {
+    ReservationId::parse("0b9c2f0e-3d2b-4a53-9f0e-2f6a1c3d4e5f").unwrap()
+}
+
+fn keyed_charge(bench: &mut Bench) -> Ticket {
+    bench.submit(Request::Charge(subject_of("a"), Charge::new(5).idempotency_key("request-7")))
+}
+
+/// Lets a request meet a fault until it is answered or its time is half over. How often it was sent.
+fn tries(bench: &mut Bench, ticket: Ticket, fault: &Fault) -> usize {
+    let end = bench.now + Duration::from_secs(5);
+    let mut tries = 0;
+    while bench.is_open(ticket) && bench.now < end {
+        let statement = bench.sent_one();
+        bench.fails_by(&statement, fault.clone());
+        tries += 1;
+        if bench.is_open(ticket) {
+            bench.pass_pause();
+        }
+    }
+    tries
 }
 
 #[test]
-fn ends_and_idempotent_spends_are_repeated_through_faults_until_they_work() {
-    let id = ReservationId::parse("0b9c2f0e-3d2b-4a53-9f0e-2f6a1c3d4e5f").unwrap();
-    for fault in interruptions() {
-        let mut bench = Bench::ready(Options { max_attempts: 2, ..Options::default() });
-        let settle = bench.submit(Request::Settle(id.clone(), Cost::cents(5)));
-        let charge = Charge::new(5).idempotency_key("request-7");
-        let charge = bench.submit(Request::Charge(subject_of("a"), charge));
-        for _ in 0..3 {
-            for statement in bench.sent() {
-                bench.fails_by(&statement, fault.clone());
-            }
-            bench.now += Duration::from_secs(1);
+fn a_settle_that_fails_twice_in_any_way_works_the_third_time() {
+    for code in UNKNOWN.into_iter().chain(HARMLESS) {
+        let mut bench = Bench::ready(Options { max_attempts: 1, ..Options::default() });
+        let ticket = bench.submit(Request::Settle(reservation(), Cost::cents(5)));
+        for _ in 0..2 {
+            let settle = bench.sent_one();
+            bench.fails_by(&settle, fault(code));
+            assert!(bench.is_open(ticket), "{code}");
+            bench.pass_pause();
         }
-        let sent = bench.sent();
-        assert_eq!(kinds(&sent), [StatementKind::Settle, StatementKind::Spend]);
-        bench.rows(&sent[0], ["(1,pending,settled,5000000,5000000,100,5000000,0,)"]);
-        bench.rows(&sent[1], ["(1,ok,100,5000000,0,,,,f,,)"]);
-        assert!(matches!(bench.outcome(settle), Answer::Settled(Ok(_))), "{fault:?}");
-        assert_eq!(bench.usage(charge), recorded(5));
+        let settle = bench.sent_one();
+        bench.rows(&settle, ["(1,pending,settled,5000000,5000000,100,5000000,0,)"]);
+        assert!(matches!(bench.outcome(ticket), Answer::Settled(Ok(_))), "{code}");
         bench.assert_idle();
     }
 }
 
 #[test]
-fn a_lookup_is_repeated_a_few_times_and_then_answers_the_fault() {
-    let mut bench = Bench::ready(Options { max_attempts: 3, ..Options::default() });
-    let ticket = bench.validate("a");
-    for attempt in 1..=3 {
-        let lookup = bench.sent_one();
-        bench.fails(&lookup, None);
-        if attempt < 3 {
+fn a_spend_with_an_idempotency_key_that_fails_twice_in_any_way_works_the_third_time() {
+    for code in UNKNOWN.into_iter().chain(HARMLESS) {
+        let mut bench = Bench::ready(Options { max_attempts: 1, ..Options::default() });
+        let ticket = keyed_charge(&mut bench);
+        for _ in 0..2 {
+            let spend = bench.sent_one();
+            bench.fails_by(&spend, fault(code));
+            assert!(bench.is_open(ticket), "{code}");
             bench.pass_pause();
         }
+        let spend = bench.sent_one();
+        bench.rows(&spend, ["(1,replayed,100,5000000,0,,,,f,,)"]);
+        let Ok(charged) = bench.usage(ticket) else { panic!("{code}") };
+        assert!(charged.replayed, "the first attempt had worked");
+        bench.assert_idle();
     }
-    assert!(bench.error(ticket).is_transient());
-    bench.assert_idle();
 }
 
 #[test]
-fn a_charge_that_was_never_sent_is_repeated() {
+fn ends_and_keyed_spends_are_repeated_until_their_time_is_over() {
+    let requests: [fn(&mut Bench) -> Ticket; 6] = [
+        |bench| bench.submit(Request::Settle(reservation(), Cost::cents(5))),
+        |bench| bench.submit(Request::Release(reservation())),
+        |bench| bench.submit(Request::Extend(reservation(), Duration::from_secs(60))),
+        keyed_charge,
+        |bench| {
+            let record = Charge::new(5).overrun(crate::Overrun::Record).idempotency_key("request-8");
+            bench.submit(Request::Charge(subject_of("a"), record))
+        },
+        |bench| bench.submit(Request::Reserve(subject_of("a"), Reserve::new(5).idempotency_key("request-9"))),
+    ];
+    for make in requests {
+        for fault in [fault("EPIPE"), fault("08P01"), fault("40001"), Fault::timed_out("no answer")] {
+            let mut bench = Bench::ready(Options { max_attempts: 2, ..Options::default() });
+            let ticket = make(&mut bench);
+            let tries = tries(&mut bench, ticket, &fault);
+            assert!(tries > 10 && bench.is_open(ticket), "{fault:?}: {tries}");
+            bench.pass(Duration::from_secs(10));
+            assert_eq!(bench.error(ticket).code(), ErrorCode::Timeout);
+            bench.assert_idle();
+        }
+    }
+}
+
+#[test]
+fn nothing_else_that_writes_is_repeated_where_it_may_have_worked() {
+    let requests: [fn(&mut Bench) -> Ticket; 5] = [
+        |bench| bench.charge("a", 1),
+        |bench| {
+            bench.submit(Request::Charge(subject_of("a"), Charge::new(5).overrun(crate::Overrun::Record)))
+        },
+        |bench| bench.submit(Request::Reserve(subject_of("a"), Reserve::new(5))),
+        |bench| bench.submit(Request::Create(CreateKey::new("7"))),
+        |bench| bench.submit(Request::RevokeAll(RevokeFilter::DelegatedBy("alice".to_owned()))),
+    ];
+    for make in requests {
+        for code in UNKNOWN {
+            let mut bench = Bench::ready(Options::default());
+            let ticket = make(&mut bench);
+            assert_eq!(tries(&mut bench, ticket, &fault(code)), 1, "{code}");
+            let error = bench.error(ticket);
+            assert!(error.may_have_been_recorded() && error.is_transient(), "{code}");
+            bench.assert_idle();
+        }
+        for code in HARMLESS {
+            let mut bench = Bench::ready(Options { max_attempts: 3, ..Options::default() });
+            let ticket = make(&mut bench);
+            assert_eq!(tries(&mut bench, ticket, &fault(code)), 3, "{code}");
+            let error = bench.error(ticket);
+            assert!(!error.may_have_been_recorded() && error.is_transient(), "{code}");
+            bench.assert_idle();
+        }
+    }
+}
+
+#[test]
+fn reads_and_subjects_are_repeated_a_few_times_and_then_answer_the_fault() {
+    let requests: [fn(&mut Bench) -> Ticket; 7] = [
+        |bench| bench.validate("a"),
+        |bench| bench.submit(Request::Events(EventFilter::new())),
+        |bench| bench.submit(Request::Usage(UsageFilter::of_key(7))),
+        |bench| bench.submit(Request::VerifyLedger(None)),
+        |bench| bench.submit(Request::PruneEvents(Duration::from_secs(60))),
+        |bench| bench.submit(Request::SweepReservations),
+        |bench| bench.submit(Request::EnsureSubject("robot".to_owned(), CreateKey::new("7"))),
+    ];
+    for make in requests {
+        for code in ["EPIPE", "08P01", "40001"] {
+            let mut bench = Bench::ready(Options { max_attempts: 3, ..Options::default() });
+            let ticket = make(&mut bench);
+            assert_eq!(tries(&mut bench, ticket, &fault(code)), 3, "{code}");
+            let error = bench.error(ticket);
+            assert_eq!((error.code(), error.message()), (ErrorCode::Database, "as the test wants it"));
+            bench.assert_idle();
+        }
+        let mut bench = Bench::ready(Options::default());
+        let ticket = make(&mut bench);
+        assert_eq!(tries(&mut bench, ticket, &fault("42501")), 1, "another try would meet it again");
+        bench.assert_idle();
+    }
+}
+
+#[test]
+fn the_last_fault_does_not_hide_that_an_earlier_attempt_may_have_worked() {
     let mut bench = Bench::ready(Options::default());
+    let ticket = keyed_charge(&mut bench);
+    let spend = bench.sent_one();
+    bench.fails_by(&spend, fault("EPIPE"));
+    bench.pass_pause();
+    let spend = bench.sent_one();
+    bench.fails_by(&spend, fault("42501"));
+    let error = bench.error(ticket);
+    assert_eq!((error.sqlstate(), error.may_have_been_recorded()), (Some("42501"), true));
+
     let ticket = bench.charge("a", 1);
     let charge = bench.sent_one();
-    bench.fails_by(&charge, Fault::of_code(Some("ECONNREFUSED"), "no connection"));
-    assert!(bench.is_open(ticket));
+    bench.fails_by(&charge, fault("40001"));
     bench.pass_pause();
     let charge = bench.sent_one();
-    bench.rows(&charge, [charged(1, 0, 1)]);
-    assert_eq!(bench.usage(ticket), recorded(1));
+    bench.fails_by(&charge, fault("42501"));
+    assert!(!bench.error(ticket).may_have_been_recorded(), "neither attempt had an effect");
 }
 
 #[test]
-fn a_timeout_says_whether_the_call_was_sent() {
-    let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
-    let sent = bench.charge("a", 1);
-    bench.sent_one();
-    let waiting = bench.charge("b", 1);
-    let uncertain = bench.submit(Request::Charge(subject_of("c"), Charge::new(1).idempotency_key("x")));
-    let spend = bench.sent_one();
-    bench.fails(&spend, Some("08006"));
-    bench.pass(Duration::from_secs(10));
-    let told = |bench: &mut Bench, ticket| {
+fn a_timeout_during_a_pause_says_what_the_attempts_may_have_done() {
+    for (code, may_have_been_recorded) in [("08006", true), ("40001", false)] {
+        let mut bench = Bench::ready(Options::default());
+        let ticket = keyed_charge(&mut bench);
+        let spend = bench.sent_one();
+        bench.now += Duration::from_secs(10) - Duration::from_micros(1);
+        bench.fails_by(&spend, fault(code));
+        assert!(bench.is_open(ticket));
+        bench.pass(Duration::from_micros(1));
         let error = bench.error(ticket);
-        (error.code(), error.may_have_been_recorded())
-    };
-    assert_eq!(told(&mut bench, sent), (ErrorCode::Timeout, true));
-    assert_eq!(told(&mut bench, waiting), (ErrorCode::Timeout, false));
-    assert_eq!(told(&mut bench, uncertain), (ErrorCode::Timeout, true), "its first attempt may have worked");
+        assert_eq!(error.code(), ErrorCode::Timeout);
+        assert_eq!(error.may_have_been_recorded(), may_have_been_recorded, "{code}");
+        assert_eq!(error.message().contains("not sent"), !may_have_been_recorded, "{error}");
+        bench.assert_idle();
+    }
 }
 
 #[test]
-fn a_catalogue_that_never_answers_is_asked_again_and_wedges_nobody() {
-    let mut bench = Bench::new(Options::default());
-    let lost = bench.charge("a", 1);
-    let silent = bench.sent_one();
-    bench.pass(Duration::from_secs(10));
-    let error = bench.error(lost);
-    assert_eq!((error.code(), error.may_have_been_recorded()), (ErrorCode::Timeout, false));
-    let ticket = bench.charge("b", 1);
-    let catalogue = bench.sent_one();
-    bench.rows(&silent, columns_but("scopes"));
-    bench.rows(&catalogue, columns());
-    let charge = bench.sent_one();
-    bench.rows(&charge, [charged(1, 0, 1)]);
-    assert_eq!(bench.usage(ticket), recorded(1));
-    bench.assert_idle();
-}
-
-#[test]
-fn a_statement_is_wanted_while_somebody_waits_for_it() {
+fn a_batch_is_wanted_as_long_as_one_caller_waits() {
     let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
-    let ticket = bench.charge("a", 1);
-    let charge = bench.sent_one();
-    assert!(bench.engine.is_wanted(charge.id));
-    bench.engine.cancel(ticket);
-    assert!(!bench.engine.is_wanted(charge.id));
-    bench.fails_by(&charge, Fault::not_sent("nobody waits for it"));
-    bench.now += Duration::from_secs(1);
+    bench.validate("x");
+    let blocking = bench.sent_one();
+    let callers = [bench.validate("a"), bench.validate("a"), bench.validate("b")];
+    bench.rows(&blocking, [live(1, 1)]);
+    assert!(!bench.engine.is_wanted(blocking.id), "it is answered");
+    let batch = bench.sent_one();
+    for caller in callers {
+        assert!(bench.engine.is_wanted(batch.id));
+        bench.engine.cancel(caller);
+    }
+    assert!(!bench.engine.is_wanted(batch.id));
+    bench.rows(&batch, [live(1, 1)]);
+    assert!(callers.iter().all(|caller| bench.is_open(*caller)));
     bench.assert_idle();
-    bench.charge("b", 1);
-    let charge = bench.sent_one();
-    bench.pass(Duration::from_secs(10));
-    assert!(!bench.engine.is_wanted(charge.id));
+}
+
+#[test]
+fn what_the_engine_or_everybody_needs_is_wanted_whoever_is_gone() {
+    let mut bench = Bench::new(Options::default());
+    let gone = [bench.validate("a"), bench.submit(Request::Migrate)];
+    let sent = bench.sent();
+    assert_eq!(kinds(&sent), [StatementKind::Migrate, StatementKind::Catalogue]);
+    gone.into_iter().for_each(|ticket| bench.engine.cancel(ticket));
+    assert!(sent.iter().all(|statement| bench.engine.is_wanted(statement.id)));
+
+    let mut bench = Bench::ready(Options::default());
+    let ticket = bench.revoke("1");
+    let revoke = bench.sent_one();
+    assert!(bench.engine.is_wanted(revoke.id));
+    bench.engine.cancel(ticket);
+    assert!(!bench.engine.is_wanted(revoke.id));
+
+    bench.validate("a");
+    let lookup = bench.sent_one();
+    bench.rows(&lookup, [stale(1, 1)]);
+    let touch = bench.sent_one();
+    assert_eq!(touch.kind, StatementKind::Touch);
+    assert!(bench.engine.is_wanted(touch.id));
+    assert!(!bench.engine.is_wanted(StatementId(0)), "nobody asked for that");
 }
