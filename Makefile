@@ -125,6 +125,7 @@ test-python: have-cargo $(venv-ready) demo-axum
 check-python: have-cargo $(venv-ready)
 	@echo "==> check: Python, format and lints"
 	@$(build-python)
+	$(in-python) python scripts/generate_sync.py --check
 	$(in-python) ruff format --check . ../examples/fastapi
 	$(in-python) ruff check . ../examples/fastapi
 	cargo clippy -p agentkey-python --all-targets -- -D warnings

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use agentkey::{Answer, Sink};
+use agentkey::Error;
+use agentkey::engine::{Answer, Sink};
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 
@@ -50,9 +51,7 @@ impl Mailbox {
 
     /// Starts a call. Answers the token that its reply will have.
     fn start(&self, call: &Bound<'_, Call>) -> PyResult<u64> {
-        let number = self.last_token.fetch_add(1, Ordering::Relaxed) + 1;
-        // The lowest bit says how money is told.
-        let token = number << 1 | u64::from(call.get().is_exact());
+        let token = self.last_token.fetch_add(1, Ordering::Relaxed) + 1;
         call.get().start(Arc::clone(&self.queue), token)?;
         Ok(token)
     }
@@ -61,7 +60,7 @@ impl Mailbox {
     fn take(&self, py: Python<'_>) -> PyResult<Vec<Delivery>> {
         self.drain()?;
         let replies = std::mem::take(&mut *self.queue.replies());
-        let delivery = |(token, reply): (u64, Reply)| match reply.into_result(py, token & 1 == 1) {
+        let delivery = |(token, reply): (u64, Reply)| match reply.into_result(py) {
             Ok(result) => (token, Some(result), None),
             Err(error) => (token, None, Some(error.into_value(py))),
         };
@@ -103,7 +102,7 @@ impl Queue {
 }
 
 impl Sink for Queue {
-    fn deliver(&self, answers: Vec<(u64, Answer)>) {
+    fn deliver(&self, answers: Vec<(u64, Result<Answer, Error>)>) {
         self.append(answers.into_iter().map(|(token, answer)| (token, Reply::Answer(answer))));
     }
 }
@@ -122,7 +121,7 @@ struct Slot {
 }
 
 impl Sink for Slot {
-    fn deliver(&self, answers: Vec<(u64, Answer)>) {
+    fn deliver(&self, answers: Vec<(u64, Result<Answer, Error>)>) {
         for (token, answer) in answers {
             self.put(token, Reply::Answer(answer));
         }
@@ -150,7 +149,7 @@ pub(crate) fn wait(py: Python<'_>, call: &Call) -> PyResult<Py<PyAny>> {
             waited.unwrap_or_else(PoisonError::into_inner).0.take()
         });
         if let Some(reply) = reply {
-            return reply.into_result(py, call.is_exact());
+            return reply.into_result(py);
         }
         if let Err(interrupt) = py.check_signals() {
             call.cancel();

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::errors::with_code;
+use crate::errors::invalid_dsn;
 
 /// Parameters that sqlx reads.
 const KNOWN: &[&str] = &[
@@ -37,10 +37,10 @@ const IGNORED: &[&str] = &[
 /// Reads `postgresql://`, `postgres://` and `postgresql+driver://`. No message repeats the name: it may hold a password.
 pub(crate) fn parse(dsn: &str) -> PyResult<PgConnectOptions> {
     let Some((scheme, rest)) = dsn.split_once("://") else {
-        return Err(invalid("expected postgresql://user:password@host:port/database"));
+        return Err(invalid_dsn("expected postgresql://user:password@host:port/database"));
     };
     if !matches!(scheme.split('+').next(), Some("postgresql" | "postgres")) {
-        return Err(invalid("the scheme must be postgresql:// or postgresql+driver://"));
+        return Err(invalid_dsn("the scheme must be postgresql:// or postgresql+driver://"));
     }
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let mut parameters = Vec::new();
@@ -54,17 +54,13 @@ pub(crate) fn parse(dsn: &str) -> PyResult<PgConnectOptions> {
             }
             _ if IGNORED.contains(&name) => {}
             "pgbouncer" => {
-                return Err(invalid(
+                return Err(invalid_dsn(
                     "for PgBouncer in transaction mode give pooler=True instead of a parameter",
                 ));
             }
-            _ => return Err(invalid(&format!("unknown parameter {name:?}"))),
+            _ => return Err(invalid_dsn(&format!("unknown parameter {name:?}"))),
         }
     }
     let url = format!("postgresql://{place}?{}", parameters.join("&"));
-    url.parse().map_err(|e: sqlx::Error| invalid(&e.to_string()))
-}
-
-fn invalid(why: &str) -> PyErr {
-    with_code("invalid_dsn", &format!("Invalid DSN: {why}"), None)
+    url.parse().map_err(|e: sqlx::Error| invalid_dsn(&e.to_string()))
 }

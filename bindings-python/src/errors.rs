@@ -1,35 +1,39 @@
 //! Errors of the core as the exceptions of `pyagentkey`.
 
-use std::error::Error;
-use std::sync::Arc;
-
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use agentkey::{Error, ErrorCode};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 /// The exception for an error. Which class it has is decided in Python, in one place.
-pub(crate) fn raise(error: agentkey::Error) -> PyErr {
-    with_code(error.code().as_str(), error.message(), sqlstate(&error).as_deref())
+pub(crate) fn raise(error: Error) -> PyErr {
+    let facts = (error.may_have_been_recorded(), error.is_transient());
+    exception(error.code().as_str(), error.message(), error.sqlstate(), facts)
 }
 
-/// The exception for a code, also one that only Python has.
-pub(crate) fn with_code(code: &str, message: &str, sqlstate: Option<&str>) -> PyErr {
+/// The exception for a data source name: the core knows none.
+pub(crate) fn invalid_dsn(why: &str) -> PyErr {
+    exception("invalid_dsn", &format!("Invalid DSN: {why}"), None, (false, false))
+}
+
+fn exception(code: &str, message: &str, sqlstate: Option<&str>, facts: (bool, bool)) -> PyErr {
     static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     Python::attach(|py| {
         let make = MAKE.import(py, "pyagentkey._errors", "error_of");
-        match make.and_then(|make| make.call1((code, message, sqlstate))) {
+        match make.and_then(|make| make.call1((code, message, sqlstate, facts.0, facts.1))) {
             Ok(exception) => PyErr::from_value(exception),
             Err(error) => error,
         }
     })
 }
 
-/// A wrong type of argument.
-pub(crate) fn wrong_type(message: impl Into<String>) -> PyErr {
-    PyTypeError::new_err(message.into())
+/// The core's error by its name, as a double's call failed with it; any other name is an unknown fault.
+pub(crate) fn named(code: Option<&str>, message: String) -> Error {
+    let known = ErrorCode::ALL.iter().find(|known| Some(known.as_str()) == code);
+    Error::new(known.copied().unwrap_or(ErrorCode::Database), message)
 }
 
-/// A wrong value of an option that is Python's own.
+/// A wrong value of an option.
 pub(crate) fn wrong_value(message: impl Into<String>) -> PyErr {
     PyValueError::new_err(message.into())
 }
@@ -37,12 +41,4 @@ pub(crate) fn wrong_value(message: impl Into<String>) -> PyErr {
 /// A misuse of this module by our own Python.
 pub(crate) fn misuse(message: &'static str) -> PyErr {
     PyRuntimeError::new_err(message)
-}
-
-fn sqlstate(error: &agentkey::Error) -> Option<String> {
-    let source = error.source()?;
-    // The core shares its cause: what is asked for is within.
-    let cause =
-        source.downcast_ref::<Arc<dyn Error + Send + Sync>>().map_or(source, |shared| shared.as_ref());
-    cause.downcast_ref::<sqlx::Error>()?.as_database_error()?.code().map(|code| code.into_owned())
 }

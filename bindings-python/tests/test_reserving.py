@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any, Callable
 
@@ -16,11 +18,12 @@ import pytest
 from fastapi import Depends, FastAPI
 from fastapi.responses import StreamingResponse as FastStreamingResponse
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from pyagentkey import AgentKey, AsyncAgentKey, Grant, Reservation, Settlement, Subject
+from pyagentkey import AgentKey, AsyncAgentKey, Denial, Grant, Reservation, Settlement, Subject
 from pyagentkey.asgi import RequireKey
 from pyagentkey.fastapi import require_key
 
@@ -215,7 +218,7 @@ def test_a_request_that_is_cancelled_is_settled(db: Database, ak: AgentKey) -> N
 
 
 @both
-@pytest.mark.parametrize("cost", [lambda _: float("nan"), lambda _: None, lambda _: 1 / 0])
+@pytest.mark.parametrize("cost", [lambda _: float("nan"), lambda _: "much", lambda _: 1 / 0])
 def test_a_cost_that_is_none(
     make: Make, cost: Any, db: Database, ak: AgentKey, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -224,6 +227,105 @@ def test_a_cost_that_is_none(
         assert http.get("/", headers=bearer(key)).status_code == 200
         assert used(ak, key) == 5
     assert "cost failed" in caplog.text
+
+
+@both
+def test_how_it_ended_decides(make: Make, db: Database, ak: AgentKey) -> None:
+    async def handler(request: Request) -> Any:
+        status = int(request.query_params["status"])
+        if status == 0:
+            raise RuntimeError("the handler's own")
+        raise HTTPException(status)
+
+    said = {"usd": Decimal("0.00042")}
+
+    async def cost(request: Request) -> Any:
+        return said if "said" in request.query_params else None
+
+    options: list[tuple[dict[str, Any], float]] = [({}, 0), ({"bill_errors": True}, 5)]
+    for option, unsaid in options:
+        key = ak.create("a", budget_cents=100).key
+        app = make(AsyncAgentKey(db.url), handler, reserve_cents=5, cost=cost, **option)
+        with serving(app) as http:
+            for status in (400, 500, 0):
+                answer = http.get("/", params={"status": status}, headers=bearer(key))
+                assert answer.status_code == (status or 500)
+            # Of 0.042 cents a thousandth of a cent is not lost.
+            http.get("/", params={"status": 400, "said": 1}, headers=bearer(key))
+        assert settled(ak, key) == Decimal(str(3 * unsaid)) + Decimal("0.042")
+
+
+@both
+def test_what_never_ran_costs_nothing(make: Make, db: Database, ak: AgentKey) -> None:
+    key = ak.create("a", budget_cents=100).key
+    app = make(AsyncAgentKey(db.url), fine, reserve_cents=5, bill_errors=True, cost=lambda _: 4)
+    with serving(app) as http:
+        assert http.get("/nowhere", headers=bearer(key)).status_code == 404
+        assert http.post("/", headers=bearer(key)).status_code == 405
+    assert settled(ak, key) == 0
+
+
+def test_a_handler_whose_parameters_are_no_good_costs_nothing(db: Database, ak: AgentKey) -> None:
+    key = ak.create("a", budget_cents=100).key
+    app = FastAPI()
+
+    @app.get("/", dependencies=[Depends(require_key(AsyncAgentKey(db.url), reserve_cents=5, bill_errors=True))])
+    async def route(number: int) -> int:
+        return number
+
+    with serving(app) as http:
+        assert http.get("/", params={"number": "x"}, headers=bearer(key)).status_code == 422
+        assert settled(ak, key) == 0
+        assert http.get("/", params={"number": 1}, headers=bearer(key)).status_code == 200
+        assert settled(ak, key) == 5
+
+
+def settled(ak: AgentKey, key: str) -> Decimal:
+    """Once nothing is held any more: what is used, exactly."""
+    used(ak, key)
+    grant = ak.validate(key)
+    assert isinstance(grant, Grant) and grant.budget_used is not None
+    return grant.budget_used
+
+
+class Double:
+    """An application's own client, for its tests."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    async def validate(self, key: str) -> Any:
+        self.calls.append(("validate", key))
+        return Grant(7, "acct", scopes=["read"]) if key == "good" else Denial("revoked")
+
+    async def reserve(self, key: str, cost_cents: int, **options: Any) -> Any:
+        self.calls.append(("reserve", key, cost_cents))
+        return Reservation("6f9619ff-8b86-4d01-b42d-00cf4fc964ff", datetime.now(timezone.utc), Grant(7))
+
+    def settle(self, reservation_id: str, cost_cents: int) -> Any:
+        self.calls.append(("settle", reservation_id, cost_cents))
+        return Settlement(cost_cents)
+
+
+@both
+def test_an_applications_own_double(make: Make) -> None:
+    double = Double()
+    ended = threading.Event()
+
+    def cost(_: Any) -> int:
+        ended.set()
+        return 3
+
+    async def shown(request: Request) -> JSONResponse:
+        grant = request.state.grant
+        return JSONResponse([grant.id, grant.account_id, grant.reservation.reservation_id])
+
+    held = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
+    with serving(make(double, shown, reserve_cents=5, cost=cost, scope="read")) as http:
+        assert http.get("/", headers=bearer("bad")).json() == {"error": "revoked"}
+        assert http.get("/", headers=bearer("good")).json() == [7, "acct", held]
+        assert ended.wait(20)
+    assert double.calls == [("validate", "bad"), ("validate", "good"), ("reserve", "good", 5), ("settle", held, 3)]
 
 
 @both

@@ -9,13 +9,13 @@
 ...             await ak.track_usage(created.key, 12)
 """
 
+from ._arguments import Subject
 from ._async import AsyncAgentKey
 from ._base import (
     ExtendResult,
     ReleaseResult,
     ReserveResult,
     SettleResult,
-    Subject,
     TrackUsageResult,
     ValidateResult,
     expiry_from_duration,
@@ -29,17 +29,18 @@ from ._errors import (
     MigrationRequiredError,
     OverloadedError,
 )
-from ._native import (
+from ._native import __version__, has_scope
+from ._results import (
     Created,
     Denial,
     Discrepancy,
     Event,
     Extended,
-    FinishRefusal,
     Grant,
     Limit,
     Released,
     Reservation,
+    ReservationRefusal,
     ReserveRefusal,
     ScopeCheck,
     Settlement,
@@ -47,8 +48,6 @@ from ._native import (
     Usage,
     UsageOfPeriod,
     UsageRefusal,
-    __version__,
-    has_scope,
 )
 from ._sync import AgentKey
 
@@ -65,7 +64,6 @@ __all__ = [
     "Event",
     "ExtendResult",
     "Extended",
-    "FinishRefusal",
     "Grant",
     "InvalidInputError",
     "Limit",
@@ -74,6 +72,7 @@ __all__ = [
     "ReleaseResult",
     "Released",
     "Reservation",
+    "ReservationRefusal",
     "ReserveRefusal",
     "ReserveResult",
     "ScopeCheck",

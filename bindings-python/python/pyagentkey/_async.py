@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Literal, Optional, TypeVar, Union
+from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
+from . import _arguments as arguments
+from ._arguments import UNSET, Cents, Id, Subject, Unset
 from ._base import (
-    UNSET,
+    CHARGED,
+    DISCREPANCIES,
+    EVENTS,
+    EXTENDED,
+    RELEASED,
+    RESERVED,
+    SETTLED,
+    USAGE,
+    VALIDATED,
     Base,
     BudgetPeriod,
-    Cents,
     ExtendResult,
-    Id,
     ReleaseResult,
     ReserveResult,
     SettleResult,
-    Subject,
     TrackUsageResult,
-    Unset,
     ValidateResult,
-    account_of,
-    only_one,
-    seconds_of,
+    nothing,
+    truth,
 )
 from ._loops import channel_of_running_loop
-from ._native import Call, Created, Discrepancy, Event, UsageOfPeriod
+from ._native import Call
+from ._results import Created, Discrepancy, Event, UsageOfPeriod, read
 
 T = TypeVar("T")
 
@@ -68,27 +75,27 @@ class AsyncAgentKey(Base):
             row. Its scopes and expiry bound those of the child. They, its account, user and human are the child's where
             it names none
         """
-        return await self._run(
-            self._client.create(
-                account_of(account_id, parent),
-                user_id,
-                scopes,
-                budget_cents,
-                budget_period,
-                expires_in,
-                delegated_by,
-                name,
-                parent,
-            )
+        spec = arguments.new_key(
+            arguments.account_of(account_id, parent),
+            user_id,
+            scopes,
+            budget_cents,
+            budget_period,
+            expires_in,
+            delegated_by,
+            name,
+            parent,
         )
+        return await self._submit(lambda answer: read(Created, json.loads(answer)), "create", with_=spec)
 
     async def validate(self, key: str) -> ValidateResult:
         """What a key may do and what remains of its budget, or why it is refused (then the result is false)."""
-        return await self._run(self._client.validate(key))
+        call: Call[ValidateResult] = self._client.validate(key)
+        return await self._run(call)
 
     async def validate_by_subject(self, subject: str) -> ValidateResult:
         """The same for an external subject."""
-        return await self._run(self._client.validate_by_subject(subject))
+        return await self._submit(VALIDATED, "validate", subject=arguments.text("subject", subject))
 
     async def track_usage(
         self,
@@ -111,8 +118,19 @@ class AsyncAgentKey(Base):
         :param overrun: ``record``: one that does not fit is recorded all the same, for it is spent already
         :param metadata: kept in the ledger, JSON values
         """
-        return await self._run(
-            self._client.track_usage(key, cost_cents, cost_microcents, cost_usd, idempotency_key, overrun, metadata)
+        if cost_cents is not None and overrun == "reject":
+            others = (cost_microcents, cost_usd, idempotency_key, metadata)
+            if others.count(None) == len(others):
+                call: Call[TrackUsageResult] = self._client.charge(key, arguments.plain_cents(cost_cents))
+                return await self._run(call)
+        return await self._submit(
+            CHARGED,
+            "trackUsage",
+            key=arguments.key_text(key),
+            **arguments.cost(cost_cents, cost_microcents, cost_usd),
+            idempotency_key=arguments.optional_text("idempotency_key", idempotency_key),
+            overrun=arguments.text("overrun", overrun),
+            metadata=arguments.metadata(metadata),
         )
 
     async def track_usage_by_subject(
@@ -127,10 +145,14 @@ class AsyncAgentKey(Base):
         metadata: Optional[dict[str, Any]] = None,
     ) -> TrackUsageResult:
         """The same for an external subject."""
-        return await self._run(
-            self._client.track_usage_by_subject(
-                subject, cost_cents, cost_microcents, cost_usd, idempotency_key, overrun, metadata
-            )
+        return await self._submit(
+            CHARGED,
+            "trackUsage",
+            subject=arguments.text("subject", subject),
+            **arguments.cost(cost_cents, cost_microcents, cost_usd),
+            idempotency_key=arguments.optional_text("idempotency_key", idempotency_key),
+            overrun=arguments.text("overrun", overrun),
+            metadata=arguments.metadata(metadata),
         )
 
     async def reserve(
@@ -141,18 +163,28 @@ class AsyncAgentKey(Base):
         cost_microcents: Optional[int] = None,
         cost_usd: Union[str, Decimal, None] = None,
         ttl: str = "10m",
+        scope: Optional[str] = None,
         idempotency_key: Optional[str] = None,
         metadata: Optional[dict[str, Any]] = None,
     ) -> ReserveResult:
-        """Holds an amount before a call whose cost is known only afterwards, if the budgets of the key and its
-        ancestors have room for it; a refusal is false. ``settle`` or ``release`` ends it, or the end of ``ttl``.
+        """Looks a key up and, in the same statement, holds an amount before a call whose cost is known only afterwards,
+        if the key is live and the budgets of it and its ancestors have room; a refusal is false. ``settle`` or
+        ``release`` ends it, or the end of ``ttl``.
 
         :param cost_cents: the most that the call may cost; whole cents are held
         :param ttl: ``30s``, ``10m``, ``2h``; between a second and 30 days
+        :param scope: what the key must be allowed to do
         :param idempotency_key: a second reserve of the key under it answers the first one's reservation
         """
-        return await self._run(
-            self._client.reserve(key, cost_cents, cost_microcents, cost_usd, ttl, idempotency_key, metadata)
+        return await self._submit(
+            RESERVED,
+            "reserve",
+            key=arguments.key_text(key),
+            **arguments.cost(cost_cents, cost_microcents, cost_usd),
+            ttl=arguments.text("ttl", ttl),
+            scope=arguments.optional_text("scope", scope),
+            idempotency_key=arguments.optional_text("idempotency_key", idempotency_key),
+            metadata=arguments.metadata(metadata),
         )
 
     async def reserve_by_subject(
@@ -163,14 +195,20 @@ class AsyncAgentKey(Base):
         cost_microcents: Optional[int] = None,
         cost_usd: Union[str, Decimal, None] = None,
         ttl: str = "10m",
+        scope: Optional[str] = None,
         idempotency_key: Optional[str] = None,
         metadata: Optional[dict[str, Any]] = None,
     ) -> ReserveResult:
         """The same for an external subject."""
-        return await self._run(
-            self._client.reserve_by_subject(
-                subject, cost_cents, cost_microcents, cost_usd, ttl, idempotency_key, metadata
-            )
+        return await self._submit(
+            RESERVED,
+            "reserve",
+            subject=arguments.text("subject", subject),
+            **arguments.cost(cost_cents, cost_microcents, cost_usd),
+            ttl=arguments.text("ttl", ttl),
+            scope=arguments.optional_text("scope", scope),
+            idempotency_key=arguments.optional_text("idempotency_key", idempotency_key),
+            metadata=arguments.metadata(metadata),
         )
 
     async def settle(
@@ -183,28 +221,37 @@ class AsyncAgentKey(Base):
     ) -> SettleResult:
         """Records what was really spent, whatever the estimate and the cap, and gives back what was held. Exactly once:
         a second settle answers what the first one did."""
-        return await self._run(self._client.settle(reservation_id, cost_cents, cost_microcents, cost_usd))
+        return await self._submit(
+            SETTLED,
+            "settle",
+            reservation_id=arguments.text("reservation_id", reservation_id),
+            **arguments.cost(cost_cents, cost_microcents, cost_usd),
+        )
 
     async def release(self, reservation_id: str) -> ReleaseResult:
         """Gives back what was held: nothing was spent."""
-        return await self._run(self._client.release(reservation_id))
+        return await self._submit(RELEASED, "release", reservation_id=arguments.text("reservation_id", reservation_id))
 
     async def extend(self, reservation_id: str, ttl: str) -> ExtendResult:
         """Lets a reservation live so long from now on: ``30s``, ``10m``, ``2h``."""
-        return await self._run(self._client.extend(reservation_id, ttl))
+        return await self._submit(
+            EXTENDED,
+            "extend",
+            reservation_id=arguments.text("reservation_id", reservation_id),
+            ttl=arguments.text("ttl", ttl),
+        )
 
     async def sweep_reservations(self) -> int:
         """Ends the reservations whose time is over; how many. Whoever finds them in the way does it too."""
-        return await self._run(self._client.sweep_reservations())
+        return await self._submit(int, "sweepReservations")
 
     async def revoke_all(
         self, *, account_id: Optional[Id] = None, parent: Optional[Id] = None, delegated_by: Optional[str] = None
     ) -> int:
         """The panic switch: revokes every live key of an account, below a parent, or that a human authorised; how
         many."""
-        return await self._run(
-            self._client.revoke_all(*only_one(account_id=account_id, parent=parent, delegated_by=delegated_by))
-        )
+        filter = arguments.only_one(account_id=account_id, parent=parent, delegated_by=delegated_by)
+        return await self._submit(int, "revokeAll", filter=filter)
 
     async def events(
         self,
@@ -216,7 +263,14 @@ class AsyncAgentKey(Base):
         limit: int = 100,
     ) -> list[Event]:
         """Ledger entries, the newest first; ``before`` the one of this id, at most 1,000."""
-        return await self._run(self._client.events(key_id, account_id, kind, before, limit))
+        filter = arguments.filter_of(
+            key_id=arguments.optional_id("key_id", key_id),
+            account_id=arguments.optional_id("account_id", account_id),
+            kind=arguments.optional_text("kind", kind),
+            before=arguments.whole("before", before),
+            limit=arguments.count("limit", limit, 1, 1_000),
+        )
+        return await self._submit(EVENTS, "events", filter=filter)
 
     async def usage(
         self,
@@ -227,15 +281,21 @@ class AsyncAgentKey(Base):
         by: BudgetPeriod = "day",
     ) -> list[UsageOfPeriod]:
         """What a key and its descendants spent, by period of the calendar in UTC, as far as the ledger knows."""
-        return await self._run(self._client.usage(key_id, from_, to, by))
+        filter = arguments.filter_of(
+            key_id=arguments.id_text("key_id", key_id),
+            from_=arguments.time_text("from_", from_),
+            to=arguments.time_text("to", to),
+            by=arguments.text("by", by),
+        )
+        return await self._submit(USAGE, "usage", filter=filter)
 
     async def verify_ledger(self, key_id: Optional[Id] = None) -> list[Discrepancy]:
         """Which keys do not add up; none is good. Needs ``ledger=True`` in every client of the table."""
-        return await self._run(self._client.verify_ledger(key_id))
+        return await self._submit(DISCREPANCIES, "verifyLedger", key_id=arguments.optional_id("key_id", key_id))
 
     async def prune_events(self, older_than: timedelta) -> int:
         """Deletes ledger entries that are older; how many. What is left still adds up."""
-        return await self._run(self._client.prune_events(seconds_of(older_than)))
+        return await self._submit(int, "pruneEvents", older_than_seconds=arguments.seconds_of(older_than))
 
     async def ensure_subject(
         self,
@@ -253,37 +313,41 @@ class AsyncAgentKey(Base):
     ) -> None:
         """Creates, once, the row of an external identity; a second call changes nothing. Its account is the subject
         unless ``account_id`` is given. Options as of ``create``."""
-        await self._run(
-            self._client.ensure_subject(
-                subject,
-                account_id,
-                user_id,
-                scopes,
-                budget_cents,
-                budget_period,
-                expires_in,
-                delegated_by,
-                name,
-                parent,
-            )
+        spec = arguments.new_key(
+            account_id,
+            user_id,
+            scopes,
+            budget_cents,
+            budget_period,
+            expires_in,
+            delegated_by,
+            name,
+            parent,
         )
+        subject = arguments.text("subject", subject)
+        await self._submit(nothing, "ensureSubject", subject=subject, with_=spec)
 
     async def revoke(self, key_id: Id, account_id: Union[Id, Unset, None] = UNSET) -> bool:
         """Revokes a key, and with it its descendants; whether a live one was revoked. With ``account_id`` only a key of
         that account; an account that is ``None`` owns no key."""
-        if isinstance(account_id, Unset):
-            return await self._run(self._client.revoke(key_id))
-        return await self._run(self._client.revoke_of_account(key_id, account_id))
+        revocation: dict[str, Optional[str]] = {"key_id": arguments.id_text("key_id", key_id)}
+        if not isinstance(account_id, Unset):
+            revocation["account_id"] = arguments.optional_id("account_id", account_id)
+        return await self._submit(truth, "revoke", **revocation)
 
     async def migrate(self) -> None:
         """Creates the table, or adds what it lacks. Any number of processes may call it at once."""
-        await self._run(self._client.migrate())
+        await self._submit(nothing, "migrate")
 
     async def close(self) -> None:
         """Refuses new calls, waits for those under way, closes the connections."""
         call = self._client.close()
         if call is not None:
             await self._run(call)
+
+    async def _submit(self, read_answer: Callable[[Any], T], op: str, **members: Any) -> T:
+        """Any request but the two that are hot."""
+        return read_answer(await self._run(self._client.submit(arguments.request(op, **members))))
 
     async def _run(self, call: Call[T]) -> T:
         return await channel_of_running_loop().run(call)

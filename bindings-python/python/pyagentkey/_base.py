@@ -2,78 +2,84 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Final, Literal, Optional, Union
-from uuid import UUID
+from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
 from . import _native
-from ._native import (
+from ._arguments import texts, whole
+from ._results import (
     Denial,
+    Discrepancy,
+    Event,
     Extended,
-    FinishRefusal,
     Grant,
     Released,
     Reservation,
+    ReservationRefusal,
     ReserveRefusal,
+    Result,
     ScopeCheck,
     Settlement,
     Stats,
     Usage,
+    UsageOfPeriod,
     UsageRefusal,
+    read,
 )
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Result)
+S = TypeVar("S", bound=Result)
 
 ValidateResult = Union[Grant, Denial]
 TrackUsageResult = Union[Usage, UsageRefusal]
 ReserveResult = Union[Reservation, ReserveRefusal]
-SettleResult = Union[Settlement, FinishRefusal]
-ReleaseResult = Union[Released, FinishRefusal]
-ExtendResult = Union[Extended, FinishRefusal]
-Id = Union[str, int, UUID]
-Cents = Union[int, float]
+SettleResult = Union[Settlement, ReservationRefusal]
+ReleaseResult = Union[Released, ReservationRefusal]
+ExtendResult = Union[Extended, ReservationRefusal]
 BudgetPeriod = Literal["hour", "day", "week", "month", "year"]
 
 
-@dataclass(frozen=True)
-class Subject:
-    """The external subject of a row: a parent that has no key."""
+def outcome(done: type[R], refused: type[S]) -> Callable[[str], Union[R, S]]:
+    """Reads an answer that says whether the call did what was asked."""
 
-    name: str
+    def read_either(answer: str) -> Union[R, S]:
+        data = json.loads(answer)
+        return read(done, data) if data["success"] else read(refused, data)
 
-
-def only_one(**values: Optional[Id]) -> tuple[str, Id]:
-    """The name and value of the only argument that was given."""
-    given = [(name, value) for name, value in values.items() if value is not None]
-    if len(given) != 1:
-        raise TypeError(f"give one of {', '.join(values)}")
-    return given[0]
+    return read_either
 
 
-def seconds_of(age: timedelta) -> int:
-    seconds = int(age.total_seconds())
-    if seconds < 0:
-        raise ValueError("older_than must not be negative")
-    return seconds
+RESERVED = outcome(Reservation, ReserveRefusal)
+SETTLED = outcome(Settlement, ReservationRefusal)
+RELEASED = outcome(Released, ReservationRefusal)
+EXTENDED = outcome(Extended, ReservationRefusal)
 
 
-class Unset:
-    """An argument that was not given, where ``None`` means something."""
-
-    def __repr__(self) -> str:
-        return "<unset>"
+def listed(cls: type[R]) -> Callable[[str], list[R]]:
+    """Reads an answer that is a list."""
+    return lambda answer: [read(cls, data) for data in json.loads(answer)]
 
 
-UNSET: Final = Unset()
+EVENTS = listed(Event)
+USAGE = listed(UsageOfPeriod)
+DISCREPANCIES = listed(Discrepancy)
 
 
-def account_of(account_id: Union[Id, Unset, None], parent: object) -> Optional[Id]:
-    """The account of a new key: only a child's may be left open."""
-    if not isinstance(account_id, Unset):
-        return account_id
-    if parent is None:
-        raise TypeError("create() needs account_id or parent")
-    return None
+def nothing(_: Any) -> None:
+    """Reads an answer that tells nothing."""
+
+
+def truth(answer: str) -> bool:
+    """Reads an answer that is yes or no."""
+    return bool(json.loads(answer))
+
+
+# The native module makes these itself.
+VALIDATED: Callable[[Any], ValidateResult] = lambda answer: answer  # noqa: E731
+CHARGED: Callable[[Any], TrackUsageResult] = lambda answer: answer  # noqa: E731
 
 
 class Base:
@@ -106,27 +112,27 @@ class Base:
         :param align: ``calendar``: budget periods of new keys begin at midnight UTC, on Mondays, on the 1st
         :param ledger: writes every charge and reservation into the ledger, not only those with an idempotency key; all
             clients of a table should agree
-        :param rounding: ``exact``: costs to a millionth of a cent, and results also in ``..._microcents``
+        :param rounding: ``exact``: costs in cents count to a millionth of a cent; otherwise they are rounded up
         :param timeout: seconds that a call may take; ``migrate`` has no limit
         :param max_waiting: calls that may wait at once; more are refused with :class:`OverloadedError`
         :param touch_interval_seconds: ``last_used_at`` is written when it is older than this
         :param pooler: behind PgBouncer in transaction mode results are silently wrong without it
         """
-        self._client = _native.Client(
-            dsn,
-            pool_size=pool_size,
-            table_name=table_name,
-            key_prefix=key_prefix,
-            valid_scopes=valid_scopes,
-            accepted_periods=accepted_periods,
-            align=align,
-            ledger=ledger,
-            rounding=rounding,
-            timeout=timeout,
-            max_waiting=max_waiting,
-            touch_interval_seconds=touch_interval_seconds,
-            pooler=pooler,
-        )
+        options = {
+            "pool_size": whole("pool_size", pool_size),
+            "table_name": table_name,
+            "key_prefix": key_prefix,
+            "valid_scopes": texts("valid_scopes", valid_scopes),
+            "accepted_periods": accepted_periods,
+            "align": align,
+            "ledger": ledger,
+            "rounding": rounding,
+            "timeout": timeout,
+            "max_waiting": whole("max_waiting", max_waiting),
+            "touch_interval_seconds": whole("touch_interval_seconds", touch_interval_seconds),
+            "pooler": pooler,
+        }
+        self._client = _native.Client(dsn, options)
         self._table_name = table_name
 
     def __repr__(self) -> str:
@@ -139,11 +145,15 @@ class Base:
 
     def validate_scopes(self, scopes: Iterable[str]) -> ScopeCheck:
         """Whether new keys may have these scopes; ``invalid`` are those that they may not."""
-        return self._client.validate_scopes(scopes)
+        wanted = texts("scopes", scopes)
+        if wanted is None:
+            raise TypeError("scopes must be a sequence of str, not None")
+        invalid = self._client.invalid_scopes(wanted)
+        return ScopeCheck(not invalid, invalid)
 
     def stats(self) -> Stats:
         """Counters of this process."""
-        return self._client.stats()
+        return Stats(**self._client.stats())
 
 
 def expiry_from_duration(duration: Optional[str]) -> Optional[datetime]:

@@ -10,12 +10,24 @@ from . import _native
 class AgentKeyError(Exception):
     """What went wrong. ``code`` is a stable string for programs, the same in every language."""
 
-    def __init__(self, code: str, message: str, sqlstate: Optional[str] = None) -> None:
-        super().__init__(code, message, sqlstate)
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        sqlstate: Optional[str] = None,
+        may_have_been_recorded: bool = False,
+        transient: bool = False,
+    ) -> None:
+        super().__init__(code, message, sqlstate, may_have_been_recorded, transient)
         self.code = code
         self.message = message
         self.sqlstate = sqlstate
-        """Postgres's own code, where an error of the database is the cause."""
+        """Postgres's own code, where the database sent one."""
+        self.may_have_been_recorded = may_have_been_recorded
+        """Whether the call may have been recorded although it failed. If so, a charge that is repeated without an
+        idempotency key may be recorded twice."""
+        self.transient = transient
+        """Whether the same call may succeed a little later: a lost connection, a restart, too many calls."""
 
     def __str__(self) -> str:
         return self.message
@@ -34,7 +46,7 @@ class OverloadedError(AgentKeyError):
 
 
 class CallTimeoutError(AgentKeyError, TimeoutError):
-    """No answer in time. A charge may have been recorded."""
+    """No answer in time. ``may_have_been_recorded`` tells whether the call was sent."""
 
 
 class ClosedError(AgentKeyError):
@@ -42,7 +54,7 @@ class ClosedError(AgentKeyError):
 
 
 class DatabaseError(AgentKeyError):
-    """The database, or the way to it, failed. Without a ``sqlstate`` a charge may have been recorded."""
+    """The database, or the way to it, failed."""
 
 
 CLASSES: dict[str, type[AgentKeyError]] = {
@@ -58,6 +70,9 @@ CLASSES: dict[str, type[AgentKeyError]] = {
 }
 
 
-def error_of(code: str, message: str, sqlstate: Optional[str]) -> AgentKeyError:
+def error_of(
+    code: str, message: str, sqlstate: Optional[str], may_have_been_recorded: bool, transient: bool
+) -> AgentKeyError:
     """The exception for an error of the native module."""
-    return CLASSES.get(code, AgentKeyError)(code, message, sqlstate)
+    cls = CLASSES.get(code, AgentKeyError)
+    return cls(code, message, sqlstate, may_have_been_recorded, transient)

@@ -11,32 +11,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import logging
-import math
-from collections.abc import Awaitable, Iterable, MutableMapping
-from typing import Any, Callable, Literal, Optional, Union
+from collections.abc import Iterable
+from typing import Literal, Optional, Union
 from urllib.parse import quote
 
 from . import _native
-from ._async import AsyncAgentKey
-from ._native import Grant, Guard, Pass, Response, Routes
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from ._arguments import texts
+from ._door import App, Client, Door, Ending, Estimate, Message, Price, Receive, Scope, Send, header, is_own, made
+from ._native import Response, Routes
 
 MOST_BYTES = 100 * 1024
 """The longest body that is read."""
 
 _log = logging.getLogger("pyagentkey")
-
-
-Cost = Callable[[Any], Union[int, float, Awaitable[Union[int, float]]]]
-"""Cents of a request, which is what the framework calls one (for ASGI alone: its scope)."""
 
 
 class RequireKey:
@@ -46,111 +34,66 @@ class RequireKey:
     def __init__(
         self,
         app: App,
-        ak: AsyncAgentKey,
+        ak: Client,
         *,
         scope: Optional[str] = None,
         budget_headers: bool = False,
-        reserve_cents: Union[int, float, Cost, None] = None,
-        cost: Optional[Cost] = None,
+        reserve_cents: Union[int, float, Estimate, None] = None,
+        cost: Optional[Price] = None,
         reserve_ttl: str = "10m",
+        bill_errors: bool = False,
     ) -> None:
         """
-        :param reserve_cents: what a request may cost: held before the app runs, settled when its response has ended:
-            sent, failed, or left by its client. A request that does not fit gets a 429
-        :param cost: what it did cost; without it that is ``reserve_cents``. Without ``reserve_cents`` nothing is held,
-            and the cost is recorded whatever the budget
+        :param reserve_cents: what a request may cost, or a function of its ASGI scope: held before the app runs,
+            settled when its response has ended. A request that does not fit gets a 429
+        :param cost: a function of the ASGI scope that says what it did cost: cents, or one of ``{"usd": ...}``,
+            ``{"cents": ...}`` and ``{"microcents": ...}``; without it that is ``reserve_cents``. Without
+            ``reserve_cents`` nothing is held, and the cost is recorded whatever the budget
         :param reserve_ttl: how long an amount is held at most; a stream that takes longer extends
             ``request.state.grant.reservation``
+        :param bill_errors: records the estimate also of requests that end with an error (400 and above, an exception)
         """
         self._app = app
-        self._spending = Spending(ak, reserve_cents, cost, reserve_ttl)
-        self._guard = Guard(scope=scope, budget_headers=budget_headers)
+        self._door = Door(
+            ak,
+            scope=scope,
+            budget_headers=budget_headers,
+            estimate=reserve_cents,
+            price=cost,
+            ttl=reserve_ttl,
+            bill_errors=bill_errors,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         if scope["type"] != "http":
             raise RuntimeError(f"RequireKey guards HTTP, not {scope['type']}")
-        admission = await self._spending.admit(self._guard, scope, scope)
+        admission = await self._door.admit(scope, scope)
         if isinstance(admission, Response):
             return await respond(send, admission.status, admission.headers, admission.body)
         scope.setdefault("state", {})["grant"] = admission.grant
         extra = encoded(admission.headers)
+        ending = Ending()
 
-        async def send_with_headers(message: Message) -> None:
-            if extra and message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", []), *extra]}
+        async def observed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                ending.status = message["status"]
+                if extra:
+                    message = {**message, "headers": [*message["headers"], *extra]}
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                ending.completed = True
 
         try:
-            await self._app(scope, receive, send_with_headers)
+            await self._app(scope, receive, observed)
+        except Exception:
+            ending.threw = True
+            raise
         finally:
-            await self._spending.finish(admission.grant, scope, scope)
-
-
-class Spending:
-    """Holds an amount for a request before it is served, and records what was spent after."""
-
-    def __init__(
-        self, ak: AsyncAgentKey, reserve_cents: Union[int, float, Cost, None], cost: Optional[Cost], ttl: str
-    ) -> None:
-        self._ak = ak
-        self._reserve_cents = reserve_cents
-        self._cost = cost
-        self._ttl = ttl
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def admit(self, guard: Guard, scope: Scope, request: Any) -> Union[Pass, Response]:
-        """A pass, or the response to send instead."""
-        cents = self._reserve_cents
-        if callable(cents):
-            cents = await _now(cents(request))
-            scope.setdefault("state", {})[_ESTIMATE] = cents
-        authorization = header(scope, b"authorization")
-        admission = await self._ak._run(self._ak._client.admit(guard, authorization, cents, self._ttl))
-        return admission if isinstance(admission, Pass) else logged(admission)
-
-    async def finish(self, grant: Grant, scope: Scope, request: Any) -> None:
-        """Records what was spent, in a task of its own: that of a request whose client is gone may be cancelled."""
-        if self._reserve_cents is None and self._cost is None:
-            return
-        task = asyncio.create_task(self._record(grant, scope, request))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        await asyncio.shield(task)
-
-    async def _record(self, grant: Grant, scope: Scope, request: Any) -> None:
-        """What fails here is for the log: nobody waits for it."""
-        try:
-            estimate = 0 if self._reserve_cents is None else self._reserve_cents
-            if callable(estimate):
-                estimate = scope["state"][_ESTIMATE]
-            cents = estimate if self._cost is None else await self._spent(request, estimate)
-            if grant.reservation is None:
-                await self._ak.track_usage(presented_key(scope), cents, overrun="record")
-            elif not (settled := await self._ak.settle(grant.reservation.reservation_id, cents)):
-                _log.error("a reservation was not settled: %s", settled.reason)
-        except Exception:
-            _log.exception("what a request cost is not recorded")
-
-    async def _spent(self, request: Any, estimate: Union[int, float]) -> Union[int, float]:
-        """What the application says; the estimate counts where that is no amount."""
-        try:
-            assert self._cost is not None
-            cents = await _now(self._cost(request))
-            if isinstance(cents, (int, float)) and not isinstance(cents, bool) and math.isfinite(cents):
-                return cents
-            raise TypeError(f"cost is no number: {cents!r}")
-        except Exception:
-            _log.exception("cost failed, %s cents count", estimate)
-            return estimate
-
-
-_ESTIMATE = "pyagentkey.estimate"
-
-
-async def _now(value: Union[int, float, Awaitable[Union[int, float]]]) -> Union[int, float]:
-    return await value if inspect.isawaitable(value) else value
+            # Where no route fits the request, nothing of the application's has run.
+            ending.ran = ending.status != 405 and (ending.status != 404 or "endpoint" in scope)
+            await self._door.end(admission, ending, scope)
 
 
 class KeyRoutes:
@@ -159,7 +102,7 @@ class KeyRoutes:
 
     def __init__(
         self,
-        ak: AsyncAgentKey,
+        ak: Client,
         *,
         signup_scopes: Optional[Iterable[str]] = None,
         require_email_for_signup: bool = True,
@@ -182,7 +125,7 @@ class KeyRoutes:
             signup_rate_limit = (signup_rate_limit, 3600)
         self._ak = ak
         self._routes = Routes(
-            signup_scopes=signup_scopes,
+            signup_scopes=texts("signup_scopes", signup_scopes),
             require_email_for_signup=require_email_for_signup,
             signup_rate_limit=signup_rate_limit,
             signup_account=signup_account,
@@ -206,27 +149,21 @@ class KeyRoutes:
         if body is None:
             return await respond(send, 413, JSON, b'{"error":"The body is too large"}')
         client = scope.get("client")
-        call = self._ak._client.serve(
-            self._routes,
+        exchange = self._routes.visit(
             scope["method"],
             quote(path),
             header(scope, b"authorization"),
             body,
             client[0] if client else None,
+            not is_own(self._ak),
         )
-        if call is None:
+        if exchange is None:
             return await respond(send, 404, JSON, b'{"error":"Not found"}')
-        response = logged(await self._ak._run(call))
+        response = await made(self._ak, exchange)
         await respond(send, response.status, response.headers, response.body)
 
 
 JSON = [("Content-Type", "application/json; charset=utf-8")]
-
-
-def logged(response: Response) -> Response:
-    if response.fault is not None:
-        _log.error("%s", response.fault)
-    return response
 
 
 def presented_key(scope: Scope) -> str:
@@ -235,15 +172,6 @@ def presented_key(scope: Scope) -> str:
     if isinstance(key, Response):
         raise RuntimeError("The request presented no key: guard it first")
     return key
-
-
-def header(scope: Scope, name: bytes) -> Optional[str]:
-    """The first header of this name, as Node reads it."""
-    for key, value in scope["headers"]:
-        if key == name:
-            text: str = value.decode("latin-1")
-            return text
-    return None
 
 
 async def read(receive: Receive) -> Optional[bytes]:

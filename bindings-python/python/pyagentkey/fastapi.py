@@ -24,12 +24,13 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, Literal, Optional, Union
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
 from fastapi.security.base import SecurityBase
 
 from . import _native, asgi
-from ._async import AsyncAgentKey
-from ._native import Grant
+from ._door import Client, Door, Ending, Estimate, Price, Receive, Scope, Send, header
+from ._results import Grant
 
 __all__ = ["RESPONSES", "KeyRefused", "create_router", "presented_key", "require_key"]
 
@@ -70,58 +71,81 @@ class _Bearer(SecurityBase):
 
 
 class _RequireKey(_Bearer):
-    def __init__(self, spending: asgi.Spending, guard: _native.Guard) -> None:
+    def __init__(self, door: Door) -> None:
         super().__init__()
-        self._spending = spending
-        self._guard = guard
+        self._door = door
 
     # FastAPI runs what comes after the yield when the response has ended: sent, failed, or left by its client.
     async def __call__(self, request: Request, response: Response) -> AsyncIterator[Grant]:  # type: ignore[override]
-        admission = await self._spending.admit(self._guard, request.scope, request)
+        admission = await self._door.admit(request.scope, request)
         if isinstance(admission, _native.Response):
             raise _refusal(request, admission)
         for name, value in admission.headers:
             response.headers[name] = value
         grant = request.state.grant = admission.grant
+        ending = Ending(completed=True)
         try:
             yield grant
+        except RequestValidationError:
+            # Other parameters of the request were no good: the handler never ran.
+            ending.ran = False
+            raise
+        except HTTPException as error:
+            ending.status = error.status_code
+            raise
+        except Exception:
+            ending.threw = True
+            raise
         finally:
-            await self._spending.finish(grant, request.scope, request)
+            ending.status = ending.status or response.status_code
+            await self._door.end(admission, ending, request)
 
 
 def require_key(
-    ak: AsyncAgentKey,
+    ak: Client,
     *,
     scope: Optional[str] = None,
     budget_headers: bool = False,
-    reserve_cents: Union[int, float, asgi.Cost, None] = None,
-    cost: Optional[asgi.Cost] = None,
+    reserve_cents: Union[int, float, Estimate, None] = None,
+    cost: Optional[Price] = None,
     reserve_ttl: str = "10m",
+    bill_errors: bool = False,
 ) -> Any:
     """A dependency, for ``Depends``: the :class:`Grant` of the caller, whose key has budget left and may do ``scope``.
     Other requests are answered 401, 403 or 429, as by every other framework.
 
     :param budget_headers: puts ``RateLimit`` and ``RateLimit-Policy`` headers for the budget on the response
     :param reserve_cents: what a request may cost (also a function of the request): held before the handler runs,
-        settled when its response has ended: sent, failed, or left by its client. A request that does not fit gets a 429
-    :param cost: a function of the request that says what it did cost; without it that is ``reserve_cents``. Without
-        ``reserve_cents`` nothing is held, and the cost is recorded whatever the budget
+        settled when its response has ended. A request that does not fit gets a 429
+    :param cost: a function of the request that says what it did cost: cents, or one of ``{"usd": ...}``,
+        ``{"cents": ...}`` and ``{"microcents": ...}``; without it that is ``reserve_cents``. Without ``reserve_cents``
+        nothing is held, and the cost is recorded whatever the budget
     :param reserve_ttl: how long an amount is held at most; a stream that takes longer extends ``grant.reservation``
+    :param bill_errors: records the estimate of requests that end with an error (an ``HTTPException``, too) as well
     """
-    spending = asgi.Spending(ak, reserve_cents, cost, reserve_ttl)
-    return _RequireKey(spending, _native.Guard(scope=scope, budget_headers=budget_headers))
+    return _RequireKey(
+        Door(
+            ak,
+            scope=scope,
+            budget_headers=budget_headers,
+            estimate=reserve_cents,
+            price=cost,
+            ttl=reserve_ttl,
+            bill_errors=bill_errors,
+        )
+    )
 
 
 async def presented_key(request: Request) -> str:
     """A dependency, for ``Depends``: the secret of a request that :func:`require_key` guards, for charging it."""
-    key = _native.presented_key(asgi.header(request.scope, b"authorization"))
+    key = _native.presented_key(header(request.scope, b"authorization"))
     if isinstance(key, _native.Response):
         raise _refusal(request, key)
     return key
 
 
 def create_router(
-    ak: AsyncAgentKey,
+    ak: Client,
     *,
     signup_scopes: Optional[Iterable[str]] = None,
     require_email_for_signup: bool = True,
@@ -194,7 +218,7 @@ class _Carried(Response):
         self._path = path
         self._receive = request.receive
 
-    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._routes.serve(self._path, scope, self._receive, send)
 
 

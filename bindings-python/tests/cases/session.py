@@ -15,28 +15,6 @@ from .expect import Comparison, Kept, Problem, fill, members, resolve
 
 Client = Union[AgentKey, AsyncAgentKey]
 
-KEY_OPTIONS = [
-    "accountId",
-    "userId",
-    "scopes",
-    "budgetCents",
-    "budgetPeriod",
-    "expiresIn",
-    "delegatedBy",
-    "name",
-    "parent",
-]
-CLIENT_OPTIONS = [
-    "tableName",
-    "keyPrefix",
-    "validScopes",
-    "touchIntervalSeconds",
-    "acceptedPeriods",
-    "align",
-    "ledger",
-    "rounding",
-]
-COSTS = ["costCents", "costMicrocents", "costUsd"]
 EXPECTATIONS = ["expect", "exactly", "error", "as"]
 POOL_SIZE = 6
 
@@ -45,58 +23,47 @@ def snake(name: str) -> str:
     return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name)
 
 
-def plain(value: Any) -> Any:
-    """A result as the other languages write it in JSON."""
+ONLY_EXACT = {"budgetUsedMicrocents", "budgetRemainingMicrocents", "costMicrocents"}
+
+
+def plain(value: Any, is_exact: bool) -> Any:
+    """A result as the other languages write it in JSON; what was spent and remains to the micro-cent only of an exact
+    client."""
     if hasattr(value, "to_dict"):
         value = value.to_dict()
     if isinstance(value, dict):
         camel = [snake_name.split("_") for snake_name in value]
         names = [first + "".join(part.title() for part in rest) for first, *rest in camel]
-        return {name: plain(member) for name, member in zip(names, value.values())}
+        members = {name: plain(member, is_exact) for name, member in zip(names, value.values())}
+        return {name: member for name, member in members.items() if is_exact or name not in ONLY_EXACT}
     if isinstance(value, datetime):
         assert value.tzinfo is timezone.utc
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, list):
-        return [plain(item) for item in value]
+        return [plain(item, is_exact) for item in value]
     return value
 
 
-def key_options(fields: Any) -> dict[str, Any]:
-    options = {snake(name): value for name, value in members(fields, [], KEY_OPTIONS).items()}
-    if isinstance(options.get("parent"), dict):
-        options["parent"] = Subject(members(options["parent"], ["subject"], [])["subject"])
-    return {"account_id": None, **options}
-
-
-def client_options(fields: Any) -> dict[str, Any]:
-    options = {snake(name): value for name, value in members(fields, [], CLIENT_OPTIONS).items()}
-    if "accepted_periods" in options:
-        options["accepted_periods"] = {"all": "all", "dayAndMonth": "day_and_month"}[options["accepted_periods"]]
+def arguments_of(members: dict[str, Any]) -> dict[str, Any]:
+    """The members of a step as keyword arguments. What belongs to one object in other languages does not here."""
+    options: dict[str, Any] = {}
+    for name, value in members.items():
+        if name in ("with", "filter"):
+            options.update(arguments_of(value))
+        else:
+            options["from_" if name == "from" else snake(name)] = python_of(name, value)
     return options
 
 
-def cost(value: Any) -> Any:
-    return float(members(value, ["$number"], [])["$number"]) if isinstance(value, dict) else value
-
-
-def spending(method: str, name: str) -> Callable[[Any, dict[str, Any]], Any]:
-    """A call that takes a cost."""
-
-    def call(ak: Any, arguments: dict[str, Any]) -> Any:
-        options = {snake(option): value for option, value in arguments.items() if option != name}
-        if "cost_cents" in options:
-            options["cost_cents"] = cost(options["cost_cents"])
-        return getattr(ak, method)(arguments[name], **options)
-
-    return call
-
-
-def snaked(fields: dict[str, Any]) -> dict[str, Any]:
-    options = {"from_" if name == "from" else snake(name): value for name, value in fields.items()}
-    for name in ("from_", "to"):
-        if name in options:
-            options[name] = datetime.fromisoformat(options[name].replace("Z", "+00:00"))
-    return options
+def python_of(name: str, value: Any) -> Any:
+    """A value in Python's own type."""
+    if name in ("from", "to"):
+        return datetime.fromisoformat(value.replace("Z", "+00:00"))
+    if name == "costCents" and isinstance(value, dict):
+        return float(value["$number"])
+    if name == "parent" and isinstance(value, dict):
+        return Subject(value["subject"])
+    return value
 
 
 def scopes_of(result: Any) -> Any:
@@ -105,52 +72,35 @@ def scopes_of(result: Any) -> Any:
     return result["scopes"]
 
 
-# The arguments of each call, required and optional, and the call itself.
-CALLS: dict[str, tuple[list[str], list[str], Callable[[Any, dict[str, Any]], Any]]] = {
-    "create": (["with"], [], lambda ak, a: ak.create(**key_options(a["with"]))),
-    "validate": (["key"], [], lambda ak, a: ak.validate(a["key"])),
-    "trackUsage": (["key"], [*COSTS, "idempotencyKey", "overrun", "metadata"], spending("track_usage", "key")),
-    "reserve": (["key"], [*COSTS, "ttl", "idempotencyKey", "metadata"], spending("reserve", "key")),
-    "reserveBySubject": (
-        ["subject"],
-        [*COSTS, "ttl", "idempotencyKey", "metadata"],
-        spending("reserve_by_subject", "subject"),
-    ),
-    "settle": (["id"], COSTS, spending("settle", "id")),
-    "release": (["id"], [], lambda ak, a: ak.release(a["id"])),
-    "extend": (["id", "ttl"], [], lambda ak, a: ak.extend(a["id"], a["ttl"])),
-    "sweepReservations": ([], [], lambda ak, _: ak.sweep_reservations()),
-    "revokeAll": (["filter"], [], lambda ak, a: ak.revoke_all(**snaked(a["filter"]))),
-    "events": (["filter"], [], lambda ak, a: ak.events(**snaked(a["filter"]))),
-    "usage": (["filter"], [], lambda ak, a: ak.usage(**snaked(a["filter"]))),
-    "verifyLedger": ([], ["id"], lambda ak, a: ak.verify_ledger(a.get("id"))),
-    "pruneEvents": (
-        ["olderThanSeconds"],
-        [],
-        lambda ak, a: ak.prune_events(timedelta(seconds=a["olderThanSeconds"])),
-    ),
-    "revoke": (
-        ["id"],
-        ["accountId"],
-        lambda ak, a: ak.revoke(a["id"], a["accountId"]) if "accountId" in a else ak.revoke(a["id"]),
-    ),
-    "ensureSubject": (
-        ["subject"],
-        ["with"],
-        lambda ak, a: ak.ensure_subject(a["subject"], **key_options(a.get("with", {}))),
-    ),
-    "validateBySubject": (["subject"], [], lambda ak, a: ak.validate_by_subject(a["subject"])),
-    "trackUsageBySubject": (
-        ["subject"],
-        [*COSTS, "idempotencyKey", "overrun", "metadata"],
-        spending("track_usage_by_subject", "subject"),
-    ),
-    "hasScope": (["result", "scope"], [], lambda _, a: has_scope(scopes_of(a["result"]), a["scope"])),
-    "validateScopes": (["scopes"], [], lambda ak, a: ak.validate_scopes(a["scopes"])),
-    "expiryFromDuration": (["duration"], [], lambda _, a: expiry_from_duration(a["duration"])),
-    "migrate": ([], [], lambda ak, _: ak.migrate()),
-    "construct": (["with"], [], lambda ak, a: type(ak)("postgresql://", **client_options(a["with"])) and None),
+def construct(ak: Any, options: dict[str, Any]) -> None:
+    """Only the options' check counts."""
+    type(ak)("postgresql://", **options)
+
+
+# What is no method of a client, or takes its arguments otherwise. Every other step is passed to the method of its name.
+SPECIAL: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
+    "create": lambda ak, a: ak.create(**{"account_id": None, **arguments_of(a)}),
+    "pruneEvents": lambda ak, a: ak.prune_events(timedelta(seconds=a["olderThanSeconds"])),
+    "hasScope": lambda _, a: has_scope(scopes_of(a["result"]), a["scope"]),
+    "expiryFromDuration": lambda _, a: expiry_from_duration(a["duration"]),
+    "construct": lambda ak, a: construct(ak, client_options(a["with"])),
 }
+
+
+def call_of(ak: Any, step: str, members: dict[str, Any]) -> Any:
+    if step in SPECIAL:
+        return SPECIAL[step](ak, members)
+    method = getattr(ak, snake(step), None)
+    if method is None:
+        raise Problem(f"unknown step {step!r}")
+    return method(**arguments_of(members))
+
+
+def client_options(fields: dict[str, Any]) -> dict[str, Any]:
+    options = {snake(name): value for name, value in fields.items()}
+    if options.get("accepted_periods") == "dayAndMonth":
+        options["accepted_periods"] = "day_and_month"
+    return options
 
 
 class Session:
@@ -159,6 +109,7 @@ class Session:
         self._table = table
         self._open: Callable[[], Client] = lambda: make(db.url, pool_size=POOL_SIZE, **client_options(options))
         self._ak = self._open()
+        self._is_exact = options.get("rounding") == "exact"
         self._kept: Kept = {}
         self._results: dict[str, Any] = {}
         self._met = 0
@@ -213,14 +164,10 @@ class Session:
             await self._meet(step, await self._call(step))
 
     async def _call(self, step: dict[str, Any]) -> dict[str, Any]:
-        if step.get("do") not in CALLS:
-            raise Problem(f"unknown step {step.get('do')!r}")
-        required, optional, call = CALLS[step["do"]]
-        members(step, ["do", *required], ["note", *EXPECTATIONS, *optional])
-        arguments = {name: value for name, value in step.items() if name in required or name in optional}
+        arguments = {name: value for name, value in step.items() if name not in ("do", "note", *EXPECTATIONS)}
         resolved = {name: resolve(value, self._kept) for name, value in arguments.items()}
         try:
-            result = await self._call_client(lambda: call(self._ak, resolved))
+            result = await self._call_client(lambda: call_of(self._ak, step["do"], resolved))
         except AgentKeyError as error:
             return {"error": {"code": error.code, "message": error.message}}
         if step["do"] == "hasScope" and isinstance(arguments["result"], str):
@@ -229,7 +176,7 @@ class Session:
             assert self._ak.has_scope(whole, resolved["scope"]) is whole.has_scope(resolved["scope"]) is result
         if "as" in step:
             self._results[step["as"]] = result
-        return {"result": plain(result)}
+        return {"result": plain(result, self._is_exact)}
 
     async def _meet(self, step: dict[str, Any], outcome: dict[str, Any]) -> None:
         if not any(name in step for name in EXPECTATIONS):

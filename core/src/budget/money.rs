@@ -178,6 +178,11 @@ impl Balance {
     pub fn over_microcents(&self) -> i64 {
         self.budget_microcents.map_or(0, |cap| self.used_microcents.saturating_sub(cap).max(0))
     }
+
+    /// The same in whole cents, rounded up.
+    pub fn over_cents(&self) -> i64 {
+        cents_rounded_up(self.over_microcents())
+    }
 }
 
 impl From<u32> for Cost {

@@ -17,7 +17,7 @@ const POOL_SIZE: u32 = 10;
 const IDLE_BEFORE_PING: Duration = Duration::from_secs(1);
 
 /// Options of an [`AgentKey`]; every one has a default.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Builder {
     table_name: Option<String>,
     key_prefix: Option<String>,

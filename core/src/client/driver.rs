@@ -297,15 +297,19 @@ async fn in_transaction(
     Ok(rows)
 }
 
+fn sqlstate_of(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error()?.code().map(|code| code.into_owned())
+}
+
 /// No connection was to be had.
 fn not_sent(error: sqlx::Error) -> Fault {
-    Fault::not_sent(error.to_string()).with_source(Arc::new(error))
+    let fault = Fault::not_sent(error.to_string()).with_sqlstate(sqlstate_of(&error));
+    fault.with_source(Arc::new(error))
 }
 
 /// The statement may have been sent.
 fn failed(error: sqlx::Error) -> Fault {
-    let sqlstate = error.as_database_error().and_then(|e| e.code()).map(|code| code.into_owned());
-    let fault = match sqlstate {
+    let fault = match sqlstate_of(&error) {
         Some(sqlstate) => Fault::refused(sqlstate, error.to_string()),
         None => Fault::lost(error.to_string()),
     };

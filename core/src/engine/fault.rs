@@ -49,6 +49,12 @@ impl Fault {
         Fault { kind: FaultKind::Refused, sqlstate, message: message.into(), source: None }
     }
 
+    /// The same fault with an SQLSTATE: the server, or a pooler, answered so when a connection was opened.
+    pub fn with_sqlstate(mut self, sqlstate: Option<String>) -> Self {
+        self.sqlstate = sqlstate;
+        self
+    }
+
     /// It was sent, and the connection ended before there was an answer.
     pub fn lost(message: impl Into<String>) -> Self {
         Fault { kind: FaultKind::Lost, sqlstate: None, message: message.into(), source: None }

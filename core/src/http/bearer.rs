@@ -7,6 +7,14 @@ use super::response::Response;
 pub struct Token(String);
 
 impl Token {
+    /// The token of an `Authorization` header, for handlers that charge the key themselves.
+    ///
+    /// # Errors
+    /// The response to a request without one.
+    pub fn of(authorization: Option<&str>) -> Result<Self, Response> {
+        token(authorization, "Missing API key")
+    }
+
     /// The secret itself: look it up, keep it nowhere.
     pub fn expose(&self) -> &str {
         &self.0

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::scope::has_scope;
 use crate::budget::limit::Limit;
+use crate::budget::money::MICROCENTS_PER_CENT;
 use crate::id::{AccountId, KeyId};
 
 /// A live key: what it may do and spend.
@@ -47,6 +48,13 @@ impl Grant {
     /// Whether the key may do `scope`.
     pub fn has_scope(&self, scope: &str) -> bool {
         has_scope(self.scopes.as_deref(), scope)
+    }
+
+    /// What remains of the budget beside what is spent and held, in micro-cents; `None` without a budget.
+    pub fn budget_remaining_microcents(&self) -> Option<i64> {
+        let microcents = |cents: i64| cents.saturating_mul(MICROCENTS_PER_CENT);
+        let taken = self.budget_used_microcents.saturating_add(microcents(self.budget_reserved_cents));
+        self.budget_cents.map(|cents| microcents(cents).saturating_sub(taken).max(0))
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 use crate::budget::charge::ChargeOutcome;
 use crate::budget::limit::Limit;
-use crate::budget::money::{Balance, MICROCENTS_PER_CENT, cents_rounded_up};
+use crate::budget::money::{Balance, cents_rounded_up};
 use crate::budget::period::Period;
 use crate::budget::reservation::{Extended, Released, ReservationRefusal, Settled};
 use crate::engine::answer::{Answer, Reserved};
@@ -86,7 +86,7 @@ fn charged(outcome: &ChargeOutcome, exact: bool) -> String {
         Err(reason) => return format!(r#"{{"success":false,"reason":"{reason}"}}"#),
     };
     let Some(balance) = charged.balance else { return r#"{"success":true}"#.to_owned() };
-    let over = cents_rounded_up(balance.over_microcents());
+    let over = balance.over_cents();
     json(&Recorded {
         success: true,
         money: Money::of(&balance, exact),
@@ -268,17 +268,15 @@ struct Success<'a> {
     budget_remaining_microcents: Option<i64>,
     #[serde(skip)]
     used_microcents: i64,
+    #[serde(skip)]
+    remaining_microcents: Option<i64>,
 }
 
 impl<'a> Success<'a> {
     fn exact(mut self, exact: bool) -> Self {
         if exact {
             self.budget_used_microcents = Some(self.used_microcents);
-            let held = self.budget_reserved_cents.saturating_mul(MICROCENTS_PER_CENT);
-            self.budget_remaining_microcents = self.budget_cents.map(|cents| {
-                let cap = cents.saturating_mul(MICROCENTS_PER_CENT);
-                cap.saturating_sub(self.used_microcents.saturating_add(held)).max(0)
-            });
+            self.budget_remaining_microcents = self.remaining_microcents;
         }
         self
     }
@@ -302,6 +300,7 @@ impl<'a> Success<'a> {
             budget_used_microcents: None,
             budget_remaining_microcents: None,
             used_microcents: grant.budget_used_microcents,
+            remaining_microcents: grant.budget_remaining_microcents(),
         }
     }
 }

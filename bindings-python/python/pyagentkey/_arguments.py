@@ -1,0 +1,209 @@
+"""Arguments as JSON for the core: strict about types, so that a slip is an error and not another meaning. What values
+may be is the core's to decide."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any, Final, Optional, Union
+from uuid import UUID
+
+from ._results import camel
+
+Id = Union[str, int, UUID]
+Cents = Union[int, float]
+
+_MOST = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The external subject of a row: a parent that has no key."""
+
+    name: str
+
+
+class Unset:
+    """An argument that was not given, where ``None`` means something."""
+
+    def __repr__(self) -> str:
+        return "<unset>"
+
+
+UNSET: Final = Unset()
+
+
+def request(op: str, **members: Any) -> str:
+    """A request to the core: ``op`` is the method that the npm package names so."""
+    return json.dumps(
+        {"op": op, **{camel(name.rstrip("_")): value for name, value in members.items()}}, allow_nan=False
+    )
+
+
+def key_text(key: str) -> str:
+    """A raw key. A text that is no Unicode (a lone surrogate) is nobody's key."""
+    return text("key", key).encode("utf-8", "replace").decode()
+
+
+def text(name: str, value: str) -> str:
+    if not isinstance(value, str):
+        raise _wrong(name, "str", value)
+    return value
+
+
+def optional_text(name: str, value: Optional[str]) -> Optional[str]:
+    return None if value is None else text(name, value)
+
+
+def texts(name: str, value: Optional[Iterable[str]]) -> Optional[list[str]]:
+    """Texts, but not the letters of a text."""
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise _wrong(name, "a sequence of str", value)
+    return [text(f"each of {name}", item) for item in value]
+
+
+def whole(name: str, value: Optional[int]) -> Optional[int]:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong(name, "int", value)
+    # One beyond 64 bits is refused with the message that the nearest one gets.
+    return max(-_MOST, min(value, _MOST))
+
+
+def count(name: str, value: int, least: int, most: int) -> int:
+    number = whole(name, value)
+    if number is None or not least <= number <= most:
+        raise ValueError(f"{name} must be between {least} and {most}")
+    return number
+
+
+def id_text(name: str, value: Id) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, UUID)):
+        raise _wrong(name, "str, int or UUID", value)
+    return str(value)
+
+
+def optional_id(name: str, value: Optional[Id]) -> Optional[str]:
+    return None if value is None else id_text(name, value)
+
+
+def plain_cents(value: Cents) -> float:
+    """A cost in cents. An integer beyond all bounds is more than any budget."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _wrong("cost_cents", "int or float", value)
+    return float(max(-_MOST, min(value, _MOST))) if isinstance(value, int) else value
+
+
+def cost(
+    cost_cents: Optional[Cents], cost_microcents: Optional[int], cost_usd: Union[str, Decimal, None]
+) -> dict[str, Any]:
+    """A cost in the one form in which it is given."""
+    if [cost_cents, cost_microcents, cost_usd].count(None) != 2:
+        raise TypeError("give one of cost_cents, cost_microcents and cost_usd")
+    if cost_microcents is not None:
+        return {"cost_microcents": whole("cost_microcents", cost_microcents)}
+    if cost_cents is not None:
+        cents = plain_cents(cost_cents)
+        # JSON has no number for these.
+        odd = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+        return {"cost_cents": odd.get(str(cents), cents)}
+    if isinstance(cost_usd, Decimal):
+        return {"cost_usd": format(cost_usd, "f")}
+    if not isinstance(cost_usd, str):
+        raise _wrong("cost_usd", "str or Decimal", cost_usd)
+    return {"cost_usd": cost_usd}
+
+
+def metadata(value: Optional[dict[str, Any]]) -> Optional[dict[str, Any]]:
+    if value is not None and not isinstance(value, dict):
+        raise _wrong("metadata", "dict", value)
+    return value
+
+
+def account_of(account_id: Union[Id, Unset, None], parent: object) -> Optional[Id]:
+    """The account of a new key: only a child's may be left open."""
+    if not isinstance(account_id, Unset):
+        return account_id
+    if parent is None:
+        raise TypeError("create() needs account_id or parent")
+    return None
+
+
+def new_key(  # noqa: PLR0917
+    account_id: Optional[Id],
+    user_id: Optional[str],
+    scopes: Optional[Iterable[str]],
+    budget_cents: Optional[int],
+    budget_period: Optional[str],
+    expires_in: Optional[str],
+    delegated_by: Optional[str],
+    name: Optional[str],
+    parent: Union[Id, Subject, None],
+) -> dict[str, Any]:
+    """A key to create."""
+    return {
+        "accountId": optional_id("account_id", account_id),
+        "userId": optional_text("user_id", user_id),
+        "scopes": texts("scopes", scopes),
+        "budgetCents": whole("budget_cents", budget_cents),
+        "budgetPeriod": optional_text("budget_period", budget_period),
+        "expiresIn": optional_text("expires_in", expires_in),
+        "delegatedBy": optional_text("delegated_by", delegated_by),
+        "name": optional_text("name", name),
+        "parent": _parent(parent),
+    }
+
+
+def _parent(parent: Union[Id, Subject, None]) -> Any:
+    """Whether a text is an id or a raw key is the core's to decide."""
+    if isinstance(parent, Subject):
+        return {"subject": text("parent", parent.name)}
+    if isinstance(parent, str) or parent is None:
+        return parent
+    return {"id": id_text("parent", parent)}
+
+
+def only_one(**values: Optional[Id]) -> dict[str, str]:
+    """The only argument that was given, as a filter."""
+    given = {camel(name): id_text(name, value) for name, value in values.items() if value is not None}
+    if len(given) != 1:
+        raise TypeError(f"give one of {', '.join(values)}")
+    return given
+
+
+def filter_of(**members: Any) -> dict[str, Any]:
+    return {camel(name.rstrip("_")): value for name, value in members.items() if value is not None}
+
+
+def time_text(name: str, value: Optional[datetime]) -> Optional[str]:
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        raise _wrong(name, "datetime", value)
+    if value.tzinfo is None:
+        raise ValueError(f"{name} must have a time zone")
+    return value.astimezone(timezone.utc).isoformat()
+
+
+def seconds_of(age: timedelta) -> int:
+    if not isinstance(age, timedelta):
+        raise _wrong("older_than", "timedelta", age)
+    seconds = int(age.total_seconds())
+    if seconds < 0:
+        raise ValueError("older_than must not be negative")
+    return seconds
+
+
+def snake_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Members of JSON as keyword arguments."""
+    return {"".join("_" + c.lower() if c.isupper() else c for c in name): value for name, value in arguments.items()}
+
+
+def _wrong(name: str, expected: str, value: object) -> TypeError:
+    return TypeError(f"{name} must be {expected}, not {type(value).__name__}")

@@ -1,0 +1,237 @@
+"""What ASGI and FastAPI share: they carry between the server, the client and the core, which decides."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+from collections.abc import Awaitable, MutableMapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Callable, Optional, Union
+
+from . import _native
+from ._arguments import snake_arguments
+from ._async import AsyncAgentKey
+from ._errors import AgentKeyError
+from ._native import Exchange, Response
+from ._results import Grant, Reservation, Result, camel, read
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+Client = Any
+"""An :class:`AsyncAgentKey`, or a double with those of its methods that are called."""
+
+Amount = Union[int, float, Decimal, dict[str, Any], None]
+"""Cents, or one of ``{"usd": ...}``, ``{"cents": ...}`` and ``{"microcents": ...}``; ``None`` is nothing said."""
+Estimate = Callable[[Any], Union[Amount, Awaitable[Amount]]]
+"""What a request may cost. A request is what the framework calls one (for ASGI alone: its scope)."""
+Price = Callable[[Any], Union[Amount, Awaitable[Amount]]]
+"""What a request did cost."""
+
+_log = logging.getLogger("pyagentkey")
+
+METHODS = ("validate", "reserve", "settle", "release", "track_usage", "create", "revoke")
+
+
+def is_own(ak: Client) -> bool:
+    """Whether calls may take the short way. A double, and a client with a method that was replaced, is called by its
+    methods."""
+    own = [getattr(AsyncAgentKey, name) for name in METHODS]
+    return (
+        isinstance(ak, AsyncAgentKey)
+        and [getattr(type(ak), name) for name in METHODS] == own
+        and not (ak.__dict__.keys() & set(METHODS))
+    )
+
+
+@dataclass
+class Admission:
+    """A request that passed."""
+
+    exchange: Exchange
+    grant: Grant
+    headers: list[tuple[str, str]]
+
+
+@dataclass
+class Ending:
+    """How a request ended."""
+
+    ran: bool = True
+    """Whether the handler ran."""
+    status: Optional[int] = None
+    threw: bool = False
+    completed: bool = False
+    """Whether the whole response was sent."""
+
+
+class Door:
+    """Holds an amount for a request before it is served, and records what was spent after."""
+
+    def __init__(
+        self,
+        ak: Client,
+        *,
+        scope: Optional[str],
+        budget_headers: bool,
+        estimate: Union[Amount, Estimate],
+        price: Optional[Price],
+        ttl: str,
+        bill_errors: bool,
+    ) -> None:
+        self._ak = ak
+        self._estimate = estimate
+        self._price = price
+        self._guard = _native.Guard(
+            scope=scope,
+            holds=estimate is not None,
+            prices=price is not None,
+            ttl=ttl,
+            bill_errors=bill_errors,
+            budget_headers=budget_headers,
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def admit(self, scope: Scope, request: Any) -> Union[Admission, Response]:
+        """A pass, or the response to send instead. What the application's own function raises is its own."""
+        exchange = self._guard.begin(header(scope, b"authorization"), not is_own(self._ak))
+        told: dict[str, Any] = {}
+        while True:
+            step = exchange.step()
+            if step.kind == "estimate":
+                estimate = self._estimate
+                exchange.estimated(_json(await _now(estimate(request)) if callable(estimate) else estimate))
+            elif step.kind == "call":
+                told.update(await make_call(self._ak, exchange))
+            elif step.kind == "respond" and step.response is not None:
+                return logged(step.response)
+            elif step.kind == "pass":
+                # A double's results reach the handler as they are.
+                grant = told.get("validate", step.grant)
+                held = told.get("reserve")
+                if held is None and step.reservation is not None:
+                    held = read(Reservation, json.loads(step.reservation))
+                return Admission(exchange, grant.holding(held) if isinstance(grant, Grant) else grant, step.headers)
+            else:
+                raise RuntimeError(f"{step.kind} before the handler")
+
+    async def end(self, admission: Admission, ending: Ending, request: Any) -> None:
+        """Records what was spent, in a task of its own: that of a request whose client is gone may be cancelled."""
+        if self._estimate is None and self._price is None:
+            return
+        exchange = admission.exchange
+        exchange.ended(ran=ending.ran, status=ending.status, threw=ending.threw, completed=ending.completed)
+        task = asyncio.create_task(self._record(exchange, request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
+
+    async def _record(self, exchange: Exchange, request: Any) -> None:
+        """What fails here is for the log: nobody waits for it."""
+        try:
+            while True:
+                step = exchange.step()
+                if step.kind == "price":
+                    await self._ask_price(exchange, request)
+                elif step.kind == "call":
+                    await make_call(self._ak, exchange)
+                else:
+                    if step.message is not None:
+                        _log.error("%s", step.message)
+                    return
+        except Exception:
+            _log.exception("what a request cost is not recorded")
+
+    async def _ask_price(self, exchange: Exchange, request: Any) -> None:
+        assert self._price is not None
+        try:
+            exchange.priced(_json(await _now(self._price(request))))
+        except Exception as error:
+            _log.debug("cost failed", exc_info=True)
+            exchange.price_failed(f"{type(error).__name__}: {error}")
+
+
+async def made(ak: Client, exchange: Exchange) -> Response:
+    """The response to a visit to the routes."""
+    while True:
+        step = exchange.step()
+        if step.kind == "call":
+            await make_call(ak, exchange)
+        elif step.response is not None:
+            return logged(step.response)
+        else:
+            raise RuntimeError(f"{step.kind} at the routes")
+
+
+async def make_call(ak: Client, exchange: Exchange) -> dict[str, Any]:
+    """Makes the call that an exchange asks for, which goes on with the answer. What a double answered, by method."""
+    try:
+        if is_own(ak):
+            await ak._run(ak._client.carry(exchange))
+            return {}
+        call = json.loads(exchange.call() or "null")
+        (method,) = snake_arguments({call["method"]: None})
+        result = await _now(getattr(ak, method)(*_positional(call["args"]), **_named(call["args"])))
+        exchange.told(json.dumps(_told(result)))
+        return {method: result}
+    except Exception as error:
+        # An answer that came has been taken already.
+        if exchange.step().kind == "call":
+            exchange.failed(error.code if isinstance(error, AgentKeyError) else None, str(error))
+        return {}
+
+
+def _positional(args: list[Any]) -> list[Any]:
+    return [arg for arg in args if not isinstance(arg, dict)]
+
+
+def _named(args: list[Any]) -> dict[str, Any]:
+    return {name: value for arg in args if isinstance(arg, dict) for name, value in snake_arguments(arg).items()}
+
+
+def _told(value: Any) -> Any:
+    """A double's result as JSON has it."""
+    if isinstance(value, Result):
+        value = value.to_dict()
+    if isinstance(value, dict):
+        return {camel(name): _told(member) for name, member in value.items()}
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def logged(response: Response) -> Response:
+    if response.fault is not None:
+        _log.error("%s", response.fault)
+    return response
+
+
+def header(scope: Scope, name: bytes) -> Optional[str]:
+    """The first header of this name, as Node reads it."""
+    for key, value in scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
+async def _now(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+def _json(amount: Any) -> Optional[str]:
+    """An amount for the core, which reads it. What JSON has no number for stays visible."""
+    if amount is None:
+        return None
+    if isinstance(amount, dict):
+        amount = {name: str(value) if isinstance(value, Decimal) else value for name, value in amount.items()}
+    elif isinstance(amount, Decimal):
+        amount = float(amount)
+    try:
+        return json.dumps(amount, allow_nan=False)
+    except (TypeError, ValueError):
+        return json.dumps(repr(amount))

@@ -1,0 +1,416 @@
+"""What calls answer: plain data, the same as the JSON of the other languages in Python's own types.
+
+A result is true if the call did what was asked, and false, with a ``reason``, if it was refused. Results are made by
+calls, and by you: in tests, in doubles, as responses of FastAPI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timezone
+from decimal import Decimal
+from functools import cache
+from typing import Any, Callable, Final, Literal, Optional, TypeVar, Union
+
+from . import _native
+
+R = TypeVar("R", bound="Result")
+
+Reader = Callable[[Any], Any]
+
+
+def _time(text: Optional[str]) -> Optional[datetime]:
+    if text is None:
+        return None
+    try:
+        # Python 3.9 knows no Z.
+        return datetime.fromisoformat(text[:-1]).replace(tzinfo=timezone.utc)
+    except ValueError:
+        # Later than datetime can tell.
+        return datetime.max.replace(tzinfo=timezone.utc)
+
+
+def _limit(data: Optional[Mapping[str, Any]]) -> Optional[Limit]:
+    return None if data is None else read(Limit, data)
+
+
+def _grant(data: Mapping[str, Any]) -> Grant:
+    return read(Grant, data)
+
+
+# What is known of members: which a result may lack, and how those are read that JSON has no type for.
+OPTIONAL: Final[Mapping[str, Any]] = {"optional": True}
+TIME: Final[Mapping[str, Any]] = {"read": _time}
+LIMIT: Final[Mapping[str, Any]] = {"optional": True, "read": _limit}
+GRANT: Final[Mapping[str, Any]] = {"read": _grant}
+
+
+class Result:
+    """What all results share."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The members as a new dict. What a result lacks is not in it, as not in the JSON of the other languages."""
+        members = {}
+        cls: Any = type(self)
+        for name, external, is_optional, _ in _members(cls):
+            value = getattr(self, name)
+            if not is_optional or not (value is None or value is False or value == []):
+                members[external] = _plain(value)
+        return members
+
+
+def _plain(value: Any) -> Any:
+    return value.to_dict() if isinstance(value, Result) else value
+
+
+@cache
+def _members(cls: Any) -> list[tuple[str, str, bool, Optional[Reader]]]:
+    """Of each member: its name, its name outside, whether a result may lack it, how it is read. Constants first."""
+    return [
+        (one.name, one.name.rstrip("_"), one.metadata.get("optional", False), one.metadata.get("read"))
+        for one in sorted(fields(cls), key=lambda one: one.init)
+    ]
+
+
+def camel(name: str) -> str:
+    """A name as JSON has it."""
+    first, *rest = name.split("_")
+    return first + "".join(part.title() for part in rest)
+
+
+@cache
+def _arguments(cls: Any) -> list[tuple[str, str, Optional[Reader]]]:
+    arguments = {one.name for one in fields(cls) if one.init}
+    return [(name, camel(external), read) for name, external, _, read in _members(cls) if name in arguments]
+
+
+def read(cls: type[R], data: Mapping[str, Any]) -> R:
+    """A result as its JSON tells it."""
+    members = {}
+    hashable: Any = cls
+    for name, key, reader in _arguments(hashable):
+        if key in data:
+            members[name] = data[key] if reader is None else reader(data[key])
+    return cls(**members)
+
+
+class Money(Result):
+    """A budget, as far as a result tells of it."""
+
+    @property
+    def budget_used(self) -> Optional[Decimal]:
+        """In cents, exactly."""
+        return self._cents("budget_used")
+
+    @property
+    def budget_remaining(self) -> Optional[Decimal]:
+        """In cents, exactly; ``None`` without a budget."""
+        return self._cents("budget_remaining")
+
+    def _cents(self, name: str) -> Optional[Decimal]:
+        """With the fraction, where it is told."""
+        members = self.__dict__
+        microcents, cents = members[f"{name}_microcents"], members[f"{name}_cents"]
+        if microcents is None:
+            return None if cents is None else Decimal(cents)
+        return (Decimal(microcents) / 1_000_000).normalize() + 0
+
+
+class Yes:
+    """A result of a call that did what was asked."""
+
+    def __bool__(self) -> Literal[True]:
+        return True
+
+    @property
+    def reason(self) -> None:
+        """Refusals have one."""
+        return None
+
+
+class No:
+    """A refusal."""
+
+    def __bool__(self) -> Literal[False]:
+        return False
+
+
+@dataclass(frozen=True)
+class Limit(Result):
+    """A budget that stands in the way."""
+
+    key_id: Union[int, str]
+    """The key, or the ancestor, whose budget it is."""
+    budget_cents: int
+    used_cents: int
+    reserved_cents: int = 0
+    resets_at: Optional[datetime] = field(default=None, metadata=TIME)
+    """When it begins anew; ``None`` is never."""
+
+
+@dataclass(frozen=True)
+class Grant(Yes, Money):
+    """A live key: what it may do and spend."""
+
+    id: Union[int, str]
+    """The key's row: ``int`` where the column is of an integer type."""
+    account_id: Union[int, str, None] = None
+    """Whose key it is: ``int`` where the column is INTEGER."""
+    user_id: Optional[str] = None
+    scopes: Optional[list[str]] = None
+    """What it may do; ``None`` is everything."""
+    budget_cents: Optional[int] = None
+    """The budget of a period, or for life; ``None`` is no budget."""
+    budget_used_cents: int = 0
+    budget_remaining_cents: Optional[int] = None
+    """``None`` without a budget."""
+    budget_period: Optional[str] = None
+    budget_reset_at: Optional[datetime] = field(default=None, metadata=TIME)
+    expires_at: Optional[datetime] = field(default=None, metadata=TIME)
+    delegated_by: Optional[str] = None
+    """The human who authorised the key."""
+    name: str = "default"
+    budget_reserved_cents: int = 0
+    budget_used_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
+    budget_remaining_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
+    valid: Literal[True] = field(default=True, init=False, repr=False)
+
+    def has_scope(self, scope: str) -> bool:
+        """Whether the key may do ``scope``."""
+        return _native.has_scope(self.scopes, scope)
+
+    @property
+    def reservation(self) -> Optional[Reservation]:
+        """What is held for the request that this key was admitted with, behind a door that reserves."""
+        return self.__dict__.get("_reservation")
+
+    def holding(self, reservation: Optional[Reservation]) -> Grant:
+        """The same key, with what is held for its request."""
+        grant = object.__new__(Grant)
+        grant.__dict__.update(self.__dict__, _reservation=reservation)
+        return grant
+
+
+@dataclass(frozen=True)
+class Denial(No, Result):
+    """A refused key: false."""
+
+    reason: Literal["invalid", "revoked", "disabled", "expired", "budget_exceeded"]
+    limit: Optional[Limit] = field(default=None, metadata=LIMIT)
+    """The budget that is used up, where that is the reason."""
+    valid: Literal[False] = field(default=False, init=False, repr=False)
+
+    def has_scope(self, _scope: str) -> Literal[False]:
+        """A refused key may do nothing."""
+        return False
+
+
+@dataclass(frozen=True)
+class Usage(Yes, Money):
+    """A charge that is recorded. Of one that cost nothing there is no budget to tell."""
+
+    budget_used_cents: Optional[int] = None
+    budget_remaining_cents: Optional[int] = None
+    over_budget: bool = field(default=False, metadata=OPTIONAL)
+    """Whether the budget is passed: with ``overrun="record"``."""
+    overage_cents: Optional[int] = field(default=None, metadata=OPTIONAL)
+    """By how much."""
+    budget_used_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
+    budget_remaining_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
+    replayed: bool = field(default=False, metadata=OPTIONAL)
+    """Whether an earlier charge under the same idempotency key was recorded, and this one was not."""
+    success: Literal[True] = field(default=True, init=False, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        if self.budget_used_cents is None:
+            return {"success": True}
+        return super().to_dict()
+
+
+@dataclass(frozen=True)
+class UsageRefusal(No, Result):
+    """A refused charge: false."""
+
+    reason: Literal["invalid_cost", "invalid_key", "budget_exceeded", "idempotency_conflict"]
+    success: Literal[False] = field(default=False, init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Reservation(Yes, Money):
+    """An amount that is held."""
+
+    reservation_id: str
+    """Names it to ``settle``, ``release`` and ``extend``."""
+    expires_at: datetime = field(metadata=TIME)
+    """When it gives its amount back by itself."""
+    grant: Grant = field(metadata=GRANT)
+    """The key as it was before: what ``validate`` would have answered."""
+    budget_used_cents: int = 0
+    budget_remaining_cents: Optional[int] = None
+    budget_reserved_cents: int = 0
+    budget_used_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
+    budget_remaining_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
+    replayed: bool = field(default=False, metadata=OPTIONAL)
+    """Whether it was made earlier, under the same idempotency key."""
+    success: Literal[True] = field(default=True, init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class ReserveRefusal(No, Result):
+    """A refused reserve: false, and nothing is held."""
+
+    reason: Literal[
+        "invalid_cost",
+        "invalid_key",
+        "revoked",
+        "disabled",
+        "expired",
+        "insufficient_scope",
+        "budget_exceeded",
+        "idempotency_conflict",
+    ]
+    limit: Optional[Limit] = field(default=None, metadata=LIMIT)
+    """The budget that has no room, where that is the reason."""
+    success: Literal[False] = field(default=False, init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Settlement(Yes, Money):
+    """A settled reservation."""
+
+    cost_cents: int
+    overage_cents: int = 0
+    """How far the cost passed what was held."""
+    budget_used_cents: int = 0
+    budget_remaining_cents: Optional[int] = None
+    cost_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
+    budget_used_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
+    budget_remaining_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
+    replayed: bool = field(default=False, metadata=OPTIONAL)
+    """Whether it was settled before: this is what the first settle answered."""
+    success: Literal[True] = field(default=True, init=False, repr=False)
+
+    @property
+    def cost(self) -> Decimal:
+        """In cents, exactly."""
+        cost = self._cents("cost")
+        assert cost is not None
+        return cost
+
+
+@dataclass(frozen=True)
+class Released(Yes, Result):
+    """A reservation that is released, or ended otherwise before."""
+
+    released: bool
+    """Whether this call gave the amount back."""
+    success: Literal[True] = field(default=True, init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Extended(Yes, Result):
+    """A reservation that lives longer."""
+
+    expires_at: datetime = field(metadata=TIME)
+    success: Literal[True] = field(default=True, init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class ReservationRefusal(No, Result):
+    """A reservation that was not settled, released or extended: false."""
+
+    reason: Literal["invalid_cost", "unknown_reservation", "released", "settled", "expired"]
+    success: Literal[False] = field(default=False, init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Created(Result):
+    """A new key, with its secret."""
+
+    key: str = field(repr=False)
+    """The secret itself: it is shown here, and stored nowhere."""
+    id: Union[int, str]
+    scopes: Optional[list[str]] = None
+    budget_cents: Optional[int] = None
+    budget_period: Optional[str] = None
+    expires_at: Optional[datetime] = field(default=None, metadata=TIME)
+
+    def __repr__(self) -> str:
+        return f"Created(key=<secret>, id={self.id!r})"
+
+
+@dataclass(frozen=True)
+class ScopeCheck(Result):
+    """Whether scopes are ones that keys may have: false if not."""
+
+    valid: bool
+    invalid: list[str] = field(default_factory=list, metadata=OPTIONAL)
+
+    def __bool__(self) -> bool:
+        return self.valid
+
+
+@dataclass(frozen=True)
+class Stats(Result):
+    """Counters."""
+
+    statements: int
+    """Statements sent."""
+    pending: int
+    """Calls that wait or are under way."""
+    retries: int
+    """Statements that were tried again."""
+    failed_touches: int
+    """Background writes of ``last_used_at`` that failed. They fail no call."""
+
+
+@dataclass(frozen=True)
+class Event(Result):
+    """An entry of the ledger."""
+
+    id: int
+    at: datetime = field(metadata=TIME)
+    key_id: Union[int, str]
+    """The key whose budget it is."""
+    account_id: Optional[str]
+    kind: str
+    """``create``, ``revoke``, ``charge``, ``reserve``, ``settle``, ``release``, ``expire``, ``reset``."""
+    amount_microcents: Optional[int] = None
+    """How much was spent (``charge``, ``settle``), forgotten (``reset``: negative), held or given back."""
+    used_after_microcents: Optional[int] = None
+    reserved_after_microcents: Optional[int] = None
+    remaining_after_microcents: Optional[int] = None
+    """Negative if the budget is passed, ``None`` without one."""
+    idempotency_key: Optional[str] = None
+    reservation_id: Optional[str] = None
+    via_key_id: Union[int, str, None] = None
+    """The descendant that drew on this key; ``None`` if it was the key itself."""
+    actor: Optional[str] = None
+    """The human who authorised a key that was created."""
+    metadata: Optional[dict[str, Any]] = None
+
+
+@dataclass(frozen=True)
+class UsageOfPeriod(Result):
+    """What a key spent in a period."""
+
+    from_: datetime = field(metadata=TIME)
+    """When the period began."""
+    spent_microcents: int
+    charges: int
+
+
+@dataclass(frozen=True)
+class Discrepancy(Result):
+    """A key whose counters are not what the ledger says."""
+
+    key_id: Union[int, str]
+    used_microcents: int
+    """What the key's row says is used."""
+    ledger_microcents: int
+    """What the ledger says is used."""
+    reserved_microcents: int
+    """What the key's row says is held."""
+    held_microcents: int
+    """What open reservations hold."""

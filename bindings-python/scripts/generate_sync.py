@@ -1,0 +1,49 @@
+"""Makes python/pyagentkey/_sync.py of _async.py. With --check it only says whether it is current."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "python" / "pyagentkey"
+
+NOTE = '"""The blocking client. Generated from _async.py by scripts/generate_sync.py: change that one."""'
+
+ABOUT = '''    """Keys on a Postgres table. For any number of threads, whose calls share statements; a call that waits
+    for the database lets other threads run."""'''
+
+REPLACEMENTS = [
+    (r'\A""".*?"""', NOTE),
+    (r"from \._loops import .*\n", ""),
+    (r"\bAsyncAgentKey\b", "AgentKey"),
+    (r'(?<=class AgentKey\(Base\):\n)    """.*?"""', ABOUT),
+    (r"\basync def __aenter__\b", "def __enter__"),
+    (r"\basync def __aexit__\b", "def __exit__"),
+    (r"\basync def\b", "def"),
+    (r"\bawait channel_of_running_loop\(\)\.run\(call\)", "self._client.wait(call)"),
+    (r"\bawait ", ""),
+]
+
+
+def generated() -> str:
+    source = (PACKAGE / "_async.py").read_text()
+    for pattern, replacement in REPLACEMENTS:
+        source, count = re.subn(
+            pattern, lambda _, text=replacement: text, source, flags=re.DOTALL if "*?" in pattern else 0
+        )
+        if count == 0:
+            raise SystemExit(f"_async.py has nothing that fits {pattern!r}")
+    return source
+
+
+def main() -> None:
+    target = PACKAGE / "_sync.py"
+    source = generated()
+    if sys.argv[1:] != ["--check"]:
+        target.write_text(source)
+    elif target.read_text() != source:
+        raise SystemExit("_sync.py is not what scripts/generate_sync.py makes of _async.py: run it")
+
+
+main()

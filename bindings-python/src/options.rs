@@ -1,0 +1,79 @@
+//! The client's options. Python has checked their types; what they may say is checked here and in the core.
+
+use std::time::Duration;
+
+use agentkey::engine::{AcceptedPeriods, Align, KeyPrefix, Rounding, TableName};
+use agentkey::{AgentKey, Builder};
+use pyo3::prelude::*;
+
+use crate::errors::{raise, wrong_value};
+
+/// The options of a client, as keyword arguments.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct ClientOptions {
+    pool_size: i64,
+    table_name: String,
+    key_prefix: String,
+    valid_scopes: Option<Vec<String>>,
+    accepted_periods: String,
+    align: String,
+    ledger: bool,
+    rounding: String,
+    timeout: f64,
+    max_waiting: i64,
+    touch_interval_seconds: i64,
+    pooler: bool,
+}
+
+impl ClientOptions {
+    /// A client's builder, and the scopes that new keys may have.
+    pub(crate) fn read(self) -> PyResult<(Builder, Option<Vec<String>>)> {
+        TableName::new(&self.table_name).map_err(raise)?;
+        KeyPrefix::new(&self.key_prefix).map_err(raise)?;
+        let most = i64::from(i32::MAX);
+        let mut builder = AgentKey::builder()
+            .pool_size(in_range("pool_size", self.pool_size, 1, 1_000)?)
+            .table_name(&self.table_name)
+            .key_prefix(&self.key_prefix)
+            .accepted_periods(match self.accepted_periods.as_str() {
+                "all" => AcceptedPeriods::All,
+                "day_and_month" => AcceptedPeriods::DayAndMonth,
+                _ => return Err(wrong_value("accepted_periods must be \"all\" or \"day_and_month\"")),
+            })
+            .align(match self.align.as_str() {
+                "creation" => Align::Creation,
+                "calendar" => Align::Calendar,
+                _ => return Err(wrong_value("align must be \"creation\" or \"calendar\"")),
+            })
+            .ledger(self.ledger)
+            .rounding(match self.rounding.as_str() {
+                "up" => Rounding::Up,
+                "exact" => Rounding::Exact,
+                _ => return Err(wrong_value("rounding must be \"up\" or \"exact\"")),
+            })
+            .timeout(timeout(self.timeout)?)
+            .max_waiting(in_range("max_waiting", self.max_waiting, 1, most)?)
+            .touch_interval_seconds(in_range("touch_interval_seconds", self.touch_interval_seconds, 0, most)?)
+            .pooler(self.pooler);
+        if let Some(scopes) = &self.valid_scopes {
+            builder = builder.valid_scopes(scopes);
+        }
+        Ok((builder, self.valid_scopes))
+    }
+}
+
+fn timeout(seconds: f64) -> PyResult<Duration> {
+    Some(seconds)
+        .filter(|seconds| (0.001..=86_400.0).contains(seconds))
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| wrong_value("timeout must be between 0.001 and 86400 seconds"))
+}
+
+/// A number between two.
+pub(crate) fn in_range<T: TryFrom<i64>>(name: &str, value: i64, least: i64, most: i64) -> PyResult<T> {
+    Some(value)
+        .filter(|value| (least..=most).contains(value))
+        .and_then(|value| value.try_into().ok())
+        .ok_or_else(|| wrong_value(format!("{name} must be between {least} and {most}")))
+}
