@@ -20,10 +20,10 @@ impl Tree {
         let root =
             ak.create(CreateKey::new("acct").budget_cents(budget).budget_period(Period::Week)).await.unwrap();
         let mut keys = vec![root.key.expose().to_owned()];
-        for (n, period) in [Some("day"), None, Some("month")].into_iter().enumerate() {
-            let spec = CreateKey::new("acct").parent(root.id.clone()).budget_cents(budget / 2);
-            let child =
-                ak.create(CreateKey { budget_period: period.map(str::to_owned), ..spec }).await.unwrap();
+        for (n, period) in [Some(Period::Day), None, Some(Period::Month)].into_iter().enumerate() {
+            let mut spec = CreateKey::new("acct").parent(root.id.clone()).budget_cents(budget / 2);
+            spec.budget_period = period;
+            let child = ak.create(spec).await.unwrap();
             keys.push(child.key.expose().to_owned());
             for m in 0..3 {
                 let spec = CreateKey::new("acct").parent(child.id.clone());

@@ -340,7 +340,7 @@ async fn assert_works(ak: &AgentKey, account: &str) {
     assert_eq!(ak.validate(key).await.unwrap().unwrap().scopes.unwrap(), ["a", "b c"]);
     let both = tokio::join!(ak.track_usage(key, 6), ak.track_usage(key, 6));
     assert_eq!([both.0.unwrap(), both.1.unwrap()].iter().filter(|usage| usage.is_ok()).count(), 1);
-    let subject = CreateKey { account_id: Some(account.to_owned()), ..CreateKey::default() };
+    let subject = CreateKey::new(account);
     ak.ensure_subject("subject", subject).await.unwrap();
     assert!(ak.validate_by_subject("subject").await.unwrap().is_ok());
     assert!(ak.revoke_of_account(created.id, Some(account)).await.unwrap());
