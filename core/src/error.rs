@@ -165,6 +165,12 @@ impl Error {
         self
     }
 
+    /// The same error of a call of which nothing was sent.
+    pub(crate) fn before_sending(mut self) -> Self {
+        self.effect = Effect::None;
+        self
+    }
+
     /// The code.
     pub fn code(&self) -> ErrorCode {
         self.code

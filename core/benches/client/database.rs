@@ -1,5 +1,7 @@
 //! A database of the bench's own, and the keys in it.
 
+use std::time::Duration;
+
 use agentkey::{AgentKey, CreateKey, Period};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
@@ -98,7 +100,7 @@ fn spec(budget_cents: i64) -> CreateKey {
         .scopes(["read", "write"])
         .budget_cents(budget_cents)
         .budget_period(Period::Month)
-        .expires_in("30d")
+        .expires_in(Duration::from_secs(30 * 86_400))
         .delegated_by("alice@example.com")
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
+use super::AgentKey;
 use super::driver::Driver;
-use super::{AgentKey, Transport};
+use super::transport::Transport;
 use crate::engine::{AcceptedPeriods, Align, KeyPrefix, Options, Rounding, TableName};
 use crate::error::{Error, ErrorCode};
 

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::{PgArguments, PgConnection, PgPool};
-use sqlx::query::QueryScalar;
-use sqlx::{AssertSqlSafe, Connection, Postgres};
+use sqlx::postgres::PgPool;
 use tokio::sync::{Notify, oneshot};
 
-use super::{Transport, statement_timeout};
+use super::statement_timeout;
+use super::transport::{Transport, failed, in_transaction, not_sent, query};
 use crate::engine::{Answer, Engine, Fault, Options, Request, Sink, Statement, StatementId, Stats, Ticket};
 use crate::error::{Error, ErrorCode};
 
@@ -279,41 +278,6 @@ fn give(answers: Ready) {
     for (sink, batch) in batches {
         sink.deliver(batch);
     }
-}
-
-fn query(statement: &Statement) -> QueryScalar<'_, Postgres, String, PgArguments> {
-    let sql = AssertSqlSafe(Arc::clone(&statement.sql));
-    let query = sqlx::query_scalar(sql).persistent(statement.is_repeated());
-    statement.params.iter().fold(query, |query, param| query.bind(param.as_deref()))
-}
-
-async fn in_transaction(
-    connection: &mut PgConnection,
-    statement: &Statement,
-) -> Result<Vec<String>, sqlx::Error> {
-    let mut transaction = connection.begin().await?;
-    let rows = query(statement).persistent(false).fetch_all(&mut *transaction).await?;
-    transaction.commit().await?;
-    Ok(rows)
-}
-
-fn sqlstate_of(error: &sqlx::Error) -> Option<String> {
-    error.as_database_error()?.code().map(|code| code.into_owned())
-}
-
-/// No connection was to be had.
-fn not_sent(error: sqlx::Error) -> Fault {
-    let fault = Fault::not_sent(error.to_string()).with_sqlstate(sqlstate_of(&error));
-    fault.with_source(Arc::new(error))
-}
-
-/// The statement may have been sent.
-fn failed(error: sqlx::Error) -> Fault {
-    let fault = match sqlstate_of(&error) {
-        Some(sqlstate) => Fault::refused(sqlstate, error.to_string()),
-        None => Fault::lost(error.to_string()),
-    };
-    fault.with_source(Arc::new(error))
 }
 
 /// Takes statements and runs them, one after the other, until nothing waits.

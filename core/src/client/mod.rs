@@ -3,6 +3,7 @@
 mod builder;
 mod calls;
 mod driver;
+mod transport;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,17 +110,6 @@ impl AgentKey {
     pub fn cancel(&self, ticket: Ticket) {
         self.driver.cancel(ticket);
     }
-}
-
-/// How statements travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Transport {
-    /// Prepared once per connection.
-    #[default]
-    Prepared,
-    /// In an explicit transaction each, prepared for it alone: right behind a pooler in transaction mode, which may
-    /// change servers between two round trips of one statement.
-    Pooler,
 }
 
 /// A statement without an answer for longer than this many call timeouts is given up with its connection.

@@ -76,7 +76,7 @@ impl Engine {
             Ok(shape) => self.table = Table::known(Arc::new(self.render(shape)), now),
             Err(error) => {
                 self.touches.fail(now);
-                self.fail_all_waiting(&error);
+                self.fail_all_waiting(&error.before_sending());
             }
         }
     }

@@ -64,7 +64,7 @@ impl KeyHash {
     }
 
     /// Reads the 64 characters. `None` if no key has such a hash.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let is_hash =
             text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         is_hash.then(|| KeyHash(Arc::from(text)))

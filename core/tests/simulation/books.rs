@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use agentkey::MICROCENTS_PER_CENT;
+use agentkey::engine::MICROCENTS_PER_CENT;
 
 use crate::database::View;
 

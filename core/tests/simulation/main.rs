@@ -10,7 +10,6 @@ mod coverage;
 mod database;
 mod promises;
 mod random;
-mod reservations;
 mod schedule;
 mod setup;
 mod world;

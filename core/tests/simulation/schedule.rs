@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use agentkey::{
-    AccountFilter, Cost, CreateKey, Finish, KeyPrefix, MAX_CENTS, MICROCENTS_PER_CENT, NewRow, Overrun,
-    Request, ReservationId, Spend, SpendKind,
-};
+use agentkey::engine::{MAX_CENTS, MICROCENTS_PER_CENT, Request, Revocation};
+use agentkey::{Charge, Cost, CreateKey, Overrun, Period, ReservationId, Reserve};
 
 use crate::coverage::Coverage;
 use crate::promises::{Ask, Checked};
@@ -47,98 +45,95 @@ fn submit(world: &mut World) -> Checked {
     let at = world.random.below(world.processes.len());
     let name = &world.names[world.random.below(world.names.len())].clone();
     let lookup = name.lookup.clone();
-    let (request, ask) = match world.random.below(100) {
-        0..30 => (Request::Validate(name.credential.clone()), Ask::Validate { lookup }),
-        30..48 => match spend(world, name) {
-            Some(asked) => asked,
-            None => return Ok(()),
-        },
-        48..60 => match finish(world) {
-            Some(asked) => asked,
-            None => return Ok(()),
-        },
-        60 => (Request::Sweep, Ask::Sweep),
-        61..90 => {
-            let Some(cost) = new_cost(world, &lookup) else { return Ok(()) };
-            (Request::Charge(name.credential.clone(), Cost::Microcents(cost)), Ask::Charge { lookup, cost })
-        }
+    let asked = match world.random.below(100) {
+        0..30 => Some((Request::Validate(name.credential.clone()), Ask::Validate { lookup })),
+        30..48 => spend(world, name),
+        48..60 => end(world),
+        60 => Some((Request::SweepReservations, Ask::Sweep)),
+        61..90 => new_cost(world, &lookup).map(|cost| {
+            let charge = Charge::new(Cost::Microcents(cost));
+            (Request::Charge(name.credential.clone(), charge), Ask::Charge { lookup, cost })
+        }),
         90..94 => {
-            let id = world.db.find(&lookup).map_or_else(|| "999".to_owned(), |key| key.id.to_string());
-            (
-                Request::Revoke { id: id.clone(), account: AccountFilter::Any, within: None },
-                Ask::Revoke { id, lookup },
-            )
+            let id = world.db.find(&lookup).map_or(999, |key| key.id);
+            Some((Request::Revoke(Revocation::of_key(id)), Ask::Revoke { id, lookup }))
         }
-        94..98 => insertion(world)?,
-        _ => (Request::Migrate, Ask::Migrate),
+        94..98 => Some(creation(world)),
+        _ => Some((Request::Migrate, Ask::Migrate)),
     };
-    world.submit(at, request, ask).map(|_| ())
+    match asked {
+        Some((request, ask)) => world.submit(at, request, ask).map(|_| ()),
+        None => Ok(()),
+    }
 }
 
 /// A spend in one of its other forms.
 fn spend(world: &mut World, name: &Name) -> Option<(Request, Ask)> {
-    let lookup = name.lookup.clone();
-    let kind = world.random.pick(&["c", "o", "r", "r"]);
+    let kind = world.random.pick(&['c', 'o', 'r', 'r']);
     // A cost without fractions, so that a reserve holds what it says.
     let number = world.random.below(4);
-    let idempotency_key = (kind == "c" || world.random.chance(50)).then(|| format!("{kind}{number}"));
+    let idempotency_key = (kind == 'c' || world.random.chance(50)).then(|| format!("{kind}{number}"));
     let amount = match &idempotency_key {
         Some(_) => (number as i64 + 1) * 11 * MICROCENTS_PER_CENT,
         None => world.random.between(1, 150) * MICROCENTS_PER_CENT,
     };
-    let mut reservation = None;
-    let kind_of_spend = match kind {
-        "c" => SpendKind::Charge(Overrun::Reject),
-        "o" => SpendKind::Charge(Overrun::Record),
+    let cost = Cost::Microcents(amount);
+    let credential = name.credential.clone();
+    let request = match kind {
+        'r' => {
+            let mut reserve = Reserve::new(cost);
+            reserve = reserve.ttl(Duration::from_secs(world.random.pick(&[1, 60, 600, 86_400])));
+            if world.random.chance(40) {
+                reserve = reserve.scope(world.random.pick(&["read", "write"]));
+            }
+            if let Some(key) = &idempotency_key {
+                reserve = reserve.idempotency_key(key);
+            }
+            Request::Reserve(credential, reserve)
+        }
         _ => {
-            world.reservations_made += 1;
-            let id =
-                ReservationId::parse(&format!("00000000-0000-4000-8000-{:012}", world.reservations_made))?;
-            reservation = Some(id.as_str().to_owned());
-            world.reservations.push((id.clone(), lookup.clone(), amount));
-            SpendKind::Reserve { id, ttl_seconds: world.random.pick(&[1, 60, 600, 86_400]) }
+            let overrun = if kind == 'o' { Overrun::Record } else { Overrun::Reject };
+            let mut charge = Charge::new(cost).overrun(overrun);
+            if let Some(key) = &idempotency_key {
+                charge = charge.idempotency_key(key);
+            }
+            Request::Charge(credential, charge)
         }
     };
-    let ask = Ask::Spend {
-        lookup,
-        kind: kind.to_owned(),
-        amount,
-        idempotency_key: idempotency_key.clone(),
-        reservation,
-    };
-    if idempotency_key.is_none() && kind == "o" && !world.promises.is_new_spend(&ask) {
-        return None;
-    }
-    let spend =
-        Spend { kind: kind_of_spend, cost: Cost::Microcents(amount), idempotency_key, metadata: None };
-    Some((Request::Spend(name.credential.clone(), Box::new(spend)), ask))
+    let is_named = idempotency_key.is_some();
+    let ask = Ask::Spend { lookup: name.lookup.clone(), kind, amount, idempotency_key };
+    (is_named || world.promises.is_new_spend(&ask)).then_some((request, ask))
 }
 
 /// A settle, a release or an extension of a reservation, known or not.
-fn finish(world: &mut World) -> Option<(Request, Ask)> {
-    if world.reservations.is_empty() {
-        return None;
-    }
-    // The last ones are the likeliest to be open.
-    let from = world.reservations.len().saturating_sub(6);
-    let (id, lookup, held) =
-        world.reservations[from + world.random.below(world.reservations.len() - from)].clone();
+fn end(world: &mut World) -> Option<(Request, Ask)> {
+    let (id, lookup, held) = known_reservation(world)?;
     let at = id.as_str().to_owned();
-    let finish = match world.random.below(10) {
+    let (request, cost) = match world.random.below(10) {
         0..6 => {
             world.settles_asked += 1;
-            // No other settle has this cost.
             let cents = world.random.between(0, held / MICROCENTS_PER_CENT + 20);
-            Finish::Settle(Cost::Microcents(cents * MICROCENTS_PER_CENT + world.settles_asked))
+            // No other settle has this cost.
+            let cost = cents * MICROCENTS_PER_CENT + world.settles_asked;
+            (Request::Settle(id, Cost::Microcents(cost)), cost)
         }
-        6..9 => Finish::Release,
-        _ => Finish::Extend { ttl_seconds: 60 },
+        6..9 => (Request::Release(id), 0),
+        _ => (Request::Extend(id, Duration::from_secs(60)), 0),
     };
-    let cost = match finish {
-        Finish::Settle(Cost::Microcents(cost)) => cost,
-        _ => 0,
-    };
-    Some((Request::Finish(id, finish), Ask::Finish { id: at, lookup, cost }))
+    Some((request, Ask::End { id: at, lookup, cost }))
+}
+
+/// One of the last reservations, which are the likeliest to be open, with its key and what it holds; or none at all.
+fn known_reservation(world: &mut World) -> Option<(ReservationId, String, i64)> {
+    if world.random.chance(5) {
+        let nobodys = ReservationId::parse("00000000-0000-4000-8000-000000000000")?;
+        return Some((nobodys, world.names[0].lookup.clone(), 0));
+    }
+    let reservations = &world.db.companions.reservations;
+    let from = reservations.len().saturating_sub(6);
+    let reservation = reservations.get(from + world.random.below(reservations.len() - from))?;
+    let key = world.db.keys.iter().find(|key| key.id == reservation.key)?;
+    Some((ReservationId::parse(&reservation.id)?, key.lookup.clone(), reservation.amount))
 }
 
 /// A cost that no other charge of this key has: small, just what is left, or absurd.
@@ -155,22 +150,19 @@ fn new_cost(world: &mut World, lookup: &str) -> Option<i64> {
     (cost > 0 && world.promises.is_new_cost(lookup, cost)).then_some(cost)
 }
 
-fn insertion(world: &mut World) -> Checked<(Request, Ask)> {
+fn creation(world: &mut World) -> (Request, Ask) {
     let spec = CreateKey::new("7").budget_cents(world.random.between(0, 400));
-    let spec = if world.random.chance(50) { spec.budget_period("hour").expires_in("1d") } else { spec };
-    let options = &world.setup.options;
-    let failed = |error| format!("no row to insert: {error:?}");
+    let spec = if world.random.chance(50) {
+        spec.budget_period(Period::Hour).expires_in(Duration::from_secs(86_400))
+    } else {
+        spec
+    };
     if world.random.chance(50) {
-        let row = NewRow::for_subject(SUBJECT, spec, options).map_err(failed)?;
-        return Ok((Request::Insert(Box::new(row)), Ask::Insert { lookup: SUBJECT.to_owned() }));
+        return (Request::EnsureSubject(SUBJECT.to_owned(), spec), Ask::EnsureSubject);
     }
-    let minted = KeyPrefix::default().mint().map_err(failed)?;
-    let row = NewRow::for_key(spec, &minted, options).map_err(failed)?;
-    // Others may use it before its creation is acknowledged.
-    let name = Name::of_hash(minted.raw.hash());
-    let lookup = name.lookup.clone();
-    world.names.push(name);
-    Ok((Request::Insert(Box::new(row)), Ask::Insert { lookup }))
+    world.creations_asked += 1;
+    let name = format!("created {}", world.creations_asked);
+    (Request::Create(spec.name(&name)), Ask::Create { name })
 }
 
 fn move_database_clock(world: &mut World) -> Checked {
@@ -232,7 +224,8 @@ fn everything_works_again(world: &mut World) -> Checked {
         world.submit(at, Request::Validate(name.credential.clone()), ask)?;
         if let Some(cost) = new_cost(world, &name.lookup) {
             let ask = Ask::Charge { lookup: name.lookup.clone(), cost };
-            world.submit(at, Request::Charge(name.credential.clone(), Cost::Microcents(cost)), ask)?;
+            let charge = Charge::new(Cost::Microcents(cost));
+            world.submit(at, Request::Charge(name.credential.clone(), charge), ask)?;
         }
     }
     world.come_to_rest()

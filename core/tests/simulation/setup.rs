@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use agentkey::{Credential, KeyHash, MICROCENTS_PER_CENT, Options};
+use agentkey::engine::{Credential, KeyHash, MICROCENTS_PER_CENT, Options};
 
-use crate::database::{Database, Key, Period};
+use crate::database::{Companions, Database, Key, Period};
 use crate::random::Random;
-use crate::reservations::Companions;
 
 /// The model's clock begins here, in seconds.
 const START: i64 = 1_764_000_000;
@@ -45,14 +44,12 @@ impl Setup {
     pub fn draw(random: &mut Random) -> (Self, Database, Vec<Name>) {
         let has_foreign_clients = random.chance(40);
         let migrated = random.chance(80);
-        let options = Options {
-            max_batch: random.pick(&[1, 2, 3, 8, 512]),
-            max_in_flight: random.pick(&[1, 2, 2, 3]),
-            max_waiting: random.pick(&[4, 1_000, 1_000]),
-            max_attempts: random.pick(&[2, 5]),
-            timeout: Duration::from_secs(random.pick(&[2, 10])),
-            ..Options::default()
-        };
+        let mut options = Options::default();
+        options.max_batch = random.pick(&[1, 2, 3, 8, 512]);
+        options.max_in_flight = random.pick(&[1, 2, 2, 3]);
+        options.max_waiting = random.pick(&[4, 1_000, 1_000]);
+        options.max_attempts = random.pick(&[2, 5]);
+        options.timeout = Duration::from_secs(random.pick(&[2, 10]));
         let setup = Setup {
             engines: random.pick(&[1, 1, 2, 2, 3, 4]),
             steps: random.pick(&[15, 40, 40, 100]),
@@ -100,6 +97,8 @@ fn key(random: &mut Random, id: i64, lookup: &str) -> Key {
     Key {
         id,
         lookup: lookup.to_owned(),
+        name: format!("key {id}"),
+        scope: random.pick(&[None, None, Some("read"), Some("admin")]),
         budget_cents,
         used: random.between(0, budget_cents.unwrap_or(100)) / 2 * MICROCENTS_PER_CENT,
         reserved: 0,

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use agentkey::{
-    Answer, Engine, ErrorCode, Fault, Options, Request, ReservationId, Statement, StatementKind, Ticket,
-};
+use agentkey::ErrorCode;
+use agentkey::engine::{Engine, Fault, KeyHash, Request, Statement, StatementKind, Ticket};
 
 use crate::database::Database;
-use crate::promises::{Ask, CERTAIN, Checked, ProcessId, Promises};
+use crate::promises::{Ask, Checked, ProcessId, Promises};
 use crate::random::Random;
 use crate::setup::{Name, Setup};
 
@@ -41,6 +40,14 @@ pub enum Message {
 enum Fate {
     Executed,
     Aborted(&'static str),
+    /// It ends with an SQLSTATE that does not say whether it was executed: the server was shut down, or a pooler answers
+    /// for a server that is gone.
+    CutOff {
+        sqlstate: &'static str,
+        executed: bool,
+    },
+    /// No connection is to be had.
+    NeverSent,
     ReplyLost,
     RequestLost,
     /// The driver's own time limit ends it; the database may or may not have executed it.
@@ -60,10 +67,8 @@ pub struct World {
     pub now: Duration,
     pub promises: Promises,
     pub has_faults: bool,
-    /// Reservations that clients know of, whether they exist or not: id, key, and what is held.
-    pub reservations: Vec<(ReservationId, String, i64)>,
-    pub reservations_made: u64,
     pub settles_asked: i64,
+    pub creations_asked: u64,
     next_process: ProcessId,
     is_traced: bool,
 }
@@ -83,9 +88,8 @@ impl World {
             now: Duration::ZERO,
             promises,
             has_faults: true,
-            reservations: Vec::new(),
-            reservations_made: 0,
             settles_asked: 0,
+            creations_asked: 0,
             next_process: 0,
             is_traced,
         };
@@ -98,7 +102,8 @@ impl World {
 
     pub fn start(&mut self) -> Process {
         self.next_process += 1;
-        let options = Options { seed: self.random.next(), ..self.setup.options.clone() };
+        let mut options = self.setup.options.clone();
+        options.seed = self.random.next();
         Process { id: self.next_process, engine: Engine::new(options) }
     }
 
@@ -143,7 +148,7 @@ impl World {
                 return Err("an engine sends without an end".to_owned());
             }
         }
-        let answers: Vec<(Ticket, Answer)> = process.engine.answers();
+        let answers = process.engine.answers();
         for statement in statements {
             self.trace(|| format!("process {id} sends {}", shown(&statement)));
             self.promises.sent(id, &statement, self.setup.options.max_batch)?;
@@ -189,39 +194,66 @@ impl World {
     }
 
     fn deliver_request(&mut self, process: ProcessId, statement: Statement, sent_at: Duration) -> Checked {
-        let fate = self.fate(&statement);
+        let fate = match self.is_left_out(process, &statement) {
+            true => Fate::NeverSent,
+            false => self.fate(&statement),
+        };
         self.trace(|| format!("the statement {:?} of process {process} is {fate:?}", statement.id));
-        if !self.processes.iter().any(|p| p.id == process) {
-            self.promises.coverage.count("statement", "sent by an engine that is gone");
-        }
-        let is_executed = matches!(fate, Fate::Executed | Fate::ReplyLost | Fate::Silence { executed: true });
+        let is_executed = matches!(
+            fate,
+            Fate::Executed
+                | Fate::ReplyLost
+                | Fate::CutOff { executed: true, .. }
+                | Fate::Silence { executed: true }
+        );
         let mut rows = Vec::new();
         if is_executed {
             let is_locked = self.has_faults && self.random.chance(20);
             let (read, effects) = self.db.execute(&statement, is_locked);
             self.trace(|| format!("    {rows:?} {effects:?}", rows = read));
             self.promises.executed(&self.db, process, &statement, &effects)?;
+            self.learn_names();
             rows = read;
         }
-        let fault = |sqlstate: Option<&str>, message: String| Fault {
-            sqlstate: sqlstate.map(str::to_owned),
-            message,
-        };
         let (result, due) = match fate {
             Fate::Executed => (Ok(rows), self.now),
-            Fate::Aborted(sqlstate) => {
-                (Err(fault(Some(sqlstate), format!("{CERTAIN} {sqlstate}"))), self.now)
+            Fate::Aborted(sqlstate) | Fate::CutOff { sqlstate, .. } => {
+                (Err(Fault::refused(sqlstate, "as the schedule has it")), self.now)
             }
-            Fate::ReplyLost | Fate::RequestLost => {
-                (Err(fault(None, "the connection was lost".to_owned())), self.now)
-            }
+            Fate::NeverSent => (Err(Fault::not_sent("no connection was to be had")), self.now),
+            Fate::ReplyLost | Fate::RequestLost => (Err(Fault::lost("the connection was lost")), self.now),
             Fate::Silence { .. } => {
                 let due = sent_at + self.setup.options.timeout + STATEMENT_MARGIN;
-                (Err(fault(None, "no answer in time".to_owned())), due.max(self.now))
+                (Err(Fault::timed_out("no answer in time")), due.max(self.now))
             }
         };
         self.messages.push(Message::Reply { process, statement, result, due });
         Ok(())
+    }
+
+    /// A driver that has not sent a statement yet may find that nobody waits for it any more.
+    fn is_left_out(&mut self, process: ProcessId, statement: &Statement) -> bool {
+        let Some(process) = self.processes.iter().find(|p| p.id == process) else {
+            self.promises.coverage.count("statement", "sent by an engine that is gone");
+            return false;
+        };
+        let is_left_out = !process.engine.is_wanted(statement.id) && self.random.chance(50);
+        if is_left_out {
+            self.promises.coverage.count("statement", "left out, for nobody waits for it");
+        }
+        is_left_out
+    }
+
+    /// Others may use a key before its creation is acknowledged.
+    fn learn_names(&mut self) {
+        for key in &self.db.keys {
+            if self.names.iter().any(|name| name.lookup == key.lookup) {
+                continue;
+            }
+            if let Some(hash) = KeyHash::parse(&key.lookup) {
+                self.names.push(Name::of_hash(hash));
+            }
+        }
     }
 
     fn fate(&mut self, statement: &Statement) -> Fate {
@@ -237,10 +269,14 @@ impl World {
         // Another client was recording the same idempotency key.
         let aborted =
             if statement.kind == StatementKind::Spend && self.random.chance(30) { "23505" } else { aborted };
-        let (fate, event) = match self.random.below(6) {
+        let cut_off = self.random.pick(&["57P01", "08P01", "08006"]);
+        let (fate, event) = match self.random.below(9) {
             0 | 1 => (Fate::Aborted(aborted), "aborted"),
             2 => (Fate::ReplyLost, "reply lost"),
             3 => (Fate::RequestLost, "request lost"),
+            6 => (Fate::NeverSent, "never sent"),
+            7 => (Fate::CutOff { sqlstate: cut_off, executed: true }, "cut off after execution"),
+            8 => (Fate::CutOff { sqlstate: cut_off, executed: false }, "cut off and no execution"),
             // Nobody limits the time of a migration.
             _ if statement.kind == StatementKind::Migrate => (Fate::ReplyLost, "reply lost"),
             4 => (Fate::Silence { executed: true }, "no reply after execution"),
@@ -300,7 +336,7 @@ impl World {
             }
             let waited_for = self
                 .processes
-                .iter()
+                .iter_mut()
                 .flat_map(|p| [p.engine.next_retry(), p.engine.next_deadline()])
                 .flatten();
             let next =

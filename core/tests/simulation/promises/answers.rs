@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use agentkey::{
-    Answer, Balance, ChargeRefusal, DenialReason, Error, ErrorCode, MICROCENTS_PER_CENT, Outcome, Recorded,
-    Ticket, Usage, Verdict,
-};
+use agentkey::engine::{Answer, Balance, ChargeOutcome, MICROCENTS_PER_CENT, Ticket, Verdict};
+use agentkey::{ChargeRefusal, Error, ErrorCode, Grant};
 
-use super::{Ask, CERTAIN, Checked, Decision, ProcessId, Promises};
+use super::{Ask, Checked, Decision, ProcessId, Promises};
 use crate::coverage::Coverage;
-use crate::database::{Database, View};
+use crate::database::{Database, Money, View};
+use crate::setup::SUBJECT;
 
 impl Promises {
     /// A caller is answered.
@@ -19,7 +18,7 @@ impl Promises {
         now: Duration,
         process: ProcessId,
         ticket: Ticket,
-        answer: &Answer,
+        answer: &Result<Answer, Error>,
     ) -> Checked {
         let call = self
             .calls
@@ -33,34 +32,31 @@ impl Promises {
         call.closed = true;
         count_answer(&mut self.coverage, answer);
         match answer {
-            Ok(outcome) => self.check_outcome(db, process, ticket, outcome)?,
+            Ok(answer) => self.check_answer(db, process, ticket, answer)?,
             Err(error) => self.check_error(now, process, ticket, error)?,
         }
         self.check_books(db)
     }
 
-    fn check_outcome(
+    fn check_answer(
         &mut self,
         db: &Database,
         process: ProcessId,
         ticket: Ticket,
-        outcome: &Outcome,
+        answer: &Answer,
     ) -> Checked {
         let call = &self.calls[&(process, ticket)];
-        if let ask @ (Ask::Spend { .. } | Ask::Finish { .. }) = &call.ask {
-            let (ask, revoked_before) = (ask.clone(), call.revoked_before);
-            if revoked_before && matches!(outcome, Outcome::Reserved(Ok(held)) if !held.replayed) {
-                return Err(format!("{ask:?} is answered {outcome:?}: it was revoked before"));
+        let wrong = |why: &str| Err(format!("{:?} is answered {answer:?}: {why}; {call:?}", call.ask));
+        match (&call.ask, answer) {
+            (ask @ Ask::Spend { .. }, answer) => {
+                if call.revoked_before && matches!(answer, Answer::Reserved(Ok(held)) if !held.replayed) {
+                    return wrong("it was revoked before");
+                }
+                return self.check_spend(&ask.clone(), answer);
             }
-            return match ask {
-                Ask::Spend { .. } => self.check_spend(&ask, outcome),
-                _ => self.check_finish(db, &ask, outcome),
-            };
-        }
-        let wrong = |why: &str| Err(format!("{:?} is answered {outcome:?}: {why}; {call:?}", call.ask));
-        match (&call.ask, outcome) {
-            (Ask::Sweep, Outcome::Swept(_)) => {}
-            (Ask::Validate { .. }, Outcome::Validated(verdict)) => {
+            (ask @ Ask::End { .. }, answer) => return self.check_end(db, &ask.clone(), answer),
+            (Ask::Sweep, Answer::Swept(_)) => {}
+            (Ask::Validate { .. }, Answer::Validated(verdict)) => {
                 if call.revoked_before && verdict.is_ok() {
                     return wrong("it was revoked before");
                 }
@@ -68,26 +64,26 @@ impl Promises {
                     return wrong("no look-up after its submission found that");
                 }
             }
-            (Ask::Charge { lookup, cost }, Outcome::Charged(usage)) => {
-                if call.revoked_before && usage.is_success() {
+            (Ask::Charge { lookup, cost }, Answer::Charged(outcome)) => {
+                if call.revoked_before && outcome.is_ok() {
                     return wrong("it was revoked before");
                 }
                 let (lookup, cost, draws) = (lookup.clone(), *cost, call.draws.clone());
-                match (usage, call.decision) {
-                    (usage, Some(Decision::Recorded { before, used_after }))
-                        if *usage == recorded(&before, used_after) =>
+                match (outcome, call.decision) {
+                    (outcome, Some(Decision::Recorded { before, used_after }))
+                        if is_recorded(outcome, &before, used_after) =>
                     {
                         self.was_spent(&draws, cost);
                     }
-                    (Usage::Refused(ChargeRefusal::BudgetExceeded), Some(Decision::DoesNotFit))
-                    | (Usage::Refused(ChargeRefusal::InvalidKey), Some(Decision::NoLiveKey)) => {
+                    (Err(ChargeRefusal::BudgetExceeded), Some(Decision::DoesNotFit))
+                    | (Err(ChargeRefusal::InvalidKey), Some(Decision::NoLiveKey)) => {
                         self.was_not_spent(&lookup, cost);
                     }
                     _ => return wrong("the database decided otherwise"),
                 }
             }
-            (Ask::Revoke { id, lookup }, Outcome::Revoked(was_live)) => {
-                if db.keys.iter().any(|key| key.id.to_string() == *id && !key.revoked) {
+            (Ask::Revoke { id, lookup }, Answer::Revoked(was_live)) => {
+                if db.keys.iter().any(|key| key.id == *id && !key.revoked) {
                     return wrong("the key is live");
                 }
                 if *was_live && self.revoked.contains(lookup) {
@@ -97,14 +93,16 @@ impl Promises {
                     self.revoked.push(lookup.clone());
                 }
             }
-            (Ask::Insert { lookup }, Outcome::Inserted(created)) => match (db.find(lookup), created) {
-                (None, _) => return wrong("there is no such row"),
-                (Some(key), Some(created)) if created.id.to_string() != key.id.to_string() => {
-                    return wrong("another id");
+            (Ask::Create { name }, Answer::Created(created)) => {
+                let mut rows = db.keys.iter().filter(|key| key.name == *name);
+                match (rows.next(), rows.next()) {
+                    (Some(key), None)
+                        if created.id == key.id.into() && created.key.hash().as_str() == key.lookup => {}
+                    _ => return wrong("there is no such row, or more than one"),
                 }
-                _ => {}
-            },
-            (Ask::Migrate, Outcome::Migrated) if db.migrated => {}
+            }
+            (Ask::EnsureSubject, Answer::SubjectEnsured) if db.find(SUBJECT).is_some() => {}
+            (Ask::Migrate, Answer::Migrated) if db.migrated => {}
             _ => return wrong("no answer to this"),
         }
         Ok(())
@@ -116,34 +114,42 @@ impl Promises {
         if self.faults_are_over {
             return wrong("there is no fault any more");
         }
-        let was_recorded = matches!(call.decision, Some(Decision::Recorded { .. }));
-        // What is repeated may have taken effect before it certainly had none.
-        let is_repeated = match &call.ask {
-            Ask::Spend { idempotency_key, .. } => idempotency_key.is_some(),
-            ask => matches!(ask, Ask::Finish { .. }),
-        };
-        // Whether the caller can tell from the answer that nothing was charged.
-        let is_certain = match error.code() {
-            ErrorCode::Database if error.message().starts_with(CERTAIN) => !is_repeated || !call.was_sent,
-            ErrorCode::Database => !call.was_sent,
+        match error.code() {
             ErrorCode::Timeout if now < call.deadline => return wrong("its time is not over"),
-            ErrorCode::Timeout => !call.was_sent,
             ErrorCode::MigrationRequired if call.was_migrated => {
                 return wrong("the table was migrated before");
             }
-            ErrorCode::MigrationRequired => true,
+            ErrorCode::Database | ErrorCode::Timeout | ErrorCode::MigrationRequired => {}
             _ => return wrong("nothing can have caused that"),
+        }
+        let Some((lookup, cost)) = call.ask.money().map(|(lookup, cost)| (lookup.to_owned(), cost)) else {
+            return Ok(());
         };
-        if is_certain && was_recorded {
+        if error.may_have_been_recorded() {
+            // What is said to be uncertain must be so: callers cannot repeat it.
+            return if call.was_sent { Ok(()) } else { wrong("it was never sent") };
+        }
+        if matches!(call.decision, Some(Decision::Recorded { .. })) {
             return wrong("it was recorded");
         }
-        if is_certain
-            && let Some((lookup, cost)) = call.ask.money().map(|(lookup, cost)| (lookup.to_owned(), cost))
-        {
-            self.was_not_spent(&lookup, cost);
-        }
+        self.was_not_spent(&lookup, cost);
         Ok(())
     }
+}
+
+/// A balance as the model has it.
+pub(super) fn money_of(balance: &Balance) -> Money {
+    (
+        balance.budget_microcents.map(|cap| cap / MICROCENTS_PER_CENT),
+        balance.used_microcents,
+        balance.reserved_microcents,
+    )
+}
+
+/// Whether a key has the money of what a statement found.
+pub(super) fn is_money_of(grant: &Grant, view: &View) -> bool {
+    let money = (grant.budget_cents, grant.budget_used_cents, grant.budget_remaining_cents);
+    money == (view.budget_cents, rounded_up(view.used), remaining(view, view.used))
 }
 
 fn rounded_up(microcents: i64) -> i64 {
@@ -155,55 +161,46 @@ fn remaining(view: &View, used: i64) -> Option<i64> {
         .map(|cents| (cents * MICROCENTS_PER_CENT - used - view.reserved).max(0) / MICROCENTS_PER_CENT)
 }
 
-fn recorded(before: &View, used_after: i64) -> Usage {
-    Usage::Recorded(Recorded {
-        balance: Balance {
-            budget_microcents: before.budget_cents.map(|cents| cents * MICROCENTS_PER_CENT),
-            used_microcents: used_after,
-            reserved_microcents: before.reserved,
-        },
-        replayed: false,
-    })
+fn is_recorded(outcome: &ChargeOutcome, before: &View, used_after: i64) -> bool {
+    let money = (before.budget_cents, used_after, before.reserved);
+    let is_so = |balance: &Balance| money_of(balance) == money;
+    matches!(outcome, Ok(charged) if !charged.replayed && charged.balance.as_ref().is_some_and(is_so))
 }
 
 /// Whether a verdict is what a key was, or that there was none.
 fn agrees(verdict: &Verdict, view: Option<&View>) -> bool {
-    let reason = match view {
-        None => Some(DenialReason::Invalid),
-        Some(view) if view.revoked => Some(DenialReason::Revoked),
-        Some(view) if view.expired => Some(DenialReason::Expired),
-        Some(view) if view.exhausted => Some(DenialReason::BudgetExceeded),
-        Some(_) => None,
-    };
     match (verdict, view) {
-        (Ok(grant), Some(view)) => {
-            let money = (grant.budget_cents, grant.budget_used_cents, grant.budget_remaining_cents);
-            reason.is_none()
-                && money == (view.budget_cents, rounded_up(view.used), remaining(view, view.used))
-        }
+        (Ok(grant), Some(view)) => view.denial().is_none() && is_money_of(grant, view),
         (Ok(_), None) => false,
-        (Err(denial), _) => Some(denial.reason) == reason,
+        (Err(denial), Some(view)) => Some(denial.reason.as_str()) == view.denial(),
+        (Err(denial), None) => denial.reason.as_str() == "invalid",
     }
 }
 
-fn count_answer(coverage: &mut Coverage, answer: &Answer) {
+fn count_answer(coverage: &mut Coverage, answer: &Result<Answer, Error>) {
     match answer {
-        Ok(Outcome::Validated(Ok(_))) => coverage.count("validate", "granted"),
-        Ok(Outcome::Validated(Err(denial))) => coverage.count("validate", denial.reason.as_str()),
-        Ok(Outcome::Charged(Usage::Refused(refusal))) => coverage.count("charge", refusal.as_str()),
-        Ok(Outcome::Charged(_)) => coverage.count("charge", "recorded"),
-        Ok(Outcome::Revoked(true)) => coverage.count("revoke", "revoked"),
-        Ok(Outcome::Revoked(false)) => coverage.count("revoke", "nothing"),
-        Ok(Outcome::Inserted(Some(_))) => coverage.count("insert", "inserted"),
-        Ok(Outcome::Inserted(None)) => coverage.count("insert", "there already"),
+        Ok(Answer::Validated(Ok(_))) => coverage.count("validate", "granted"),
+        Ok(Answer::Validated(Err(denial))) => coverage.count("validate", denial.reason.as_str()),
+        Ok(Answer::Charged(Err(refusal))) => coverage.count("charge", refusal.as_str()),
+        Ok(Answer::Charged(Ok(_))) => coverage.count("charge", "recorded"),
+        Ok(Answer::Revoked(true)) => coverage.count("revoke", "revoked"),
+        Ok(Answer::Revoked(false)) => coverage.count("revoke", "nothing"),
+        Ok(Answer::Created(_)) => coverage.count("create", "created"),
+        Ok(Answer::Migrated) => coverage.count("migrate", "migrated"),
+        // Their promises count them.
         Ok(
-            Outcome::Reserved(_)
-            | Outcome::Settled(_)
-            | Outcome::Released(_)
-            | Outcome::Extended(_)
-            | Outcome::Swept(_),
+            Answer::Reserved(_)
+            | Answer::Settled(_)
+            | Answer::Released(_)
+            | Answer::Extended(_)
+            | Answer::Swept(_)
+            | Answer::SubjectEnsured
+            | Answer::RevokedAll(_)
+            | Answer::Events(_)
+            | Answer::Usage(_)
+            | Answer::Verified(_)
+            | Answer::Pruned(_),
         ) => {}
-        Ok(_) => coverage.count("migrate", "migrated"),
         Err(error) => coverage.count("error", error.code().as_str()),
     }
 }

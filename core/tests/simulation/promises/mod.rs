@@ -2,18 +2,20 @@
 //! an `Err` that says which.
 
 mod answers;
+mod ends;
+mod sent;
 mod spends;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use agentkey::{Fault, Statement, StatementId, StatementKind, Ticket};
+use agentkey::engine::{Fault, Statement, StatementId, StatementKind, Ticket};
 
 use crate::books::Book;
 use crate::coverage::Coverage;
-use crate::database::{Database, Effect, View, array};
-use crate::reservations::Spent;
-use spends::{Ends, Spending, charges_of_groups, plain_charges};
+use crate::database::{Database, Effect, View};
+use ends::Ends;
+use spends::{Spending, charges_of, plain_charges};
 
 pub type Checked<T = ()> = Result<T, String>;
 
@@ -34,25 +36,26 @@ pub enum Ask {
     /// Any other form of spend.
     Spend {
         lookup: String,
-        kind: String,
+        kind: char,
         amount: i64,
         idempotency_key: Option<String>,
-        reservation: Option<String>,
     },
     /// A settle (the cost is the only one of this size), release or extension. `lookup`: the reservation's key.
-    Finish {
+    End {
         id: String,
         lookup: String,
         cost: i64,
     },
     Sweep,
     Revoke {
-        id: String,
+        id: i64,
         lookup: String,
     },
-    Insert {
-        lookup: String,
+    /// The key has a name that no other one has.
+    Create {
+        name: String,
     },
+    EnsureSubject,
     Migrate,
 }
 
@@ -60,8 +63,8 @@ impl Ask {
     /// What it may spend, and on whose budget.
     pub fn money(&self) -> Option<(&str, i64)> {
         match self {
-            Ask::Charge { lookup, cost } | Ask::Finish { lookup, cost, .. } => Some((lookup, *cost)),
-            Ask::Spend { lookup, kind, amount, .. } if kind != "r" => Some((lookup, *amount)),
+            Ask::Charge { lookup, cost } | Ask::End { lookup, cost, .. } => Some((lookup, *cost)),
+            Ask::Spend { lookup, kind, amount, .. } if *kind != 'r' => Some((lookup, *amount)),
             _ => None,
         }
     }
@@ -119,9 +122,8 @@ impl Promises {
     /// What is used in the beginning counts as acknowledged.
     pub fn new(db: &Database) -> Self {
         let mut promises = Promises::default();
-        for (at, key) in db.keys.iter().enumerate() {
-            let chain = db.chain(at).into_iter().map(|at| db.keys[at].lookup.clone()).collect();
-            promises.chains.insert(key.lookup.clone(), chain);
+        for key in &db.keys {
+            promises.chains.insert(key.lookup.clone(), db.lookups_of_chain(key));
             let view = key.own_view(db.now);
             promises.books.entry(key.lookup.clone()).or_default().was_used_before(view.period, view.used);
         }
@@ -159,7 +161,7 @@ impl Promises {
         if let Some((lookup, cost)) = ask.money() {
             self.may_be_spent(lookup, cost);
         }
-        if let Ask::Charge { lookup, .. } | Ask::Validate { lookup } = &ask {
+        if let Ask::Charge { lookup, .. } | Ask::Validate { lookup } | Ask::Spend { lookup, .. } = &ask {
             revoked_before = self.revoked.contains(lookup);
         }
         let deadline = if ask == Ask::Migrate { Duration::MAX } else { deadline };
@@ -223,77 +225,6 @@ impl Promises {
         }
     }
 
-    /// An engine sends a statement.
-    pub fn sent(&mut self, process: ProcessId, statement: &Statement, max_batch: usize) -> Checked {
-        let first = statement.params.first().and_then(|param| param.as_deref()).unwrap_or_default();
-        let batch = || {
-            let lookups = array(first);
-            if lookups.is_empty() || lookups.len() > max_batch {
-                return Err(format!("a batch of {}", lookups.len()));
-            }
-            Ok(lookups)
-        };
-        match statement.kind {
-            StatementKind::Validate | StatementKind::ValidateMany | StatementKind::ValidateOne => {
-                let plain = statement.kind == StatementKind::ValidateOne;
-                let lookups = if plain { vec![first.to_owned()] } else { batch()? };
-                let waiting: Vec<Ticket> = self
-                    .calls
-                    .range((process, Ticket(0))..=(process, Ticket(u64::MAX)))
-                    .filter(|(_, call)| !call.closed)
-                    .filter(
-                        |(_, call)| matches!(&call.ask, Ask::Validate { lookup } if lookups.contains(lookup)),
-                    )
-                    .map(|((_, ticket), _)| *ticket)
-                    .collect();
-                if waiting.is_empty() {
-                    return Err("a look-up that nobody waits for".to_owned());
-                }
-                self.audiences.insert((process, statement.id), waiting);
-            }
-            StatementKind::Settle => self.finishes_sent(statement)?,
-            StatementKind::ChargeOne
-            | StatementKind::ChargeMany
-            | StatementKind::ChargeBatch
-            | StatementKind::ChargeTree
-            | StatementKind::Spend => {
-                self.spends_sent(process, statement)?;
-                let charges = charges_of(statement);
-                if charges.len() > max_batch {
-                    return Err(format!("{} charges in a batch", charges.len()));
-                }
-                if charges.len() > 1 {
-                    let one_key = charges.iter().all(|(lookup, _)| *lookup == charges[0].0);
-                    let keys = if one_key {
-                        "shared by charges of one key"
-                    } else {
-                        "shared by charges of several keys"
-                    };
-                    self.coverage.count("statement", keys);
-                }
-                for (lookup, cost) in charges {
-                    let call = self.charged_call(process, &lookup, cost)?;
-                    if call.closed {
-                        return Err(format!(
-                            "a charge of {cost} is sent though nobody waits for it any more"
-                        ));
-                    }
-                    if call.under_way {
-                        return Err(format!(
-                            "a charge of {cost} is sent again though it may have been recorded"
-                        ));
-                    }
-                    (call.under_way, call.was_sent) = (true, true);
-                }
-            }
-            StatementKind::Touch => {
-                batch()?;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
     fn charged_call(&mut self, process: ProcessId, lookup: &str, cost: i64) -> Checked<&mut Call> {
         let id = self.charges.get(&(lookup.to_owned(), cost)).filter(|(owner, _)| *owner == process);
         id.and_then(|id| self.calls.get_mut(id))
@@ -324,7 +255,7 @@ impl Promises {
                     self.decided(process, lookup, costs, *before, *after)?
                 }
                 Effect::Spent(spent) => {
-                    if spent.status == "budget_exceeded" && !spent.has_obstacle {
+                    if spent.status == "budget_exceeded" && spent.refusal.is_none() {
                         self.coverage.count("spend", "tried again");
                     }
                     self.spend_decided(spent)?;
@@ -335,79 +266,18 @@ impl Promises {
                         self.plain_decided(db, process, spent)?;
                     }
                 }
-                Effect::Finished { changed_to, .. } => {
+                Effect::Finished { changed_to } => {
                     if *changed_to == Some("expired") {
                         self.coverage.count("sweep", "ended a reservation");
                     }
                 }
-                Effect::Undecided | Effect::Revoked | Effect::Inserted | Effect::Other => {}
+                Effect::Inserted => self.coverage.count("subject", "there now"),
+                Effect::InsertedBefore => self.coverage.count("subject", "there before"),
+                Effect::Undecided | Effect::Other => {}
             }
         }
         db.check_totals()?;
         self.check_books(db)
-    }
-
-    /// A plain charge was decided by the general statement.
-    fn plain_decided(&mut self, db: &Database, process: ProcessId, spent: &Spent) -> Checked {
-        let view = db.find(&spent.lookup).map(|key| key.own_view(db.now));
-        let call = self.charged_call(process, &spent.lookup, spent.amount)?;
-        if matches!(call.decision, Some(Decision::Recorded { .. })) {
-            return Err(format!("a charge of {} was recorded and then decided again", spent.amount));
-        }
-        call.decision = match (spent.status, view, spent.money) {
-            ("ok", Some(view), Some((_, used, reserved))) => {
-                call.draws.clone_from(&spent.draws);
-                Some(Decision::Recorded { before: View { reserved, ..view }, used_after: used })
-            }
-            ("budget_exceeded", ..) if spent.has_obstacle => Some(Decision::DoesNotFit),
-            ("budget_exceeded", ..) => None,
-            _ => Some(Decision::NoLiveKey),
-        };
-        Ok(())
-    }
-
-    /// Tells from the totals what became of each charge: in any serial order the cheapest come first.
-    fn decided(
-        &mut self,
-        process: ProcessId,
-        lookup: &str,
-        costs: &[i64],
-        before: Option<View>,
-        after: i64,
-    ) -> Checked {
-        let mut used = before.map_or(0, |view| view.used);
-        for cost in costs {
-            let call = self.charged_call(process, lookup, *cost)?;
-            if matches!(call.decision, Some(Decision::Recorded { .. })) {
-                return Err(format!("a charge of {cost} was recorded and then decided again"));
-            }
-            let decision = match before {
-                None => Decision::NoLiveKey,
-                Some(before) if used.checked_add(*cost).is_some_and(|sum| sum <= after) => {
-                    used += cost;
-                    Decision::Recorded { before, used_after: used }
-                }
-                Some(before) => {
-                    let room = before.cap() - before.reserved - after;
-                    if *cost <= room {
-                        return Err(format!("a charge of {cost} was refused with room for {room}"));
-                    }
-                    Decision::DoesNotFit
-                }
-            };
-            if let (Decision::Recorded { .. }, Some(before)) = (decision, before) {
-                call.draws = vec![(lookup.to_owned(), before.period)];
-            }
-            call.decision = Some(decision);
-        }
-        let Some(before) = before else { return Ok(()) };
-        if used != after {
-            return Err(format!("{after} is used, the charges add up to {used}"));
-        }
-        if after == before.cap() - before.reserved && after > before.used {
-            self.coverage.count("database", "a budget was used to the last");
-        }
-        Ok(())
     }
 
     /// Another client recorded a cost, one by one.
@@ -428,7 +298,7 @@ impl Promises {
         result: &Result<Vec<String>, Fault>,
     ) -> Checked {
         let nothing_happened = match result {
-            Err(fault) => fault.sqlstate.is_some(),
+            Err(fault) => !fault.may_have_taken_effect(),
             Ok(rows) => statement.kind == StatementKind::ChargeOne && rows.is_empty(),
         };
         self.spends_received(statement, nothing_happened, result.is_ok());
@@ -466,29 +336,5 @@ impl Promises {
             }
         }
         Ok(())
-    }
-}
-
-/// How messages of faults begin that say that a statement had no effect.
-pub const CERTAIN: &str = "SQLSTATE";
-
-/// The charges in a statement.
-fn charges_of(statement: &Statement) -> Vec<(String, i64)> {
-    if matches!(statement.kind, StatementKind::Spend | StatementKind::ChargeTree) {
-        return plain_charges(statement);
-    }
-    let is_charge = [StatementKind::ChargeOne, StatementKind::ChargeMany, StatementKind::ChargeBatch];
-    if !is_charge.contains(&statement.kind) {
-        return Vec::new();
-    }
-    let params: Vec<&str> = statement.params.iter().map(|p| p.as_deref().unwrap_or_default()).collect();
-    let cost = |text: &str| text.parse().expect("a cost");
-    match params.as_slice() {
-        [lookups, costs] | [lookups, _, costs] if statement.kind != StatementKind::ChargeOne => {
-            let (lookups, costs) = (array(lookups), array(costs));
-            charges_of_groups(&lookups, &costs).map(|(lookup, text)| (lookup, cost(&text))).collect()
-        }
-        [lookup, micros] => vec![((*lookup).to_owned(), cost(micros))],
-        _ => Vec::new(),
     }
 }

@@ -1,39 +1,32 @@
-//! What is promised of spends in all their forms, and of reservations: under one idempotency key money moves once, a
-//! reservation ends once, and callers are told what became of it.
+//! What is promised of spends in all their forms: under one idempotency key money moves once, and callers are told what
+//! became of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use agentkey::{
-    ChargeRefusal, FinishRefusal, MICROCENTS_PER_CENT, Outcome, ReserveRefusal, Statement, StatementKind,
-    Ticket, Usage,
-};
+use agentkey::Grant;
+use agentkey::engine::{Answer, Balance, Statement, StatementKind, Ticket};
 
+use super::answers::{is_money_of, money_of};
 use super::{Ask, Checked, ProcessId, Promises};
-use crate::database::{Database, array};
-use crate::reservations::{Money, Spent};
+use crate::database::text::array;
+use crate::database::{Spent, View};
 
 /// A spend that callers ask for, perhaps several of them under one idempotency key.
 #[derive(Debug, Default)]
 pub struct Spending {
     /// The one that moved money.
     recorded: Option<Spent>,
+    /// Why it was refused for good.
     refusals: BTreeSet<&'static str>,
-    /// Whether a refusal for the budget is final: it does not fit even alone.
-    has_obstacle: bool,
+    /// The key as the statements found it that decided.
+    seen: Vec<View>,
     fresh_answers: u32,
     is_acknowledged: bool,
     under_way: u32,
 }
 
-/// What callers were told of reservations.
-#[derive(Debug, Default)]
-pub struct Ends {
-    fresh_settles: BTreeMap<String, u32>,
-    releases: BTreeMap<String, u32>,
-}
-
 /// Each charge of statements that send the costs of a key together.
-pub fn charges_of_groups<'a>(
+fn charges_of_groups<'a>(
     lookups: &'a [String],
     costs: &'a [String],
 ) -> impl Iterator<Item = (String, String)> + 'a {
@@ -41,8 +34,11 @@ pub fn charges_of_groups<'a>(
     groups.flat_map(|(lookup, costs)| array(costs).into_iter().map(|cost| (lookup.clone(), cost)))
 }
 
-/// The operations of a spend: lookup, kind, amount and details.
-fn operations(statement: &Statement) -> Vec<(String, String, i64, serde_json::Value)> {
+/// Lookup, kind, amount and details.
+type Operation = (String, char, i64, serde_json::Value);
+
+/// The operations of a spend.
+fn operations(statement: &Statement) -> Vec<Operation> {
     if !matches!(statement.kind, StatementKind::Spend | StatementKind::ChargeTree) {
         return Vec::new();
     }
@@ -60,7 +56,7 @@ fn operations(statement: &Statement) -> Vec<(String, String, i64, serde_json::Va
     lookups
         .iter()
         .cloned()
-        .zip(kinds.iter().cloned())
+        .zip(kinds.iter().map(|kind| kind.chars().next().expect("a kind")))
         .zip(amounts.iter().map(|amount| amount.parse().expect("an amount")))
         .zip(details)
         .map(|(((lookup, kind), amount), details)| (lookup, kind, amount, details))
@@ -68,25 +64,19 @@ fn operations(statement: &Statement) -> Vec<(String, String, i64, serde_json::Va
 }
 
 /// Names a spend; `None` for a plain charge.
-fn name_of(
-    lookup: &str,
-    kind: &str,
-    amount: i64,
-    idempotency_key: Option<&str>,
-    id: Option<&str>,
-) -> Option<String> {
-    match (idempotency_key, kind, id) {
-        (Some(key), ..) => Some(format!("{lookup}/{key}")),
-        (None, "r", Some(id)) => Some(id.to_owned()),
-        (None, "o", _) => Some(format!("{lookup}/over/{amount}")),
+fn name_of(lookup: &str, kind: char, amount: i64, idempotency_key: Option<&str>) -> Option<String> {
+    match (idempotency_key, kind) {
+        (Some(key), _) => Some(format!("{lookup}/{key}")),
+        (None, 'r') => Some(format!("{lookup}/hold/{amount}")),
+        (None, 'o') => Some(format!("{lookup}/over/{amount}")),
         _ => None,
     }
 }
 
 /// The plain charges among the operations of a spend.
 pub fn plain_charges(statement: &Statement) -> Vec<(String, i64)> {
-    let named = |(lookup, kind, amount, details): &(String, String, i64, serde_json::Value)| {
-        name_of(lookup, kind, *amount, details["idempotency_key"].as_str(), details["id"].as_str()).is_some()
+    let named = |(lookup, kind, amount, details): &Operation| {
+        name_of(lookup, *kind, *amount, details["idempotency_key"].as_str()).is_some()
     };
     operations(statement)
         .into_iter()
@@ -99,8 +89,8 @@ impl Ask {
     /// The name of the spend that is asked for.
     pub fn spend_name(&self) -> Option<String> {
         match self {
-            Ask::Spend { lookup, kind, amount, idempotency_key, reservation } => {
-                name_of(lookup, kind, *amount, idempotency_key.as_deref(), reservation.as_deref())
+            Ask::Spend { lookup, kind, amount, idempotency_key } => {
+                name_of(lookup, *kind, *amount, idempotency_key.as_deref())
             }
             _ => None,
         }
@@ -112,7 +102,7 @@ impl Promises {
         let mut seen = BTreeSet::new();
         for (lookup, kind, amount, details) in operations(statement) {
             let key = details["idempotency_key"].as_str();
-            let Some(name) = name_of(&lookup, &kind, amount, key, details["id"].as_str()) else { continue };
+            let Some(name) = name_of(&lookup, kind, amount, key) else { continue };
             if !seen.insert(name.clone()) {
                 return Err(format!("the spend {name} is twice in one statement"));
             }
@@ -143,7 +133,7 @@ impl Promises {
     ) {
         for (lookup, kind, amount, details) in operations(statement) {
             let key = details["idempotency_key"].as_str();
-            let Some(name) = name_of(&lookup, &kind, amount, key, details["id"].as_str()) else { continue };
+            let Some(name) = name_of(&lookup, kind, amount, key) else { continue };
             let spending = self.spends.entry(name).or_default();
             if nothing_happened || (has_answered && spending.recorded.is_none()) {
                 spending.under_way = spending.under_way.saturating_sub(1);
@@ -151,180 +141,130 @@ impl Promises {
         }
     }
 
-    pub(super) fn finishes_sent(&mut self, statement: &Statement) -> Checked {
-        let ids = array(statement.params.first().and_then(|p| p.as_deref()).unwrap_or_default());
-        if ids.iter().collect::<BTreeSet<_>>().len() < ids.len() {
-            return Err("a reservation is twice in one statement".to_owned());
-        }
-        for call in self.calls.values_mut() {
-            if matches!(&call.ask, Ask::Finish { id, .. } if ids.contains(id)) {
-                call.was_sent = true;
-            }
-        }
-        Ok(())
-    }
-
     /// The database decided on a spend that has a name.
     pub(super) fn spend_decided(&mut self, spent: &Spent) -> Checked {
-        let kind = spent.kind.to_string();
         let key = spent.idempotency_key.as_deref();
-        let Some(name) = name_of(&spent.lookup, &kind, spent.amount, key, spent.reservation.as_deref())
-        else {
-            return Ok(());
-        };
+        let Some(name) = name_of(&spent.lookup, spent.kind, spent.amount, key) else { return Ok(()) };
         let spending = self.spends.entry(name.clone()).or_default();
-        match spent.status {
-            "ok" => {
-                if spending.recorded.is_some() {
-                    return Err(format!("the spend {name} is recorded twice"));
-                }
-                if spent.draws.len() > 1 {
-                    self.coverage.count("spend", "of a whole chain");
-                }
-                spending.recorded = Some(spent.clone());
+        spending.seen.extend(spent.before);
+        spending.refusals.extend(spent.refusal);
+        if spent.status == "ok" {
+            if spending.recorded.is_some() {
+                return Err(format!("the spend {name} is recorded twice"));
             }
-            "replayed" => {}
-            status => {
-                spending.refusals.insert(status);
-                spending.has_obstacle |= spent.has_obstacle;
+            if spent.draws.len() > 1 {
+                self.coverage.count("spend", "of a whole chain");
             }
+            spending.recorded = Some(spent.clone());
         }
         Ok(())
     }
 
     /// A spend is answered.
-    pub(super) fn check_spend(&mut self, ask: &Ask, outcome: &Outcome) -> Checked {
-        let (Some(name), Ask::Spend { lookup, kind, amount, idempotency_key, .. }) = (ask.spend_name(), ask)
+    pub(super) fn check_spend(&mut self, ask: &Ask, answer: &Answer) -> Checked {
+        let (Some(name), Ask::Spend { lookup, kind, amount, idempotency_key }) = (ask.spend_name(), ask)
         else {
             return Err("no spend".to_owned());
         };
         let spending = self.spends.entry(name.clone()).or_default();
-        let told = match outcome {
-            Outcome::Charged(Usage::Recorded(recorded)) => Ok((recorded.balance, recorded.replayed, None)),
-            Outcome::Reserved(Ok(held)) => {
-                Ok((held.balance, held.replayed, Some(held.id.as_str().to_owned())))
-            }
-            Outcome::Charged(Usage::Refused(ChargeRefusal::BudgetExceeded)) => Err("budget_exceeded"),
-            Outcome::Charged(Usage::Refused(ChargeRefusal::InvalidKey)) => Err("invalid_key"),
-            Outcome::Reserved(Err(refused)) => match refused.reason {
-                ReserveRefusal::BudgetExceeded => Err("budget_exceeded"),
-                ReserveRefusal::InvalidKey => Err("invalid_key"),
-                ReserveRefusal::Expired => Err("expired"),
-                _ => return Err(format!("the spend {name} is answered {outcome:?}")),
+        let told = match answer {
+            Answer::Charged(Ok(charged)) if *kind != 'r' => match charged.balance {
+                Some(balance) => Ok((balance, charged.replayed)),
+                None => return Err(format!("the spend {name} is answered without a balance")),
             },
-            _ => return Err(format!("the spend {name} is answered {outcome:?}")),
+            Answer::Reserved(Ok(held)) if *kind == 'r' => {
+                let id = Some(held.id.as_str());
+                if id != spending.recorded.as_ref().and_then(|recorded| recorded.reservation.as_deref()) {
+                    return Err(format!("the spend {name} is answered {answer:?}: {spending:?}"));
+                }
+                spending.check_grant(&held.grant, held.replayed).map_err(|why| format!("{name}: {why}"))?;
+                Ok((held.balance, held.replayed))
+            }
+            Answer::Charged(Err(refusal)) if *kind != 'r' => Err(refusal.as_str()),
+            Answer::Reserved(Err(refusal)) if *kind == 'r' => Err(refusal.reason.as_str()),
+            _ => return Err(format!("the spend {name} is answered {answer:?}")),
         };
-        let is_money = kind != "r";
         match told {
-            Ok((balance, replayed, id)) => {
-                let Some(recorded) = spending.recorded.clone() else {
-                    return Err(format!("the spend {name} was never recorded, and is answered {outcome:?}"));
-                };
-                let money: Money = (
-                    balance.budget_microcents.map(|cap| cap / MICROCENTS_PER_CENT),
-                    balance.used_microcents,
-                    balance.reserved_microcents,
-                );
-                if Some(money) != recorded.money || (id.is_some() && id != recorded.reservation) {
-                    return Err(format!("the spend {name} is answered {outcome:?}, it was {recorded:?}"));
-                }
-                spending.fresh_answers += u32::from(!replayed);
-                if spending.fresh_answers > 1 {
-                    return Err(format!("the spend {name} is answered as new twice"));
-                }
-                let is_first = !std::mem::replace(&mut spending.is_acknowledged, true);
-                let which = match (replayed, kind.as_str()) {
+            Ok((balance, replayed)) => {
+                let draws = spending
+                    .acknowledge(balance, replayed)
+                    .map_err(|why| format!("the spend {name} is answered {answer:?}: {why}"))?;
+                let which = match (replayed, kind) {
                     (true, _) => "replayed",
-                    (_, "r") => "held",
-                    (_, "o") if balance.over_microcents() > 0 => "recorded past the cap",
+                    (_, 'r') => "held",
+                    (_, 'o') if balance.over_microcents() > 0 => "recorded past the cap",
                     _ => "recorded",
                 };
                 self.coverage.count("spend", which);
-                match (is_money, is_first) {
-                    (true, true) => self.was_spent(&recorded.draws, *amount),
-                    (true, false) => self.was_not_spent(lookup, *amount),
-                    (false, _) => {}
+                match (kind, draws) {
+                    ('r', _) => {}
+                    (_, Some(draws)) => self.was_spent(&draws, *amount),
+                    (_, None) => self.was_not_spent(lookup, *amount),
                 }
             }
             Err(reason) => {
-                let is_decided = spending.refusals.contains(reason)
-                    || (reason == "invalid_key" && spending.refusals.contains("no row"));
-                if !is_decided || (reason == "budget_exceeded" && !spending.has_obstacle) {
+                let Some(reason) = spending.refusals.get(reason) else {
                     return Err(format!("the spend {name} is refused as {reason}: {spending:?}"));
-                }
+                };
                 if spending.recorded.is_some() && idempotency_key.is_none() {
                     return Err(format!("the spend {name} was recorded and is refused"));
                 }
-                self.coverage
-                    .count("spend", if reason == "budget_exceeded" { "refused" } else { "of no live key" });
-                if is_money {
+                self.coverage.count("spend", reason);
+                if *kind != 'r' {
                     self.was_not_spent(lookup, *amount);
                 }
             }
         }
         Ok(())
     }
+}
 
-    /// A settle, release or extension is answered.
-    pub(super) fn check_finish(&mut self, db: &Database, ask: &Ask, outcome: &Outcome) -> Checked {
-        let Ask::Finish { id, lookup, cost } = ask else { return Err("no end of a reservation".to_owned()) };
-        let reservation = db.reservation(id);
-        let wrong = || Err(format!("{ask:?} is answered {outcome:?}, it is {reservation:?}"));
-        let mut own = None;
-        match (outcome, reservation) {
-            (Outcome::Settled(Ok(done)), Some(r)) => {
-                let money = (
-                    done.balance.budget_microcents.map(|cap| cap / MICROCENTS_PER_CENT),
-                    done.balance.used_microcents,
-                    done.balance.reserved_microcents,
-                );
-                let overage = (done.cost_microcents - r.amount).max(0);
-                if r.state != "settled"
-                    || Some(done.cost_microcents) != r.cost
-                    || Some(money) != r.money
-                    || done.overage_microcents != overage
-                {
-                    return wrong();
-                }
-                let fresh = self.ends.fresh_settles.entry(id.clone()).or_default();
-                *fresh += u32::from(!done.replayed);
-                if *fresh > 1 {
-                    return wrong();
-                }
-                self.coverage.count("settle", if done.replayed { "replayed" } else { "recorded" });
-                // Every settle asks for a cost of its own.
-                own = (r.cost == Some(*cost)).then(|| r.draws.clone());
-            }
-            (Outcome::Settled(Err(FinishRefusal::Released)), Some(r)) if r.state == "released" => {
-                self.coverage.count("settle", "released before");
-            }
-            (Outcome::Released(Ok(true)), Some(r)) if r.state == "released" => {
-                let releases = self.ends.releases.entry(id.clone()).or_default();
-                *releases += 1;
-                if *releases > 1 {
-                    return wrong();
-                }
-                self.coverage.count("release", "given back");
-            }
-            (Outcome::Released(Ok(false)), Some(r)) if r.state != "pending" => {}
-            (Outcome::Extended(Ok(_)), Some(_)) => self.coverage.count("extend", "extended"),
-            (Outcome::Extended(Err(FinishRefusal::Settled)), Some(r)) if r.state == "settled" => {}
-            (Outcome::Extended(Err(FinishRefusal::Released)), Some(r)) if r.state == "released" => {}
-            // It may have been settled since.
-            (Outcome::Extended(Err(FinishRefusal::Expired)), Some(r))
-                if ["expired", "settled"].contains(&r.state) => {}
-            // Its reserve may be under way still.
-            (Outcome::Settled(Err(FinishRefusal::UnknownReservation)), _)
-            | (Outcome::Released(Err(FinishRefusal::UnknownReservation)), _)
-            | (Outcome::Extended(Err(FinishRefusal::UnknownReservation)), _) => {
-                self.coverage.count("settle", "unknown");
-            }
-            _ => return wrong(),
+impl Spending {
+    /// A caller is told that the money moved. On whose budgets, if it is the first.
+    fn acknowledge(
+        &mut self,
+        balance: Balance,
+        replayed: bool,
+    ) -> Result<Option<Vec<(String, i64)>>, &'static str> {
+        let recorded = self.recorded.as_ref().ok_or("it was never recorded")?;
+        if Some(money_of(&balance)) != recorded.money {
+            return Err("it was another balance");
         }
-        match own {
-            Some(draws) => self.was_spent(&draws, *cost),
-            None => self.was_not_spent(lookup, *cost),
+        self.fresh_answers += u32::from(!replayed);
+        if self.fresh_answers > 1 {
+            return Err("it is new a second time");
         }
-        Ok(())
+        let is_first = !std::mem::replace(&mut self.is_acknowledged, true);
+        Ok(is_first.then(|| recorded.draws.clone()))
+    }
+
+    /// The key that comes with a reservation is the key as a statement found it, which was live unless it was a replay.
+    fn check_grant(&self, grant: &Grant, replayed: bool) -> Result<(), String> {
+        let found = |view: &&View| is_money_of(grant, view) && (replayed || view.denial().is_none());
+        match self.seen.iter().find(found) {
+            Some(_) => Ok(()),
+            None => Err(format!("{grant:?} was never found: {:?}", self.seen)),
+        }
+    }
+}
+
+/// The charges in a statement that have no name.
+pub fn charges_of(statement: &Statement) -> Vec<(String, i64)> {
+    if matches!(statement.kind, StatementKind::Spend | StatementKind::ChargeTree) {
+        return plain_charges(statement);
+    }
+    let is_charge = [StatementKind::ChargeOne, StatementKind::ChargeMany, StatementKind::ChargeBatch];
+    if !is_charge.contains(&statement.kind) {
+        return Vec::new();
+    }
+    let params: Vec<&str> = statement.params.iter().map(|p| p.as_deref().unwrap_or_default()).collect();
+    let cost = |text: &str| text.parse().expect("a cost");
+    match params.as_slice() {
+        [lookups, costs] | [lookups, _, costs] if statement.kind != StatementKind::ChargeOne => {
+            let (lookups, costs) = (array(lookups), array(costs));
+            charges_of_groups(&lookups, &costs).map(|(lookup, text)| (lookup, cost(&text))).collect()
+        }
+        [lookup, micros] => vec![((*lookup).to_owned(), cost(micros))],
+        _ => Vec::new(),
     }
 }

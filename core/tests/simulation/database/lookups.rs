@@ -1,0 +1,100 @@
+//! The model's look-ups, and the rows of keys that they and spends answer.
+
+use agentkey::engine::MICROCENTS_PER_CENT;
+
+use super::text::{optional, quoted, row_array, yes_or_no};
+use super::{Database, Effect, Key};
+
+/// A row without the place, and whether it decides the look-up.
+type Row = (String, bool);
+
+impl Database {
+    /// Each `row` is what the statement answers of a key.
+    pub(super) fn validate(
+        &self,
+        lookups: &[String],
+        row: fn(&Self, &Key) -> Row,
+    ) -> (Vec<String>, Vec<Effect>) {
+        let mut rows = Vec::new();
+        let mut effects = Vec::new();
+        for (lookup, n) in lookups.iter().zip(1..) {
+            let mut is_decided = true;
+            if let Some(key) = self.find(lookup) {
+                let (row, decided) = row(self, key);
+                rows.push(format!("({n},{row})"));
+                is_decided = decided;
+            }
+            effects.push(match is_decided {
+                true => Effect::Read { lookup: lookup.clone(), view: self.view(lookup) },
+                false => Effect::Undecided,
+            });
+        }
+        (rows, effects)
+    }
+
+    pub(super) fn plain_row(&self, key: &Key) -> Row {
+        let has_parent = !key.ancestors.is_empty();
+        let is_decided = !has_parent && !key.may_be_due(self.now);
+        (format!("{},{},,", self.own_row(key), yes_or_no(has_parent)), is_decided)
+    }
+
+    pub(super) fn general_row(&self, key: &Key) -> Row {
+        let states = match key.ancestors.is_empty() {
+            true => String::new(),
+            false => quoted(&row_array(&self.states(key))),
+        };
+        let has_parent = yes_or_no(!key.ancestors.is_empty());
+        (format!("{},{has_parent},{},{states}", self.own_row(key), self.next_reset(key)), true)
+    }
+
+    /// What a spend answers of the key of a reserve: a row, and the states of its ancestors.
+    pub(super) fn rows_beside(&self, key: &Key) -> (String, String) {
+        let has_parent = yes_or_no(!key.ancestors.is_empty());
+        let row = format!("(1,{},{has_parent},{},)", self.own_row(key), self.next_reset(key));
+        (row, row_array(&self.states(key)))
+    }
+
+    /// The next reset, if one is due.
+    fn next_reset(&self, key: &Key) -> String {
+        optional(key.period.filter(|_| key.is_due(self.now)).map(|period| period.next_reset(self.now)))
+    }
+
+    /// The key as it is written.
+    fn own_row(&self, key: &Key) -> String {
+        format!(
+            "{},7,{},,{},,{},{},{},{},{},{},{},{},{},{},f",
+            key.id,
+            quoted(&key.name),
+            key.scope.map(|scope| format!("{{{scope}}}")).unwrap_or_default(),
+            key.period.map_or("", |p| p.name),
+            optional(key.budget_cents),
+            key.used / MICROCENTS_PER_CENT,
+            key.used % MICROCENTS_PER_CENT,
+            key.reserved / MICROCENTS_PER_CENT,
+            optional(key.reset_at),
+            optional(key.expires_at),
+            optional(key.last_used_at),
+            self.now,
+            yes_or_no(key.revoked)
+        )
+    }
+
+    /// What the ancestors of a key mean for it, nearest first.
+    fn states(&self, key: &Key) -> Vec<String> {
+        let state = |id: &i64| {
+            let key = self.by_id(*id);
+            format!(
+                "({id},t,{},{},{},{},{},{},{},f,{})",
+                optional(key.budget_cents),
+                key.used / MICROCENTS_PER_CENT,
+                key.used % MICROCENTS_PER_CENT,
+                key.reserved / MICROCENTS_PER_CENT,
+                optional(key.reset_at),
+                optional(key.expires_at),
+                yes_or_no(key.revoked),
+                self.next_reset(key)
+            )
+        };
+        key.ancestors.iter().map(state).collect()
+    }
+}

@@ -1,0 +1,196 @@
+//! A model of the database: every statement of the engine as one atomic step, as its file in `src/table/sql` says.
+//! Periods are those of a fixed length; calendars are for the tests on a real Postgres.
+
+mod charges;
+mod key;
+mod lookups;
+mod reservations;
+mod spends;
+pub mod text;
+
+use agentkey::engine::{Statement, StatementKind};
+
+pub use key::{Key, Period, View};
+pub use reservations::Companions;
+pub use spends::Spent;
+use text::{array, number, optional};
+
+/// Money of a key after an operation: budget in cents, used and reserved in micro-cents.
+pub type Money = (Option<i64>, i64, i64);
+
+/// What a statement read and did, for the promises.
+#[derive(Debug)]
+pub enum Effect {
+    /// A look-up; `None` if there is no such key.
+    Read { lookup: String, view: Option<View> },
+    /// Charges were decided, in ascending order of their costs. `before` is the key before them, `None` if there is no
+    /// live key; `after` is what is used after them.
+    Charged { lookup: String, costs: Vec<i64>, before: Option<View>, after: i64 },
+    /// A spend was decided.
+    Spent(Spent),
+    /// A reservation was found; what it became, if it changed.
+    Finished { changed_to: Option<&'static str> },
+    /// A plain statement for one key left the decision to the general one.
+    Undecided,
+    /// A row was inserted.
+    Inserted,
+    /// A subject had its row already.
+    InsertedBefore,
+    /// Anything that no promise is about.
+    Other,
+}
+
+/// The database: its clock and the keys table.
+pub struct Database {
+    pub now: i64,
+    pub keys: Vec<Key>,
+    /// Whether the table has all columns, or only those of the original package before its own migration.
+    pub migrated: bool,
+    pub companions: Companions,
+}
+
+impl Database {
+    pub fn find(&self, lookup: &str) -> Option<&Key> {
+        self.keys.iter().find(|key| key.lookup == lookup)
+    }
+
+    /// A key that is there.
+    fn by_id(&self, id: i64) -> &Key {
+        self.keys.iter().find(|key| key.id == id).expect("a key")
+    }
+
+    /// The ids of a key and its ancestors, nearest first.
+    pub fn chain_of(&self, key: &Key) -> Vec<i64> {
+        std::iter::once(key.id).chain(key.ancestors.iter().copied()).collect()
+    }
+
+    /// The lookups of a key and its ancestors, nearest first.
+    pub fn lookups_of_chain(&self, key: &Key) -> Vec<String> {
+        self.chain_of(key).into_iter().map(|id| self.by_id(id).lookup.clone()).collect()
+    }
+
+    /// A key with what its ancestors mean for it.
+    pub fn view(&self, lookup: &str) -> Option<View> {
+        self.find(lookup).map(|key| self.view_of(key))
+    }
+
+    fn view_of(&self, key: &Key) -> View {
+        let mut view = key.own_view(self.now);
+        for ancestor in key.ancestors.iter().map(|id| self.by_id(*id).own_view(self.now)) {
+            view.revoked |= ancestor.revoked;
+            view.expired |= ancestor.expired;
+            view.exhausted |= ancestor.exhausted;
+        }
+        view
+    }
+
+    /// Runs a statement: its rows, and what it did. `skip_locked`: whether rows are locked by somebody else for the
+    /// moment, which matters to touches alone.
+    pub fn execute(&mut self, statement: &Statement, skip_locked: bool) -> (Vec<String>, Vec<Effect>) {
+        let params: Vec<&str> = statement.params.iter().map(|p| p.as_deref().unwrap_or_default()).collect();
+        match (statement.kind, params.as_slice()) {
+            (StatementKind::Catalogue, _) => (self.catalogue(), vec![Effect::Other]),
+            (StatementKind::Validate, [lookups]) => self.validate(&array(lookups), Self::general_row),
+            (StatementKind::ValidateMany, [lookups]) => self.validate(&array(lookups), Self::plain_row),
+            (StatementKind::ValidateOne, [lookup]) => self.validate(&[(*lookup).to_owned()], Self::plain_row),
+            (StatementKind::ChargeOne, [lookup, cost]) => self.charge_one(lookup, number(cost)),
+            (StatementKind::ChargeMany, [lookups, costs]) => self.charge_many(&array(lookups), &array(costs)),
+            (StatementKind::ChargeBatch, [lookups, totals, costs]) => {
+                self.charge_batch(&array(lookups), &array(totals), &array(costs))
+            }
+            (StatementKind::ChargeTree, [lookups, amounts]) => {
+                self.charge_tree(&array(lookups), &array(amounts))
+            }
+            (StatementKind::Spend, params) => self.spend(params),
+            (StatementKind::Settle, params) => self.settle(params),
+            (StatementKind::ExpiredReservations, [limit]) => {
+                (self.expired_reservations(limit), vec![Effect::Other])
+            }
+            (StatementKind::Touch, [ids, stale]) => {
+                (self.touch(&array(ids), number(stale), skip_locked), vec![Effect::Other])
+            }
+            (StatementKind::Insert, [row]) => self.insert(row),
+            (StatementKind::Revoke, [id, ..]) => (self.revoke(number(id)), vec![Effect::Other]),
+            (StatementKind::Migrate, []) => {
+                self.migrated = true;
+                (Vec::new(), vec![Effect::Other])
+            }
+            _ => panic!("the model does not know this statement: {statement:?}"),
+        }
+    }
+
+    fn catalogue(&self) -> Vec<String> {
+        let original = ["id", "account_id", "key_hash", "key_prefix", "revoked_at", "name", "budget_cents"];
+        let counted = ["budget_used_cents", "budget_period", "budget_reset_at", "expires_at", "last_used_at"];
+        let added = [
+            "user_id",
+            "scopes",
+            "delegated_by",
+            "external_subject",
+            "budget_reserved_cents",
+            "budget_used_microcents",
+            "budget_anchor_at",
+            "disabled_at",
+            "parent_id",
+            "ancestor_ids",
+            "+reservations",
+            "+events",
+        ];
+        let columns = original.iter().chain(&counted).chain(added.iter().filter(|_| self.migrated));
+        columns.map(|column| format!("({column},bigint,bigint,f)")).collect()
+    }
+
+    fn touch(&mut self, ids: &[String], stale_after: i64, skip_locked: bool) -> Vec<String> {
+        let mut left_out = Vec::new();
+        for key in self.keys.iter_mut().filter(|key| ids.contains(&key.id.to_string())) {
+            if key.last_used_at.is_none_or(|at| at < self.now - stale_after) {
+                if skip_locked {
+                    left_out.push(format!("({})", key.id));
+                } else {
+                    key.last_used_at = Some(self.now);
+                }
+            }
+        }
+        left_out
+    }
+
+    fn insert(&mut self, row: &str) -> (Vec<String>, Vec<Effect>) {
+        let row: serde_json::Value = serde_json::from_str(row).expect("a JSON object");
+        let subject = row["external_subject"].as_str();
+        let lookup = subject.or(row["key_hash"].as_str()).expect("a lookup");
+        if self.find(lookup).is_some() {
+            assert!(subject.is_some(), "a hash that is taken");
+            return (Vec::new(), vec![Effect::InsertedBefore]);
+        }
+        let period = row["budget_period"].as_str().and_then(|name| Period::named(name, self.now));
+        let key = Key {
+            id: self.keys.len() as i64 + 1,
+            lookup: lookup.to_owned(),
+            name: row["name"].as_str().expect("a name").to_owned(),
+            scope: None,
+            budget_cents: row["budget_cents"].as_i64(),
+            used: 0,
+            reserved: 0,
+            reserved_before: 0,
+            ancestors: Vec::new(),
+            period,
+            reset_at: period.map(|period| period.next_reset(self.now)),
+            expires_at: row["expires_in_seconds"].as_i64().map(|seconds| self.now + seconds),
+            revoked: false,
+            last_used_at: None,
+        };
+        let answer = format!("({},{})", key.id, optional(key.expires_at));
+        self.keys.push(key);
+        (vec![answer], vec![Effect::Inserted])
+    }
+
+    fn revoke(&mut self, id: i64) -> Vec<String> {
+        match self.keys.iter_mut().find(|key| key.id == id && !key.revoked) {
+            Some(key) => {
+                key.revoked = true;
+                vec![format!("({id})")]
+            }
+            None => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The model's reservations: their ends, their sweeps, and what they must add up to.
+
+use std::collections::BTreeMap;
+
+use agentkey::engine::MICROCENTS_PER_CENT;
+
+use super::spends::First;
+use super::text::{array, number, optional};
+use super::{Database, Effect, Money};
+
+/// A row of the reservations table.
+#[derive(Debug, Clone)]
+pub struct Reservation {
+    pub id: String,
+    pub key: i64,
+    pub amount: i64,
+    pub state: &'static str,
+    pub expires_at: i64,
+    pub cost: Option<i64>,
+    /// The key's money when it ended.
+    pub money: Option<Money>,
+    /// On whose budgets, and in which of their periods, it was settled.
+    pub draws: Vec<(String, i64)>,
+}
+
+#[derive(Default)]
+pub struct Companions {
+    pub reservations: Vec<Reservation>,
+    pub(super) firsts: BTreeMap<(i64, String), First>,
+    /// Keys whose cap something was recorded past: overruns, and settles of more than was held.
+    pub may_be_over: Vec<i64>,
+}
+
+impl Database {
+    pub fn reservation(&self, id: &str) -> Option<&Reservation> {
+        self.companions.reservations.iter().find(|r| r.id == id)
+    }
+
+    pub(super) fn expired(&self) -> impl Iterator<Item = &Reservation> {
+        self.companions.reservations.iter().filter(|r| r.state == "pending" && r.expires_at <= self.now)
+    }
+
+    pub(super) fn expired_reservations(&self, limit: &str) -> Vec<String> {
+        self.expired().take(number(limit) as usize).map(|r| format!("({})", r.id)).collect()
+    }
+
+    pub(super) fn settle(&mut self, params: &[&str]) -> (Vec<String>, Vec<Effect>) {
+        let [ids, actions, amounts] = params else { panic!("three parameters") };
+        let now = self.now;
+        let (mut rows, mut effects) = (Vec::new(), Vec::new());
+        for (n, ((id, action), amount)) in
+            array(ids).into_iter().zip(array(actions)).zip(array(amounts)).enumerate()
+        {
+            let Some(at) = self.companions.reservations.iter().position(|r| r.id == id) else { continue };
+            let amount = number(&amount);
+            let before = self.companions.reservations[at].clone();
+            let new_state = match (action.as_str(), before.state) {
+                ("settle", "pending" | "expired") => Some("settled"),
+                ("release", "pending") => Some("released"),
+                ("expire", "pending") if before.expires_at <= now => Some("expired"),
+                ("extend", "pending") => Some("pending"),
+                _ => None,
+            };
+            let mut after = before.clone();
+            if let Some(state) = new_state {
+                after.state = state;
+                if state == "pending" {
+                    after.expires_at = now + amount;
+                } else {
+                    let cost = if state == "settled" { amount } else { 0 };
+                    let given_back = if before.state == "pending" { before.amount } else { 0 };
+                    after.draws = self.end(before.key, cost, given_back);
+                    after.cost = (state == "settled").then_some(cost);
+                    after.money = Some(self.by_id(before.key).money(now));
+                }
+            }
+            let (budget, used, reserved) = match after.money {
+                Some((budget, used, reserved)) => (optional(budget), used.to_string(), reserved.to_string()),
+                None => Default::default(),
+            };
+            rows.push(format!(
+                "({},{},{},{},{},{budget},{used},{reserved},{})",
+                n + 1,
+                before.state,
+                new_state.unwrap_or_default(),
+                before.amount,
+                optional(after.cost),
+                after.expires_at
+            ));
+            effects.push(Effect::Finished { changed_to: new_state });
+            self.companions.reservations[at] = after;
+        }
+        (rows, effects)
+    }
+
+    /// Moves a reservation's money on its key and all ancestors. On whose budgets, in which periods.
+    fn end(&mut self, key: i64, cost: i64, given_back: i64) -> Vec<(String, i64)> {
+        let now = self.now;
+        let mut draws = Vec::new();
+        for id in self.chain_of(self.by_id(key)) {
+            let key = self.keys.iter_mut().find(|key| key.id == id).expect("a key");
+            let view = key.own_view(now);
+            key.write_used(view.used + cost, now);
+            key.reserved -= given_back;
+            assert!(key.reserved >= 0, "more comes back than was held");
+            draws.push((key.lookup.clone(), view.period));
+            if key.own_view(now).is_over() || view.used + view.reserved + cost - given_back > view.cap() {
+                self.companions.may_be_over.push(id);
+            }
+        }
+        draws
+    }
+
+    /// Held is what open reservations hold, and no cap is passed but by what was recorded past it on purpose.
+    pub fn check_totals(&self) -> Result<(), String> {
+        for key in &self.keys {
+            let held: i64 = self
+                .companions
+                .reservations
+                .iter()
+                .filter(|r| r.state == "pending" && self.chain_of(self.by_id(r.key)).contains(&key.id))
+                .map(|r| r.amount)
+                .sum();
+            if key.reserved != key.reserved_before + held {
+                return Err(format!("key {} has {} reserved, {held} are held", key.id, key.reserved));
+            }
+            let view = key.own_view(self.now);
+            let is_passed = view.budget_cents.is_some_and(|cents| {
+                view.used + view.reserved > cents * MICROCENTS_PER_CENT && view.reserved > key.reserved_before
+            });
+            if is_passed && !self.companions.may_be_over.contains(&key.id) {
+                return Err(format!("key {} has passed its cap: {view:?}", key.id));
+            }
+        }
+        Ok(())
+    }
+}

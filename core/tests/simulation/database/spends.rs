@@ -1,0 +1,269 @@
+//! The model's general statement for charges and reserves, on chains of keys.
+
+use std::collections::BTreeMap;
+
+use super::reservations::Reservation;
+use super::text::{array, number, optional, quoted, yes_or_no};
+use super::{Database, Effect, Key, Money, View};
+
+/// What the ledger has under an idempotency key.
+#[derive(Debug, Clone)]
+pub struct First {
+    kind: char,
+    amount: i64,
+    money: Money,
+    reservation: Option<String>,
+}
+
+/// What becomes of one operation of a spend.
+#[derive(Debug, Clone)]
+pub struct Spent {
+    pub lookup: String,
+    pub kind: char,
+    pub amount: i64,
+    pub idempotency_key: Option<String>,
+    pub reservation: Option<String>,
+    pub status: &'static str,
+    /// Why it is refused for good, as its caller has to be told.
+    pub refusal: Option<&'static str>,
+    /// The key and what its ancestors mean for it, as they were before the statement.
+    pub before: Option<View>,
+    pub money: Option<Money>,
+    pub draws: Vec<(String, i64)>,
+}
+
+impl Spent {
+    fn new(lookup: &str, kind: char, amount: i64) -> Self {
+        Spent {
+            lookup: lookup.to_owned(),
+            kind,
+            amount,
+            idempotency_key: None,
+            reservation: None,
+            status: "no row",
+            refusal: None,
+            before: None,
+            money: None,
+            draws: Vec::new(),
+        }
+    }
+}
+
+pub struct Operation {
+    n: usize,
+    pub spent: Spent,
+    pub chain: Vec<i64>,
+    ttl: i64,
+    /// Any of these will do; `None` if none is asked for.
+    scopes: Option<Vec<String>>,
+    /// Of a reserve: its key as it was before, and the states of its ancestors.
+    rows_beside: (String, String),
+}
+
+impl Operation {
+    pub fn plain_charge(n: usize, lookup: &str, amount: i64, chain: Vec<i64>) -> Self {
+        let spent = Spent { status: "ok", ..Spent::new(lookup, 'c', amount) };
+        Operation { n, spent, chain, ttl: 0, scopes: None, rows_beside: Default::default() }
+    }
+
+    fn lacks_scope(&self, key: &Key) -> bool {
+        let has = |wanted: &Vec<String>, scope: &str| wanted.iter().any(|wanted| wanted == scope);
+        matches!((&self.scopes, key.scope), (Some(wanted), Some(scope)) if !has(wanted, scope))
+    }
+}
+
+impl Database {
+    pub(super) fn spend(&mut self, params: &[&str]) -> (Vec<String>, Vec<Effect>) {
+        let [lookups, kinds, amounts, details] = params else { panic!("four parameters") };
+        let mut effects = Vec::new();
+        let mut operations = Vec::new();
+        let mut replayed = Vec::new();
+        let fields = array(lookups).into_iter().zip(array(kinds)).zip(array(amounts)).zip(array(details));
+        for (n, (((lookup, kind), amount), details)) in fields.enumerate() {
+            let details: serde_json::Value = serde_json::from_str(&details).unwrap_or_default();
+            let text = |name: &str| details[name].as_str().map(str::to_owned);
+            let kind = kind.chars().next().expect("a kind");
+            let mut spent = Spent::new(&lookup, kind, number(&amount));
+            spent.idempotency_key = text("idempotency_key");
+            spent.reservation = text("id");
+            let Some(key) = self.find(&lookup) else {
+                spent.refusal = Some("invalid_key");
+                effects.push(Effect::Spent(spent));
+                continue;
+            };
+            spent.before = Some(self.view_of(key));
+            let rows_beside = match kind {
+                'r' => self.rows_beside(key),
+                _ => Default::default(),
+            };
+            let ttl = details["ttl"].as_i64().unwrap_or_default();
+            let scopes = serde_json::from_value(details["scopes"].clone()).ok();
+            let mut operation = Operation { n, spent, chain: self.chain_of(key), ttl, scopes, rows_beside };
+            if self.is_replayed(&mut operation.spent, key.id) {
+                replayed.push(operation);
+            } else {
+                operations.push(operation);
+            }
+        }
+        let mut rows = self.accept(operations, &mut effects);
+        for operation in replayed {
+            rows.push(self.spent_row(&operation, None));
+            effects.push(Effect::Spent(operation.spent));
+        }
+        (rows, effects)
+    }
+
+    fn is_replayed(&self, spent: &mut Spent, key: i64) -> bool {
+        let name = spent.idempotency_key.clone();
+        let Some(first) = name.and_then(|name| self.companions.firsts.get(&(key, name))) else {
+            return false;
+        };
+        assert!(
+            first.amount == spent.amount && (first.kind == 'r') == (spent.kind == 'r'),
+            "no conflicts here"
+        );
+        spent.status = "replayed";
+        spent.money = Some(first.money);
+        spent.reservation.clone_from(&first.reservation);
+        true
+    }
+
+    /// Accepts an operation if none of the rows that it draws on forbids it, and on each of them all up to it in order
+    /// fit.
+    fn accept(&mut self, mut operations: Vec<Operation>, effects: &mut Vec<Effect>) -> Vec<String> {
+        operations.sort_by_key(|o| (o.spent.kind != 'o', o.spent.amount, o.n));
+        let mut running: BTreeMap<i64, i128> = BTreeMap::new();
+        for operation in &mut operations {
+            let mut fits = true;
+            for id in &operation.chain {
+                let view = self.by_id(*id).own_view(self.now);
+                let total = running.entry(*id).or_default();
+                *total += i128::from(operation.spent.amount);
+                let cap = if operation.spent.kind == 'o' { view.storable() } else { view.cap() };
+                fits &= *total <= i128::from(cap - view.reserved - view.used);
+            }
+            operation.spent.refusal = self.refusal(operation);
+            operation.spent.status = match (operation.spent.refusal, fits) {
+                (Some(_), _) => "refused",
+                (None, true) => "ok",
+                (None, false) => "budget_exceeded",
+            };
+        }
+        for operation in operations.iter_mut().filter(|o| o.spent.status == "ok") {
+            self.record(operation);
+        }
+        operations
+            .into_iter()
+            .map(|mut operation| {
+                let obstacle = match operation.spent.status {
+                    "budget_exceeded" => self.obstacle(&operation),
+                    _ => None,
+                };
+                if obstacle.is_some() {
+                    operation.spent.refusal = Some("budget_exceeded");
+                }
+                let row = self.spent_row(&operation, obstacle);
+                effects.push(Effect::Spent(operation.spent));
+                row
+            })
+            .collect()
+    }
+
+    /// Why the rows that an operation draws on forbid it, whatever its amount. Money that is spent already is recorded
+    /// unless its key is gone.
+    fn refusal(&self, operation: &Operation) -> Option<&'static str> {
+        let key = self.by_id(operation.chain[0]);
+        let view = self.view_of(key);
+        match operation.spent.kind {
+            'r' => view.denial().or(operation.lacks_scope(key).then_some("insufficient_scope")),
+            _ => view.revoked.then_some("invalid_key"),
+        }
+    }
+
+    pub(super) fn record(&mut self, operation: &mut Operation) {
+        let now = self.now;
+        let Operation { spent, chain, ttl, .. } = operation;
+        for id in chain.iter() {
+            let key = self.keys.iter_mut().find(|key| key.id == *id).expect("a key");
+            let view = key.own_view(now);
+            if spent.kind == 'r' {
+                // As the statement does it, also where only something is held: the reset that is due is written.
+                key.write_used(view.used, now);
+                key.reserved += spent.amount;
+            } else {
+                key.write_used(view.used + spent.amount, now);
+                if key.own_view(now).is_over() {
+                    self.companions.may_be_over.push(*id);
+                }
+            }
+            spent.draws.push((key.lookup.clone(), view.period));
+        }
+        let money = self.by_id(chain[0]).money(now);
+        spent.money = Some(money);
+        if spent.kind == 'r' {
+            self.companions.reservations.push(Reservation {
+                id: spent.reservation.clone().expect("a reservation's id"),
+                key: chain[0],
+                amount: spent.amount,
+                state: "pending",
+                expires_at: now + *ttl,
+                cost: None,
+                money: None,
+                draws: Vec::new(),
+            });
+        }
+        if let Some(name) = &spent.idempotency_key {
+            let first = First {
+                kind: spent.kind,
+                amount: spent.amount,
+                money,
+                reservation: spent.reservation.clone(),
+            };
+            let before = self.companions.firsts.insert((chain[0], name.clone()), first);
+            assert!(
+                before.is_none(),
+                "one statement recorded an idempotency key twice: the real one would fail for ever"
+            );
+        }
+    }
+
+    /// The first key of the chain that has no room for an operation.
+    fn obstacle(&self, operation: &Operation) -> Option<i64> {
+        operation.chain.iter().copied().find(|id| {
+            let view = self.by_id(*id).own_view(self.now);
+            let cap = if operation.spent.kind == 'o' { view.storable() } else { view.cap() };
+            operation.spent.amount > cap - view.used - view.reserved
+        })
+    }
+
+    fn spent_row(&self, operation: &Operation, obstacle: Option<i64>) -> String {
+        let Operation { n, spent, .. } = operation;
+        let (budget, used, reserved) = match spent.money {
+            Some((budget, used, reserved)) => (optional(budget), used.to_string(), reserved.to_string()),
+            None => Default::default(),
+        };
+        let id = spent.reservation.clone().unwrap_or_default();
+        let expires_at = self.reservation(&id).map(|r| r.expires_at);
+        let money = obstacle.map(|id| (id, self.by_id(id).money(self.now)));
+        let limit = money.map(|(id, (budget, used, reserved))| {
+            quoted(&format!("({id},{},{used},{reserved},)", optional(budget)))
+        });
+        let holds = money.is_some_and(|(_, (_, _, reserved))| reserved > 0);
+        let has_expired = holds && self.expired().next().is_some();
+        let (key, states) = match (spent.kind, spent.status) {
+            ('r', "ok" | "replayed" | "refused") => {
+                let (key, states) = &operation.rows_beside;
+                (quoted(key), quoted(states))
+            }
+            _ => Default::default(),
+        };
+        format!(
+            "({},{},{budget},{used},{reserved},{id},{},{},{},{key},{states})",
+            n + 1,
+            spent.status,
+            optional(expires_at),
+            limit.unwrap_or_default(),
+            yes_or_no(has_expired),
+        )
+    }
+}
