@@ -60,6 +60,7 @@ mod id;
 mod key;
 mod random;
 mod table;
+mod time;
 
 pub use budget::charge::{Charge, ChargeRefusal, Charged, Overrun};
 pub use budget::ledger::{EventFilter, UsageFilter};

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::period::Period;
 use crate::id::{AccountId, KeyId};
+use crate::time::write_time;
 
 /// An entry of the ledger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,6 +16,7 @@ pub struct Event {
     /// Entries of a key are numbered in the order in which they happened.
     pub id: i64,
     /// When, by the database's clock.
+    #[serde(serialize_with = "write_time")]
     pub at: DateTime<Utc>,
     /// The key whose budget it is.
     pub key_id: KeyId,
@@ -145,6 +147,7 @@ impl UsageFilter {
 #[non_exhaustive]
 pub struct UsageOfPeriod {
     /// When the period begins.
+    #[serde(serialize_with = "write_time")]
     pub from: DateTime<Utc>,
     /// What was spent in it, by the key and its descendants.
     pub spent_microcents: i64,

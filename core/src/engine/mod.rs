@@ -42,7 +42,7 @@ use std::time::Duration;
 
 pub use self::answer::{Answer, Reservation, ReserveRefusal, ReserveRefusalReason, Reserved, Sink};
 pub use self::fault::Fault;
-pub use self::json::{error_json, timestamp};
+pub use self::json::error_json;
 pub use self::options::{Align, Options};
 pub use self::request::{AccountFilter, Request, Revocation, RevokeFilter};
 pub use self::statement::{Statement, StatementId};
@@ -62,6 +62,7 @@ pub use crate::key::scope::{ADMIN, has_scope, invalid_scopes};
 pub use crate::table::literal::parse_row;
 pub use crate::table::name::TableName;
 pub use crate::table::template::StatementKind;
+pub use crate::time::timestamp;
 
 use self::admin::Admin;
 use self::catalogue::Table;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::credential::Credential;
 use super::grant::{DenialReason, Grant, Verdict};
 use super::new_key::CreateKey;
-use super::raw::{KeyHash, KeyPrefix, RawKey};
+use super::raw::{KeyHash, KeyPrefix, RawKey, has_secret};
 use super::scope::has_scope;
 use crate::error::{Error, ErrorCode};
 use crate::id::KeyId;
@@ -53,9 +53,10 @@ pub(crate) enum ParentLookup {
 }
 
 impl Parent {
-    /// What a text names where it may be an id or a raw key. A raw key is the prefix and 48 hexadecimal characters.
-    pub(crate) fn of_text(text: &str, prefix: &KeyPrefix) -> Self {
-        match prefix.is_of(text) {
+    /// What a text names where it may be an id or a raw key. A raw key is the prefix, where it is known, and 48
+    /// hexadecimal characters.
+    pub(crate) fn of_text(text: &str, prefix: Option<&KeyPrefix>) -> Self {
+        match prefix.map_or_else(|| has_secret(text), |prefix| prefix.is_of(text)) {
             true => Parent::Key(KeyHash::of(text)),
             false => Parent::Id(text.to_owned()),
         }

@@ -31,6 +31,16 @@ impl RawKey {
     }
 }
 
+fn is_secret(text: &str) -> bool {
+    text.len() == 48 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// Whether a text has the form of a raw key, whatever its prefix.
+pub(crate) fn has_secret(text: &str) -> bool {
+    let start = text.len().checked_sub(48).and_then(|start| text.get(start..));
+    start.is_some_and(is_secret) && text.len() > 48
+}
+
 #[cfg(test)]
 impl RawKey {
     pub(crate) fn of_text(text: &str) -> Self {
@@ -120,9 +130,7 @@ impl KeyPrefix {
 
     /// Whether a text has the form of a raw key with this prefix.
     pub(crate) fn is_of(&self, text: &str) -> bool {
-        text.strip_prefix(&self.0).is_some_and(|secret| {
-            secret.len() == 48 && secret.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        })
+        text.strip_prefix(&self.0).is_some_and(is_secret)
     }
 
     /// What `key_prefix` holds for an external subject, which has no key.

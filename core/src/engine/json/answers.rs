@@ -1,7 +1,7 @@
 //! Answers as JSON, in the shapes of the npm package's results.
 
-use chrono::{DateTime, Datelike, SecondsFormat, Utc};
-use serde::{Serialize, Serializer};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 use crate::budget::charge::ChargeOutcome;
 use crate::budget::limit::Limit;
@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::id::{AccountId, KeyId};
 use crate::key::grant::{Denial, Grant, Verdict};
 use crate::key::new_key::Created;
+use crate::time::{timestamp, write_optional_time};
 
 impl Answer {
     /// The answer as JSON. With `exact`, money is told to the micro-cent too.
@@ -213,7 +214,7 @@ fn created_json(created: &Created) -> String {
         scopes: &'a Option<Vec<String>>,
         budget_cents: Option<i64>,
         budget_period: Option<Period>,
-        #[serde(serialize_with = "write_time")]
+        #[serde(serialize_with = "write_optional_time")]
         expires_at: Option<DateTime<Utc>>,
     }
     json(&Fields {
@@ -224,18 +225,6 @@ fn created_json(created: &Created) -> String {
         budget_period: created.budget_period,
         expires_at: created.expires_at,
     })
-}
-
-/// A time with milliseconds, in UTC.
-pub fn timestamp(at: &DateTime<Utc>) -> String {
-    let text = at.to_rfc3339_opts(SecondsFormat::Millis, true);
-    match at.year() {
-        0..=9999 => text,
-        // Beyond them JavaScript writes a sign and six digits.
-        year => {
-            format!("{year:+07}{}", text.get(text.len() - "-01-01T00:00:00.000Z".len()..).unwrap_or_default())
-        }
-    }
 }
 
 /// Plain data cannot fail to become JSON.
@@ -255,9 +244,9 @@ struct Success<'a> {
     budget_used_cents: i64,
     budget_remaining_cents: Option<i64>,
     budget_period: &'a Option<String>,
-    #[serde(serialize_with = "write_time")]
+    #[serde(serialize_with = "write_optional_time")]
     budget_reset_at: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "write_time")]
+    #[serde(serialize_with = "write_optional_time")]
     expires_at: Option<DateTime<Utc>>,
     delegated_by: &'a Option<String>,
     name: &'a str,
@@ -320,7 +309,7 @@ struct Budget<'a> {
     budget_cents: i64,
     used_cents: i64,
     reserved_cents: i64,
-    #[serde(serialize_with = "write_time")]
+    #[serde(serialize_with = "write_optional_time")]
     resets_at: Option<DateTime<Utc>>,
 }
 
@@ -340,8 +329,4 @@ impl<'a> Failure<'a> {
     fn of(denial: &'a Denial) -> Self {
         Failure { valid: false, reason: denial.reason.as_str(), limit: denial.limit.as_ref().map(Budget::of) }
     }
-}
-
-fn write_time<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
-    at.as_ref().map(timestamp).serialize(serializer)
 }

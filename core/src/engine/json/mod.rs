@@ -1,7 +1,8 @@
 //! The JSON of requests and answers: camelCase, as the npm package writes it, and the same in every language.
 
 mod answers;
+mod object;
 mod requests;
 
-pub use self::answers::{error_json, timestamp};
+pub use self::answers::error_json;
 pub(crate) use self::answers::{grant, json};

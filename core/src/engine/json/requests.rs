@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::object::Object;
 use crate::budget::charge::Charge;
 use crate::budget::ledger::{EventFilter, UsageFilter};
 use crate::budget::money::{Cost, Rounding};
@@ -67,11 +68,11 @@ enum RequestJson {
     },
     SweepReservations {},
     Create {
-        with: CreateKeyJson,
+        with: Object<CreateKeyJson>,
     },
     EnsureSubject {
         subject: String,
-        with: Option<CreateKeyJson>,
+        with: Option<Object<CreateKeyJson>>,
     },
     Revoke {
         key_id: KeyId,
@@ -80,13 +81,13 @@ enum RequestJson {
         within: Option<KeyId>,
     },
     RevokeAll {
-        filter: RevokeFilterJson,
+        filter: Object<RevokeFilterJson>,
     },
     Events {
-        filter: EventFilter,
+        filter: Object<EventFilter>,
     },
     Usage {
-        filter: UsageFilterJson,
+        filter: Object<UsageFilterJson>,
     },
     VerifyLedger {
         key_id: Option<KeyId>,
@@ -194,7 +195,7 @@ impl Options {
     /// # Errors
     /// The code of the member that is no good; `invalid_text` for JSON that is no request.
     pub fn read_request(&self, json: &str) -> Result<Request, Error> {
-        let read: RequestJson = serde_json::from_str(json).map_err(|e| {
+        let Object::<RequestJson>(read) = serde_json::from_str(json).map_err(|e| {
             Error::new(ErrorCode::InvalidText, format!("Invalid request: {}", shortened(&e.to_string())))
         })?;
         read.request(self)
@@ -255,22 +256,22 @@ impl RequestJson {
                 Request::Extend(ReservationId::of_text(&reservation_id), read_ttl(&ttl)?)
             }
             RequestJson::SweepReservations {} => Request::SweepReservations,
-            RequestJson::Create { with } => Request::Create(with.read(Some(&options.key_prefix))?),
+            RequestJson::Create { with: Object(with) } => Request::Create(with.read(Some(&options.key_prefix))?),
             RequestJson::EnsureSubject { subject, with } => {
-                let spec = with.unwrap_or_default().read(Some(&options.key_prefix))?;
+                let spec = with.map_or_else(CreateKeyJson::default, |Object(with)| with).read(Some(&options.key_prefix))?;
                 Request::EnsureSubject(subject, spec)
             }
             RequestJson::Revoke { key_id, account_id, within } => {
                 let account = account_id.map_or(AccountFilter::Any, AccountFilter::Only);
                 Request::Revoke(Revocation { key_id, account, within })
             }
-            RequestJson::RevokeAll { filter } => Request::RevokeAll(match filter {
+            RequestJson::RevokeAll { filter: Object(filter) } => Request::RevokeAll(match filter {
                 RevokeFilterJson::AccountId(account) => RevokeFilter::Account(account),
                 RevokeFilterJson::Parent(id) => RevokeFilter::Parent(id),
                 RevokeFilterJson::DelegatedBy(human) => RevokeFilter::DelegatedBy(human),
             }),
-            RequestJson::Events { filter } => Request::Events(filter),
-            RequestJson::Usage { filter: UsageFilterJson { key_id, from, to, by } } => {
+            RequestJson::Events { filter: Object(filter) } => Request::Events(filter),
+            RequestJson::Usage { filter: Object(UsageFilterJson { key_id, from, to, by }) } => {
                 let by = by.as_deref().unwrap_or("day");
                 let by = by.parse().map_err(|_| {
                     let message = format!("Invalid period: {}", shortened(by));
@@ -301,7 +302,6 @@ fn cost(cents: Option<Cents>, microcents: Option<i64>, usd: Option<String>, roun
 }
 
 impl CreateKeyJson {
-    /// Without a prefix no text is taken for a raw key.
     fn read(self, prefix: Option<&KeyPrefix>) -> Result<CreateKey, Error> {
         Ok(CreateKey {
             account_id: self.account_id,
@@ -320,10 +320,7 @@ impl CreateKeyJson {
 impl ParentJson {
     fn read(self, prefix: Option<&KeyPrefix>) -> Result<Parent, Error> {
         Ok(match self {
-            ParentJson::Text(text) => match prefix {
-                Some(prefix) => Parent::of_text(&text, prefix),
-                None => Parent::Id(text),
-            },
+            ParentJson::Text(text) => Parent::of_text(&text, prefix),
             ParentJson::Id(id) => Parent::Id(id.to_string()),
             ParentJson::Named(NamedParent::Id(id)) => Parent::Id(id.to_string()),
             ParentJson::Named(NamedParent::Subject(subject)) => Parent::Subject(subject),
@@ -341,7 +338,8 @@ impl ParentJson {
 /// a key without one.
 impl<'de> Deserialize<'de> for CreateKey {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        CreateKeyJson::deserialize(deserializer)?.read(None).map_err(serde::de::Error::custom)
+        let Object(spec) = Object::<CreateKeyJson>::deserialize(deserializer)?;
+        spec.read(None).map_err(serde::de::Error::custom)
     }
 }
 

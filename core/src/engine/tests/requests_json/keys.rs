@@ -37,6 +37,9 @@ fn keys_to_create() {
         (json!({"scopes": [5]}), ErrorCode::InvalidText, ""),
         (json!({"accountId": 7.5}), ErrorCode::InvalidText, ""),
         (json!("acct"), ErrorCode::InvalidText, ""),
+        // Nothing is a key without limits by mistake.
+        (json!([]), ErrorCode::InvalidText, "object"),
+        (json!([7, null, null, 5]), ErrorCode::InvalidText, "object"),
         (json!({"budgetPeriod": "fortnight"}), ErrorCode::InvalidBudgetPeriod, "fortnight"),
         (json!({"budgetPeriod": ""}), ErrorCode::InvalidBudgetPeriod, ""),
         (json!({"expiresIn": "soon"}), ErrorCode::InvalidDuration, "soon"),
@@ -113,4 +116,21 @@ fn a_key_to_create_is_written_as_it_is_read_and_without_a_raw_key() {
     assert_eq!(serde_json::to_value(minutes).unwrap()["expiresIn"], "2m", "never shorter than it was");
     let error = serde_json::from_str::<CreateKey>(r#"{"budget_cents":5}"#).unwrap_err();
     assert!(error.to_string().contains("budget_cents"), "{error}");
+}
+
+/// Whoever reads a key to create without a client knows no prefix.
+#[test]
+fn a_raw_key_of_any_prefix_is_never_kept() {
+    let secret = RAW.strip_prefix("ak_").unwrap();
+    for raw in [RAW.to_owned(), format!("other-{secret}")] {
+        let spec: CreateKey = serde_json::from_value(json!({ "parent": raw })).unwrap();
+        assert_eq!(spec.parent, Some(Parent::Key(KeyHash::of(&raw))));
+        let shown = format!("{spec:?} {}", serde_json::to_string(&spec).unwrap());
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    for id in [secret, "7", "ak_short", ""] {
+        let spec: CreateKey = serde_json::from_value(json!({ "parent": id })).unwrap();
+        assert_eq!(spec.parent, Some(Parent::Id(id.to_owned())));
+    }
+    assert!(serde_json::from_str::<CreateKey>("[]").is_err());
 }
