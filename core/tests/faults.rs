@@ -6,105 +6,19 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant, SystemTime};
 
 use agentkey::{AgentKey, ChargeRefusal, CreateKey, DenialReason, ErrorCode, Period};
 use chrono::{DateTime, Utc};
 use sqlx::Executor;
 use sqlx::postgres::PgPoolOptions;
+use support::load::{GRACE, LIMIT, Load, client};
 use support::server::TestServer;
 use support::{TestDatabase, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-
-const LIMIT: Duration = Duration::from_secs(2);
-/// What a loaded machine may need to tell a caller that its time is over.
-const GRACE: Duration = Duration::from_secs(2);
-
-/// Callers that charge a key again and again, and what they were told.
-struct Load {
-    ak: AgentKey,
-    stop: Arc<AtomicBool>,
-    told: Arc<Told>,
-    callers: JoinSet<()>,
-}
-
-#[derive(Default)]
-struct Told {
-    acknowledged: AtomicI64,
-    unknown: AtomicI64,
-}
-
-impl Load {
-    fn start(ak: &AgentKey, key: &str) -> Load {
-        let (stop, told) = (Arc::new(AtomicBool::new(false)), Arc::new(Told::default()));
-        let mut callers = JoinSet::new();
-        for caller in 0..40 {
-            let (ak, key, stop, told) = (ak.clone(), key.to_owned(), Arc::clone(&stop), Arc::clone(&told));
-            callers.spawn(async move {
-                let cost = 1 + caller % 7;
-                while !stop.load(Relaxed) {
-                    let began = Instant::now();
-                    match ak.track_usage(&key, cost).await {
-                        Ok(usage) => {
-                            assert!(usage.is_ok(), "no cap was near: {usage:?}");
-                            told.acknowledged.fetch_add(cost, Relaxed);
-                        }
-                        Err(error) => {
-                            assert!(
-                                matches!(error.code(), ErrorCode::Database | ErrorCode::Timeout),
-                                "{error}"
-                            );
-                            assert!(error.message().len() > 10, "says what happened: {error}");
-                            told.unknown.fetch_add(cost, Relaxed);
-                        }
-                    }
-                    assert!(began.elapsed() < LIMIT + GRACE, "a call took {:?}", began.elapsed());
-                }
-            });
-        }
-        Load { ak: ak.clone(), stop, told, callers }
-    }
-
-    /// Waits until this much more was acknowledged.
-    async fn flows(&self, cents: i64) {
-        let before = self.told.acknowledged.load(Relaxed);
-        eventually("charges are acknowledged", async || {
-            self.told.acknowledged.load(Relaxed) > before + cents
-        })
-        .await;
-    }
-
-    /// Ends the load and compares what was told with what is recorded. Answers acknowledged, used and unknown.
-    async fn check(mut self, db: &TestDatabase) -> (i64, i64, i64) {
-        self.stop.store(true, Relaxed);
-        while let Some(caller) = self.callers.join_next().await {
-            caller.unwrap();
-        }
-        tokio::time::timeout(LIMIT * 3, self.ak.close()).await.expect("the client comes to rest");
-        // A statement whose caller was told `timeout` may still be on its way.
-        let active = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid()";
-        eventually("the database is at rest", async || db.number(active).await == 0).await;
-        let used = db.number("SELECT sum(budget_used_cents) FROM sdk_api_keys").await;
-        let (acknowledged, unknown) = (self.told.acknowledged.load(Relaxed), self.told.unknown.load(Relaxed));
-        assert!(
-            acknowledged <= used && used <= acknowledged + unknown,
-            "{acknowledged} <= {used} <= {acknowledged} + {unknown}"
-        );
-        (acknowledged, used, unknown)
-    }
-}
-
-/// A client with a pool of its own on a fresh table, and a key.
-async fn client(db: &TestDatabase, url: &str) -> (AgentKey, String) {
-    let ak = AgentKey::builder().timeout(LIMIT).connect(url).await.unwrap();
-    ak.migrate().await.unwrap();
-    let created = ak.create(CreateKey::new("acct").budget_cents(1_000_000_000)).await.unwrap();
-    assert_eq!(db.number("SELECT count(*) FROM sdk_api_keys").await, 1);
-    (ak, created.key.expose().to_owned())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killing_the_server_loses_and_doubles_nothing() {
@@ -188,8 +102,8 @@ async fn calls_to_a_server_that_hangs_end_in_time() {
         );
         assert!(began.elapsed() < LIMIT + GRACE, "{:?}", began.elapsed());
         // Longer than the client leaves a statement its connection: it must find others.
-        let waited = load.told.unknown.load(Relaxed);
-        eventually("callers are told", async || load.told.unknown.load(Relaxed) > waited).await;
+        let waited = load.told.failed.load(Relaxed);
+        eventually("callers are told", async || load.told.failed.load(Relaxed) > waited).await;
         server.signal("CONT");
     }
     load.flows(500).await;

@@ -4,12 +4,11 @@
 
 mod support;
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-
 use agentkey::engine::AccountId;
 use agentkey::{AgentKey, CreateKey};
-use sqlx::postgres::PgConnectOptions;
+use support::load::{LIMIT, Load};
+use support::pooler::Pooler;
+use support::server::TestServer;
 use support::{Dice, TestDatabase, eventually, random, server_url, url_on};
 use tokio::task::JoinSet;
 
@@ -23,7 +22,7 @@ const FIRST_BUDGET: i64 = 1_000_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_is_the_right_one_in_pooler_mode() {
-    let Some(pooler) = Pooler::start().await else { return };
+    let Some(pooler) = Pooler::start(&server_url()).await else { return };
     let db = TestDatabase::create().await;
     let keys = keys(&db).await;
     let clients = clients(&pooler, &db, true).await;
@@ -52,7 +51,7 @@ async fn every_answer_is_the_right_one_in_pooler_mode() {
 /// Without this the test above could pass because its load is harmless.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_load_goes_wrong_without_pooler_mode() {
-    let Some(pooler) = Pooler::start().await else { return };
+    let Some(pooler) = Pooler::start(&server_url()).await else { return };
     let db = TestDatabase::create().await;
     let keys = keys(&db).await;
     let clients = clients(&pooler, &db, false).await;
@@ -66,6 +65,38 @@ async fn the_same_load_goes_wrong_without_pooler_mode() {
     assert!(wrong > 0, "the load is too light to show anything");
     drop(pooler);
     db.drop().await;
+}
+
+/// PgBouncer answers with an SQLSTATE when its server dies in the middle of a statement, which may be committed by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_behind_a_pooler_loses_and_doubles_nothing() {
+    let server = TestServer::start().await;
+    let Some(pooler) = Pooler::start(&server.url).await else { return };
+    let db = TestDatabase::create_on(&server.url).await;
+    let mut loads = Vec::new();
+    for kind in ["plain", "idempotent"] {
+        let created = db.client().await.create(CreateKey::new(kind)).await.unwrap();
+        let builder = AgentKey::builder().pooler(true).pool_size(4).timeout(LIMIT);
+        let ak = builder.connect(&url_on(&pooler.url, &db.name)).await.unwrap();
+        let key = created.key.expose();
+        loads.push(if kind == "plain" { Load::start(&ak, key) } else { Load::start_idempotent(&ak, key) });
+    }
+    for _ in 0..ROUNDS {
+        for load in &loads {
+            load.flows(200).await;
+        }
+        server.crash().await;
+        server.restart().await;
+    }
+    let (idempotent, plain) = (loads.pop().unwrap(), loads.pop().unwrap());
+    plain.flows(200).await;
+    plain.stop();
+    idempotent.stop();
+    let (_, _, unknown) = plain.check_key(&db, "account_id = 'plain'").await;
+    assert!(unknown > 0, "no call met a fault");
+    // What is repeated under its idempotency key until it is acknowledged is recorded exactly once.
+    let (acknowledged, used, _) = idempotent.check_key(&db, "account_id = 'idempotent'").await;
+    assert_eq!(acknowledged, used);
 }
 
 /// The clients take turns with two tables, so that a statement mistaken for another can still give a plausible answer.
@@ -99,7 +130,7 @@ async fn keys(db: &TestDatabase) -> Vec<String> {
     keys
 }
 
-struct Load {
+struct Round {
     wrong: usize,
     errors: Vec<String>,
     /// By table and key, in cents.
@@ -113,7 +144,7 @@ enum Called {
 }
 
 /// Every client validates and charges, many calls at once.
-async fn load(clients: &[AgentKey], keys: &[String]) -> Load {
+async fn load(clients: &[AgentKey], keys: &[String]) -> Round {
     let mut dice = Dice(random());
     let mut tasks = JoinSet::new();
     for call in 0..CALLS * clients.len() {
@@ -146,73 +177,14 @@ async fn load(clients: &[AgentKey], keys: &[String]) -> Load {
             if right { Called::Right(table, key, cost) } else { Called::Wrong }
         });
     }
-    let mut load =
-        Load { wrong: 0, errors: Vec::new(), recorded: [vec![0; keys.len()], vec![0; keys.len()]] };
+    let mut round =
+        Round { wrong: 0, errors: Vec::new(), recorded: [vec![0; keys.len()], vec![0; keys.len()]] };
     for called in tasks.join_all().await {
         match called {
-            Called::Right(table, key, cost) => load.recorded[table][key] += cost,
-            Called::Wrong => load.wrong += 1,
-            Called::Failed(error) => load.errors.push(error),
+            Called::Right(table, key, cost) => round.recorded[table][key] += cost,
+            Called::Wrong => round.wrong += 1,
+            Called::Failed(error) => round.errors.push(error),
         }
     }
-    load
-}
-
-/// A PgBouncer of one test, killed at the end, also if the test panics.
-struct Pooler {
-    process: Child,
-    dir: PathBuf,
-    url: String,
-}
-
-impl Pooler {
-    /// `None`, with a line that says so, where there is no PgBouncer and nobody promised one.
-    async fn start() -> Option<Pooler> {
-        let programs = ["pgbouncer", "/usr/sbin/pgbouncer", "/usr/local/sbin/pgbouncer"];
-        let found =
-            programs.iter().find(|p| Command::new(p).arg("--version").stdout(Stdio::null()).status().is_ok());
-        let Some(program) = found else {
-            assert!(std::env::var_os("CI").is_none(), "pgbouncer is missing: tests/setup.sh installs it");
-            println!("not tested: pgbouncer is missing, tests/setup.sh installs it");
-            return None;
-        };
-        let dir = std::env::temp_dir().join(format!("agentkey-pgbouncer-{:016x}", random()));
-        std::fs::create_dir(&dir).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server: PgConnectOptions = server_url().parse().unwrap();
-        let user_info = server_url()
-            .split_once("://")
-            .and_then(|(_, rest)| rest.rsplit_once('@'))
-            .map(|(user, _)| user.to_owned());
-        let user_info = user_info.unwrap_or_else(|| server.get_username().to_owned());
-        let password = user_info.split_once(':').map_or("", |(_, password)| password);
-        std::fs::write(dir.join("users"), format!("\"{}\" \"{password}\"\n", server.get_username())).unwrap();
-        // sqlx sets extra_float_digits when it connects. `user` counts only when it is started by root.
-        let settings = format!(
-            "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-             auth_type = trust\nauth_file = {dir}/users\npool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 200\n\
-             ignore_startup_parameters = extra_float_digits\nuser = nobody\n",
-            server.get_host(),
-            server.get_port(),
-            dir = dir.display(),
-        );
-        std::fs::write(dir.join("settings"), settings).unwrap();
-        let process =
-            Command::new(program).arg("-q").arg(dir.join("settings")).stderr(Stdio::null()).spawn().unwrap();
-        let url = format!("postgresql://{user_info}@127.0.0.1:{port}/postgres");
-        let pooler = Pooler { process, dir, url };
-        eventually("the pooler answers", async || {
-            tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
-        })
-        .await;
-        Some(pooler)
-    }
-}
-
-impl Drop for Pooler {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
+    round
 }

@@ -256,9 +256,13 @@ impl RequestJson {
                 Request::Extend(ReservationId::of_text(&reservation_id), read_ttl(&ttl)?)
             }
             RequestJson::SweepReservations {} => Request::SweepReservations,
-            RequestJson::Create { with: Object(with) } => Request::Create(with.read(Some(&options.key_prefix))?),
+            RequestJson::Create { with: Object(with) } => {
+                Request::Create(with.read(Some(&options.key_prefix))?)
+            }
             RequestJson::EnsureSubject { subject, with } => {
-                let spec = with.map_or_else(CreateKeyJson::default, |Object(with)| with).read(Some(&options.key_prefix))?;
+                let spec = with
+                    .map_or_else(CreateKeyJson::default, |Object(with)| with)
+                    .read(Some(&options.key_prefix))?;
                 Request::EnsureSubject(subject, spec)
             }
             RequestJson::Revoke { key_id, account_id, within } => {
