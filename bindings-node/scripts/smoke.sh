@@ -60,7 +60,12 @@ export async function all(): Promise<Date | null> {
   const created: CreateKeyResult = await ak.create(key);
   const result: ValidateResult | ValidateFailure = await ak.validate(created.key);
   if (!result.valid) throw new Error(result.reason);
-  if (ak.hasScope(result, "read")) await ak.revoke(result.id, result.accountId);
+  const [id, account]: [number, string] = [result.id, result.accountId];
+  const built: ValidateResult = {
+    valid: true, id: created.id, accountId: account, userId: null, scopes: null, budgetCents: null, budgetUsedCents: 0,
+    budgetRemainingCents: null, budgetPeriod: null, budgetResetAt: null, expiresAt: null, delegatedBy: null, name: "n",
+  };
+  if (ak.hasScope(built, "read")) await ak.revoke(id, account);
   const usage: TrackUsageResult = await ak.trackUsage(created.key, { costCents: 1 });
   if (!usage.success) throw new Error(usage.reason);
   await ak.ensureSubject("s", subject);

@@ -1,6 +1,6 @@
 // What the contract says of the methods, as far as the shared cases cannot: JavaScript's own values.
 import * as cjs from "agentkey";
-import { AgentKey, AgentKeyError, expiryFromDuration } from "agentkey";
+import { AgentKey, AgentKeyError, type CreateKeyResult, type ValidateResult, expiryFromDuration } from "agentkey";
 import { createRequire } from "node:module";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { TestDatabase } from "./support/database.js";
@@ -119,4 +119,11 @@ test("any number of clients may migrate at once", async () => {
   await Promise.all(Array.from({ length: 8 }, () => new AgentKey({ pool: db.pool }).migrate()));
   const { key } = await new AgentKey({ pool: db.pool, budgetPeriods: "all" }).create({ accountId: "a", budgetPeriod: "week", budgetCents: 1 });
   expect(await ak.validate(key)).toMatchObject({ valid: true, budgetPeriod: "week" });
+});
+
+test("what the original's types promise compiles", async () => {
+  const built: ValidateResult = { valid: true, id: 1, accountId: "a", userId: null, scopes: null, budgetCents: null, budgetUsedCents: 0, budgetRemainingCents: null, budgetPeriod: null, budgetResetAt: null, expiresAt: null, delegatedBy: null, name: "n" };
+  const created: CreateKeyResult = await ak.create({ accountId: "a" });
+  const [id, builtId, account]: [number, number, string] = [created.id, built.id, built.accountId];
+  expect([typeof id, typeof builtId, account, ak.hasScope(built, "read")]).toEqual(["number", "number", "a", true]);
 });

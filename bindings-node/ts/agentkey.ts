@@ -26,6 +26,7 @@ import type {
   EnsureSubjectOptions,
   EventFilter,
   ExtendResult,
+  KeyId,
   LedgerEvent,
   ReleaseResult,
   ReserveOptions,
@@ -48,8 +49,11 @@ export const carry = Symbol("carry");
 /** An account that no key has. */
 const NOBODY = "\0";
 
-/** Keys on a Postgres table, on the caller's own pool. Concurrent calls share statements. */
-export class AgentKey {
+/**
+ * Keys on a Postgres table, on the caller's own pool. Concurrent calls share statements. Where ids are no integers, say
+ * so: `new AgentKey<string>({ pool })`.
+ */
+export class AgentKey<Id extends KeyId = number> {
   readonly #engine: native.Engine;
   readonly #driver: Driver;
   readonly #ownPool: OwnPool | undefined;
@@ -78,17 +82,17 @@ export class AgentKey {
   }
 
   /** Creates a key. */
-  create(options: CreateKeyOptions): Promise<CreateKeyResult> {
+  create(options: CreateKeyOptions): Promise<CreateKeyResult<Id>> {
     return this.#submit("create", () => ({ with: keySpec(options) }));
   }
 
   /** Looks a key up: what it may do and what remains of its budget, or why it is refused. */
-  validate(rawKey: string): Promise<ValidateResult | ValidateFailure> {
+  validate(rawKey: string): Promise<ValidateResult<Id> | ValidateFailure<Id>> {
     return this.#driver.call((engine) => engine.validate(rawKeyOf(rawKey)));
   }
 
   /** The same for an external subject. */
-  validateBySubject(subject: string): Promise<ValidateResult | ValidateFailure> {
+  validateBySubject(subject: string): Promise<ValidateResult<Id> | ValidateFailure<Id>> {
     return this.#submit("validate", () => ({ subject: lookedUp(subject) }));
   }
 
@@ -107,12 +111,12 @@ export class AgentKey {
    * Holds an amount before a call whose cost is known only afterwards, if the budgets of the key and its ancestors have
    * room for it. `settle` or `release` ends it. Otherwise it ends by itself when its time is over.
    */
-  reserve(rawKey: string, options: ReserveOptions): Promise<ReserveResult> {
+  reserve(rawKey: string, options: ReserveOptions): Promise<ReserveResult<Id>> {
     return this.#submit("reserve", () => ({ key: rawKeyOf(rawKey), ...spendingOf(options) }));
   }
 
   /** The same for an external subject. */
-  reserveBySubject(subject: string, options: ReserveOptions): Promise<ReserveResult> {
+  reserveBySubject(subject: string, options: ReserveOptions): Promise<ReserveResult<Id>> {
     return this.#submit("reserve", () => ({ subject: lookedUp(subject), ...spendingOf(options) }));
   }
 
@@ -158,7 +162,7 @@ export class AgentKey {
   }
 
   /** Ledger entries, the newest first. */
-  events(filter: EventFilter = {}): Promise<LedgerEvent[]> {
+  events(filter: EventFilter = {}): Promise<LedgerEvent<Id>[]> {
     return this.#submit("events", () => ({ filter: filterOf(filter) }));
   }
 
@@ -168,7 +172,7 @@ export class AgentKey {
   }
 
   /** Which keys do not add up; none is good. Needs `ledger: true` in every client of the table. */
-  verifyLedger(keyId?: number | string): Promise<Discrepancy[]> {
+  verifyLedger(keyId?: number | string): Promise<Discrepancy<Id>[]> {
     return this.#submit("verifyLedger", () => ({ keyId: keyId === undefined ? undefined : (idText(keyId) ?? "") }));
   }
 
@@ -182,7 +186,7 @@ export class AgentKey {
   }
 
   /** Whether the key may do `scope`: it has no restriction, it has the scope, or it is an admin. */
-  hasScope(result: ValidateResult, scope: string): boolean {
+  hasScope(result: ValidateResult<Id>, scope: string): boolean {
     return result.valid !== (false as boolean) && native.keyHasScope(result.scopes ?? null, scope);
   }
 

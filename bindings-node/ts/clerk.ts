@@ -58,7 +58,7 @@ export function clerkApiKeyMiddleware<T extends ClerkToken>(options: ClerkApiKey
 
 /** Records what a call of a machine cost. */
 export function trackByM2M(
-  ak: Pick<AgentKey, "trackUsageBySubject">,
+  ak: Pick<AgentKey<any>, "trackUsageBySubject">,
   subject: string,
   costCents: number,
 ): Promise<TrackUsageResult> {

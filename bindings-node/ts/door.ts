@@ -8,7 +8,7 @@ import type { Reservation, ValidateResult } from "./types.js";
 
 /** What doors need of a client. A test's double may have fewer methods. */
 export type Client = Pick<
-  AgentKey,
+  AgentKey<any>,
   | "validate"
   | "validateBySubject"
   | "create"
@@ -37,7 +37,7 @@ const METHODS: (keyof Client)[] = [
 ];
 
 /** Whether calls may take the short way. A double, and a client with a method that was replaced, is called by its methods. */
-export function isOwn(ak: unknown): ak is AgentKey {
+export function isOwn(ak: unknown): ak is AgentKey<any> {
   return ak instanceof AgentKey && METHODS.every((name) => ak[name] === AgentKey.prototype[name]);
 }
 

@@ -66,12 +66,14 @@ export interface CreateKeyOptions {
   parent?: number | string | { subject: string } | null;
 }
 
+/** The type of the keys' ids: a number where the column is of an integer type, otherwise text (`AgentKey<string>`). */
+export type KeyId = number | string;
+
 /** A new key. */
-export interface CreateKeyResult {
+export interface CreateKeyResult<Id extends KeyId = number> {
   /** The raw key, returned only here. */
   key: string;
-  /** A number where the column is of an integer type. */
-  id: number | string;
+  id: Id;
   scopes: string[] | null;
   budgetCents: number | null;
   budgetPeriod: string | null;
@@ -86,20 +88,19 @@ export interface EnsureSubjectOptions extends Omit<CreateKeyOptions, "accountId"
 }
 
 /** A live key. */
-export interface ValidateResult {
+export interface ValidateResult<Id extends KeyId = number> {
   valid: true;
-  /** A number where the column is of an integer type. */
-  id: number | string;
-  /** A number where the column is INTEGER. */
-  accountId: string | number | null;
+  id: Id;
+  /** As in the original, a number all the same where the column is INTEGER, and `null` where it is NULL. */
+  accountId: string;
   userId: string | null;
   /** What it may do; `null` is everything. */
   scopes: string[] | null;
   budgetCents: number | null;
   /** Used in this period. */
   budgetUsedCents: number;
-  /** What open reservations hold. */
-  budgetReservedCents: number;
+  /** What open reservations hold. A double's results need not say it. */
+  budgetReservedCents?: number;
   /** Never below 0. */
   budgetRemainingCents: number | null;
   budgetPeriod: string | null;
@@ -113,12 +114,12 @@ export interface ValidateResult {
 }
 
 /** A refused key. */
-export interface ValidateFailure {
+export interface ValidateFailure<Id extends KeyId = number> {
   valid: false;
   reason: "invalid" | "revoked" | "disabled" | "expired" | "budget_exceeded";
   /** The budget that is used up, where that is the reason. */
   limit?: {
-    keyId: number | string;
+    keyId: Id;
     budgetCents: number;
     usedCents: number;
     reservedCents: number;
@@ -196,7 +197,7 @@ export interface ReserveOptions extends Spent {
 }
 
 /** An amount that is held. */
-export interface Reservation extends Balance {
+export interface Reservation<Id extends KeyId = number> extends Balance {
   success: true;
   reason?: undefined;
   /** Names it to `settle`, `release` and `extend`. */
@@ -208,12 +209,12 @@ export interface Reservation extends Balance {
   /** It was made earlier, under the same idempotency key. */
   replayed?: true;
   /** The key as it was before the amount was held: what `validate` would have answered. */
-  grant: ValidateResult;
+  grant: ValidateResult<Id>;
 }
 
 /** What `reserve` answers. */
-export type ReserveResult =
-  | Reservation
+export type ReserveResult<Id extends KeyId = number> =
+  | Reservation<Id>
   | {
       success: false;
       reason:
@@ -226,7 +227,7 @@ export type ReserveResult =
         | "budget_exceeded"
         | "idempotency_conflict";
       /** The budget that has no room, where that is the reason. */
-      limit?: ValidateFailure["limit"];
+      limit?: ValidateFailure<Id>["limit"];
       reservationId?: undefined;
     };
 
@@ -271,11 +272,11 @@ export interface EventFilter {
 }
 
 /** An entry of the ledger. Amounts are millionths of a cent. */
-export interface LedgerEvent {
+export interface LedgerEvent<Id extends KeyId = number> {
   id: number;
   /** ISO 8601, by the database's clock. */
   at: string;
-  keyId: number | string;
+  keyId: Id;
   accountId: string | null;
   kind: "create" | "revoke" | "charge" | "reserve" | "settle" | "release" | "expire" | "reset" | (string & {});
   amountMicrocents: number | null;
@@ -285,7 +286,7 @@ export interface LedgerEvent {
   idempotencyKey: string | null;
   reservationId: string | null;
   /** The descendant that drew on this key; `null` if it was the key itself. */
-  viaKeyId: number | string | null;
+  viaKeyId: Id | null;
   /** The human who authorised a key that was created. */
   actor: string | null;
   metadata: Record<string, unknown> | null;
@@ -311,8 +312,8 @@ export interface UsageOfPeriod {
 }
 
 /** A key whose counters are not what the ledger says. */
-export interface Discrepancy {
-  keyId: number | string;
+export interface Discrepancy<Id extends KeyId = number> {
+  keyId: Id;
   usedMicrocents: number;
   ledgerMicrocents: number;
   reservedMicrocents: number;
