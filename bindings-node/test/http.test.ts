@@ -115,7 +115,7 @@ describe.each(EXPRESS)("%s", (_, express) => {
     ["with express.json()", true],
     ["without a parser", false],
   ])("createAgentKeyRoutes %s", (_, withParser) => {
-    const serve = (options = {}, client: AgentKey = ak) =>
+    const serve = (options = {}, client: AgentKey<any> = ak) =>
       start((a) => {
         if (withParser) a.use(express.json());
         a.use(createAgentKeyRoutes(client, options));
@@ -206,9 +206,13 @@ describe.each(EXPRESS)("%s", (_, express) => {
       await serve();
       const [mine, sibling, other] = await Promise.all(["a", "a", "b"].map((accountId) => ak.create({ accountId })));
       const remove = (id: string | number) => app.request("DELETE", `/sdk-keys/${id}`, { key: mine!.key });
-      for (const id of [other!.id, 999_999, `${sibling!.id}abc`, "x", "%00", "%20", "1%2F2", "9".repeat(30), "'--"]) {
+      for (const id of [other!.id, 999_999, `${sibling!.id}abc`, "1%2F2", "9".repeat(30)]) {
         const answer = await remove(id);
         expect([id, answer.status, answer.body]).toEqual([id, 404, { error: "Key not found" }]);
+      }
+      for (const id of ["x", "me", "%00", "%20", `%20${sibling!.id}`, `-${sibling!.id}`, "'--", "%C3%A9"]) {
+        const answer = await remove(id);
+        expect([id, answer.status, answer.body]).toEqual([id, 400, { error: "Invalid key ID" }]);
       }
       expect((await remove(sibling!.id)).body).toEqual({ revoked: true });
       expect((await remove(sibling!.id)).status).toBe(404);
@@ -224,6 +228,19 @@ describe.each(EXPRESS)("%s", (_, express) => {
       const orphan = await ak.create({ accountId: "a" });
       await db.run(`UPDATE sdk_api_keys SET account_id = NULL WHERE id = ${orphan.id}`);
       expect((await app.request("DELETE", `/sdk-keys/${sibling!.id}`, { key: orphan.key })).status).toBe(404);
+    });
+
+    test("ids that are no numbers are found or not", async () => {
+      const uuids = new AgentKey<string>({ pool: db.pool, tableName: "uuid_keys" });
+      await db.originalTable("UUID DEFAULT gen_random_uuid()", "TEXT", "uuid_keys");
+      await serve({}, uuids);
+      const [mine, sibling, other] = await Promise.all(["a", "a", "b"].map((accountId) => uuids.create({ accountId })));
+      const remove = (id: string) => app.request("DELETE", `/sdk-keys/${id}`, { key: mine!.key });
+      for (const id of [other!.id, "x", "5", "f00", "%00", `${sibling!.id}0`]) {
+        expect([id, (await remove(id)).body]).toEqual([id, { error: "Key not found" }]);
+      }
+      expect((await remove(sibling!.id)).body).toEqual({ revoked: true });
+      await uuids.close();
     });
 
     test("a database fault", async () => {

@@ -15,6 +15,7 @@ use super::signup::{Signup, SignupAccount, SignupBudget};
 use crate::engine::json::grant;
 use crate::engine::{Answer, Revocation};
 use crate::error::{Error, ErrorCode};
+use crate::id::KeyId;
 use crate::key::grant::{Denial, DenialReason, Grant, Verdict};
 
 /// What the routes are told; every option has a default.
@@ -286,6 +287,9 @@ impl Visit {
                 }
                 Err(response) => Next::Respond(response),
             },
+            Action::Delete { id } if !may_be_id(&id, &caller.id) => {
+                Next::Respond(Response::bad_request("Invalid key ID"))
+            }
             Action::Delete { id } if id.is_empty() || id.len() > LONGEST_ID || id.contains('\0') => {
                 Next::Respond(Response::error(404, "Key not found"))
             }
@@ -301,5 +305,13 @@ impl Visit {
                 }))
             }
         }
+    }
+}
+
+/// Where ids are numbers, one that does not begin with a digit is refused as in the original.
+fn may_be_id(text: &str, of_caller: &KeyId) -> bool {
+    match of_caller {
+        KeyId::Integer(_) => text.starts_with(|first: char| first.is_ascii_digit()),
+        KeyId::Text(_) => true,
     }
 }
