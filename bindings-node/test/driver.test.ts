@@ -1,7 +1,7 @@
 // The driver on pools that misbehave: no database needed.
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { AgentKey, AgentKeyError, ERROR_CODES } from "agentkey";
+import { AgentKey, AgentKeyError, ERROR_CODES, errorFacts } from "agentkey";
 import { describe, expect, test } from "vitest";
 // @ts-ignore: of the package's inside
 import { errorCodes } from "../native/native.js";
@@ -73,6 +73,22 @@ describe("errors", () => {
       },
     });
     await expect(throwing.validate("ak_x")).rejects.toBe(error);
+  });
+
+  test.each([
+    ["ECONNREFUSED", false, true],
+    ["ECONNRESET", true, true],
+    ["42501", false, false],
+    ["57P01", true, true],
+    ["08P01", true, true],
+    [undefined, true, true],
+  ])("what is known of a charge that failed with %s", async (code, mayHaveBeenRecorded, transient) => {
+    const error = Object.assign(new Error("fault"), code === undefined ? {} : { code });
+    const ak = new AgentKey({ pool: pool(() => Promise.reject(error)), timeoutMs: 300 });
+    const reason: unknown = await ak.trackUsage("ak_x", { costCents: 1 }).catch((e) => e);
+    const sqlstate = code?.match(/^\d/) ? code : undefined;
+    if (reason === error) expect(errorFacts(reason)).toEqual({ mayHaveBeenRecorded, transient, sqlstate });
+    else expect([reason, errorFacts(reason).mayHaveBeenRecorded]).toEqual([expect.objectContaining({ code: "timeout" }), mayHaveBeenRecorded]);
   });
 
   test.each([

@@ -1,7 +1,7 @@
 // The middleware that reserves before the handler and settles after it, in Express 4 and 5, over real HTTP.
 import { request as httpRequest } from "node:http";
-import { AgentKey, type ReservingOptions, agentKeyMiddleware } from "agentkey";
-import type { RequestHandler } from "express";
+import { AgentKey, type MiddlewareOptions, type ReservingOptions, agentKeyMiddleware, errorFacts } from "agentkey";
+import type { ErrorRequestHandler, Request, RequestHandler } from "express";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { TestDatabase, eventually } from "./support/database.js";
 import { App, EXPRESS } from "./support/server.js";
@@ -21,11 +21,27 @@ afterAll(async () => {
 const log = vi.spyOn(console, "error").mockImplementation(() => {});
 beforeEach(() => void log.mockClear());
 
+test("what is known of a charge that failed counts its earlier attempts", async () => {
+  const fault = (code: string) => Object.assign(new Error(`fault ${code}`), { code });
+  const { key } = await ak.create({ accountId: "a" });
+  const failing = (...errors: Error[]) => {
+    const query = (sql: string, values?: unknown[]) =>
+      sql.includes("pg_attribute") ? db.pool.query(sql, values) : Promise.reject(errors.shift());
+    return new AgentKey({ pool: { query } }).trackUsage(key, { costCents: 1, idempotencyKey: "one" }).catch((error) => error);
+  };
+  const last = fault("42501");
+  expect(await failing(fault("ECONNRESET"), last)).toBe(last);
+  expect(errorFacts(last)).toEqual({ mayHaveBeenRecorded: true, transient: false, sqlstate: "42501" });
+  const only = fault("42501");
+  expect(await failing(only)).toBe(only);
+  expect(errorFacts(only)).toEqual({ mayHaveBeenRecorded: false, transient: false, sqlstate: "42501" });
+});
+
 describe.each(EXPRESS)("%s", (_, express) => {
   let app: App;
   let ran = 0;
   afterEach(() => app.stop());
-  const start = async (options: ReservingOptions, handler: RequestHandler, client = ak) => {
+  const start = async (options: MiddlewareOptions, handler: RequestHandler, client = ak) => {
     ran = 0;
     app = await App.start(express, (a) => {
       a.get("/", agentKeyMiddleware(client, options), (req, res, next) => {
@@ -121,16 +137,95 @@ describe.each(EXPRESS)("%s", (_, express) => {
     expect(await used(key)).toBe(4);
   });
 
-  test("a cost that is none, or that fails: the estimate counts", async () => {
-    for (const cost of [() => NaN, () => undefined as never, () => Promise.reject(new Error("no idea"))]) {
-      await start({ reserveCents: 5, cost }, (_req, res) => void res.json({}));
-      const key = await newKey(100);
-      await app.request("GET", "/", { key });
-      expect(await used(key)).toBe(5);
-      expect(log).toHaveBeenCalled();
-      if (cost !== undefined) await app.stop();
+  const fails: ReservingOptions["cost"] = () => Promise.reject(new Error("no idea"));
+  const sends = (status: number): RequestHandler => (_req, res) => void res.status(status).json({});
+  const throws: RequestHandler = () => {
+    throw new Error("the handler's own");
+  };
+  test.each<[string, ReservingOptions, RequestHandler | undefined, number, RegExp | undefined]>([
+    ["200", {}, sends(200), 50, undefined],
+    ["200, cost says nothing", { cost: () => undefined }, sends(200), 50, undefined],
+    ["200, cost says 7", { cost: () => 7 }, sends(200), 7, undefined],
+    ["200, cost says 0", { cost: () => 0 }, sends(200), 0, undefined],
+    ["200, cost says 3 dollar cents", { cost: async () => ({ usd: "0.03" }) }, sends(200), 3, undefined],
+    ["200, cost fails", { cost: fails }, sends(200), 50, /key \d+, reservation [0-9a-f-]{36}\).*no idea/],
+    ["200, cost is no number", { cost: () => NaN }, sends(200), 50, /50000000 micro-cents.*NaN/],
+    ["399", {}, sends(399), 50, undefined],
+    ["400", {}, sends(400), 0, undefined],
+    ["400, cost says 7", { cost: () => 7 }, sends(400), 7, undefined],
+    ["500, errors are billed", { billErrors: true }, sends(500), 50, undefined],
+    ["500, cost fails", { cost: fails }, sends(500), 50, /no idea/],
+    ["it throws", {}, throws, 0, undefined],
+    ["it throws, cost says 7", { cost: () => 7 }, throws, 7, undefined],
+    ["no route, cost says 7", { cost: () => 7 }, undefined, 0, undefined],
+    ["no route, errors are billed", { billErrors: true }, undefined, 0, undefined],
+  ])("what a request costs: %s", async (_, options, handler, cents, logged) => {
+    const guard = agentKeyMiddleware(ak, { ...options, reserveCents: 50 });
+    app = await App.start(express, (a) => {
+      a.use(guard);
+      if (handler) a.get("/", handler);
+      const ends: ErrorRequestHandler = (_error, _req, res, _next) => void res.status(500).end();
+      a.use(ends);
+    });
+    const key = await newKey(100);
+    await app.request("GET", "/", { key });
+    expect(await used(key)).toBe(cents);
+    if (logged) expect(String(await eventually("it is logged", () => log.mock.calls[0]))).toMatch(logged);
+    else expect(log.mock.calls).toEqual([]);
+    expect(JSON.stringify(log.mock.calls)).not.toContain(key);
+  });
+
+  test("a client that left before the handler ran is let in by nobody, and pays nothing", async () => {
+    let asked!: () => void;
+    const isAsked = new Promise<void>((resolve) => (asked = resolve));
+    const estimate = async (req: Request) => {
+      asked();
+      await new Promise((resolve) => req.socket.once("close", resolve));
+      return 50;
+    };
+    await start({ reserveCents: estimate, cost: () => 7 }, (_req, res) => void res.json({}));
+    const key = await newKey(100);
+    const request = httpRequest({ port: app.port, host: "127.0.0.1", path: "/", headers: { authorization: `Bearer ${key}` } });
+    request.on("error", () => {});
+    request.end();
+    await isAsked;
+    request.destroy();
+    await eventually("the reservation has ended", async () => {
+      return (await db.text(`SELECT string_agg(state, ' ') FROM sdk_api_keys_reservations r JOIN sdk_api_keys k ON k.id::text = r.key_id::text WHERE k.key_hash = encode(sha256('${key}'), 'hex')`)) === "released";
+    });
+    expect([ran, await used(key)]).toEqual([0, 0]);
+  });
+
+  test("whoever may not pass is told why, as without a reservation", async () => {
+    await start({ reserveCents: 5, scope: "write" }, (_req, res) => void res.json({}));
+    const [reader, revoked, expired] = await Promise.all([
+      ak.create({ accountId: "a", scopes: ["read"] }),
+      ak.create({ accountId: "a" }),
+      ak.create({ accountId: "a", expiresIn: "0h" }),
+    ]);
+    await ak.revoke(revoked.id);
+    const answers = [];
+    for (const key of ["ak_none", revoked.key, expired.key, reader.key, await newKey(4)]) {
+      const { status, body } = await app.request("GET", "/", { key });
+      answers.push([status, body]);
     }
-    await start({ reserveCents: 5 }, (_req, res) => void res.json({}));
+    expect(answers).toEqual([
+      [401, { error: "invalid" }],
+      [401, { error: "revoked" }],
+      [401, { error: "expired" }],
+      [403, { error: "insufficient_scope", required: "write", available: ["read"] }],
+      [429, { error: "budget_exceeded" }],
+    ]);
+    expect(ran).toBe(0);
+  });
+
+  test("the handler sees the key as validate answers it, and the reservation", async () => {
+    await start({ reserveCents: { usd: 0.05 } }, (req, res) => void res.json([req.agentKey, req.agentKeyReservation]));
+    const key = await newKey(100, "day");
+    const before = await ak.validate(key);
+    const { body } = await app.request("GET", "/", { key });
+    expect(body[0]).toEqual(before);
+    expect(body[1]).toMatchObject({ success: true, budgetReservedCents: 5, budgetRemainingCents: 95, grant: before });
   });
 
   test("a cost alone is recorded afterwards, whatever the budget", async () => {

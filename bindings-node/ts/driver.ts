@@ -1,5 +1,5 @@
 import type { Engine, NativeStatement } from "../native/native.js";
-import { AgentKeyError, type ErrorCode, type ErrorFacts, codeOf, fromNative } from "./errors.js";
+import { AgentKeyError, type ErrorCode, type ErrorFacts, codeOf, fromNative, noteFacts } from "./errors.js";
 
 /** Runs one statement with text parameters: `pool.query`. */
 export type Query = (text: string, values: (string | null)[]) => PromiseLike<unknown>;
@@ -140,6 +140,7 @@ export class Driver {
         this.#callers.delete(ticket);
         if (error) {
           const isTheirs = error.code === "database" && cause;
+          if (isTheirs) noteFacts(cause.error, error);
           caller?.reject(isTheirs ? cause.error : new AgentKeyError(error.code, error.message, error));
         } else {
           // Callers may change what they get: each has its own.

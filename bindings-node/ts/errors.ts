@@ -53,13 +53,24 @@ export class AgentKeyError extends Error implements ErrorFacts {
   }
 }
 
+/** What the core says of calls that failed with an error of the pool's. It knows of earlier attempts, too. */
+const told = new WeakMap<object, ErrorFacts>();
+
+/** Notes it. Several calls may fail with one error: if any of them may have been recorded, the error says so. */
+export function noteFacts(error: unknown, facts: ErrorFacts): void {
+  if (typeof error !== "object" || error === null) return;
+  const mayHaveBeenRecorded = facts.mayHaveBeenRecorded || told.get(error)?.mayHaveBeenRecorded === true;
+  told.set(error, { mayHaveBeenRecorded, transient: facts.transient, sqlstate: facts.sqlstate ?? undefined });
+}
+
 /** What is known of a call that rejected with this error, be it of this package or of the pool. */
 export function errorFacts(error: unknown): ErrorFacts {
   if (error instanceof AgentKeyError) {
     const { mayHaveBeenRecorded, transient, sqlstate } = error;
     return { mayHaveBeenRecorded, transient, sqlstate };
   }
-  return factsOfCode(codeOf(error));
+  const noted = typeof error === "object" && error !== null ? told.get(error) : undefined;
+  return noted ?? factsOfCode(codeOf(error));
 }
 
 /** Messages of node-postgres for connections that it could not make, where there is no `code`. */
