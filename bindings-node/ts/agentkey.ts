@@ -138,6 +138,14 @@ export class AgentKey<Id extends KeyId = number> {
     return this.#submit("extend", () => ({ reservationId: String(reservationId), ttl: String(ttl) }));
   }
 
+  /**
+   * Gives back what a key spent, for work that failed after it was charged: on the key and its ancestors, of no budget
+   * more than is used of it in this period.
+   */
+  refund(keyId: number | string, refund: Omit<Usage, "overrun">): Promise<TrackUsageResult> {
+    return this.#submit("refund", () => ({ keyId: idText(keyId) ?? "", ...spendingOf(refund) }));
+  }
+
   /** Ends the reservations whose time is over; how many. Whoever finds them in the way does it too. */
   sweepReservations(): Promise<number> {
     return this.#submit("sweepReservations", () => ({}));

@@ -30,11 +30,12 @@ from ._base import (
     TrackUsageResult,
     ValidateResult,
     nothing,
+    outcome,
     truth,
 )
 from ._loops import channel_of_running_loop
 from ._native import Call
-from ._results import Created, Discrepancy, Event, UsageOfPeriod, read
+from ._results import Created, Discrepancy, Event, Usage, UsageOfPeriod, UsageRefusal, read
 
 T = TypeVar("T")
 
@@ -239,6 +240,27 @@ class AsyncAgentKey(Base):
             "extend",
             reservation_id=arguments.text("reservation_id", reservation_id),
             ttl=arguments.text("ttl", ttl),
+        )
+
+    async def refund(
+        self,
+        key_id: Id,
+        cost_cents: Optional[Cents] = None,
+        *,
+        cost_microcents: Optional[int] = None,
+        cost_usd: Union[str, Decimal, None] = None,
+        idempotency_key: Optional[str] = None,
+        metadata: Optional[dict[str, Any]] = None,
+    ) -> TrackUsageResult:
+        """Gives back what a key spent, for work that failed after it was charged: on the key and its ancestors, of no
+        budget more than is used of it in this period. Also of a key that was revoked. Options as of ``track_usage``."""
+        return await self._submit(
+            outcome(Usage, UsageRefusal),
+            "refund",
+            key_id=arguments.id_text("key_id", key_id),
+            **arguments.cost(cost_cents, cost_microcents, cost_usd),
+            idempotency_key=arguments.optional_text("idempotency_key", idempotency_key),
+            metadata=arguments.metadata(metadata),
         )
 
     async def sweep_reservations(self) -> int:

@@ -100,6 +100,20 @@ impl AgentKey {
         answer!(self.call(Request::Charge(credential, charge)), Answer::Charged(outcome) => outcome)
     }
 
+    /// Gives back what a key spent, for work that failed after it was charged: on the key and its ancestors, of no
+    /// budget more than is used of it in this period. Also of a key that was revoked. The ledger gets an entry.
+    ///
+    /// # Errors
+    /// `migration_required`, and those of a charge: repeat a refund with an idempotency key to be sure.
+    pub async fn refund(
+        &self,
+        key_id: impl Into<KeyId>,
+        refund: impl Into<Charge>,
+    ) -> Result<ChargeOutcome, Error> {
+        let request = Request::Refund(key_id.into(), refund.into());
+        answer!(self.call(request), Answer::Refunded(outcome) => outcome)
+    }
+
     /// Holds an amount of the budgets of a key and its ancestors, if all have room for it: then the call may begin.
     /// Held are whole cents, a started one counts. `settle` or `release` ends it. Otherwise it ends by itself when its
     /// time is over, and gives back what it held.

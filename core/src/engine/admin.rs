@@ -9,11 +9,14 @@ use super::retry::{Repeatable, Repeats};
 use super::rows::ledger::read_json;
 use super::rows::lookup::KeyRow;
 use super::rows::new_row::{LINK, NewRow};
-use super::rows::only_field;
+use super::rows::spent::Spend;
+use super::rows::{fields, integer, is_true, only_field};
 use super::spends::NEEDED;
 use super::sweep::Sweep;
 use super::{AccountFilter, Answer, Engine, Fault, Revocation, RevokeFilter, Statement, Work};
+use crate::budget::charge::{ChargeOutcome, ChargeRefusal, Charged};
 use crate::budget::ledger::{EventFilter, UsageFilter};
+use crate::budget::money::Balance;
 use crate::error::{Error, ErrorCode};
 use crate::id::KeyId;
 use crate::key::delegation::{Ancestry, Parent, ParentLookup};
@@ -34,6 +37,7 @@ pub(super) enum Admin {
     Insert(Box<NewRow>),
     Revoke(Revocation),
     RevokeAll(RevokeFilter),
+    Refund(KeyId, Box<Spend>),
     Sweep(Sweep),
     Events(EventFilter),
     Usage(UsageFilter),
@@ -52,7 +56,8 @@ impl Repeatable for Admin {
             | Admin::PruneEvents(_) => Repeats::Few,
             // A subject gets its row once, however often that is asked for. Looking for a parent only reads.
             Admin::Insert(row) if row.is_subject() || row.parent().is_some() => Repeats::Few,
-            Admin::Insert(_) | Admin::Revoke(_) | Admin::RevokeAll(_) => Repeats::Never,
+            Admin::Refund(_, refund) if refund.idempotency_key.is_some() => Repeats::UntilDeadline,
+            Admin::Insert(_) | Admin::Revoke(_) | Admin::RevokeAll(_) | Admin::Refund(..) => Repeats::Never,
             // Has rules of its own.
             Admin::Migrate { .. } => Repeats::Never,
         }
@@ -140,6 +145,18 @@ impl Engine {
                     None => Ok(Plan::Answer(Answer::RevokedAll(0))),
                 }
             }
+            Admin::Refund(key_id, refund) => {
+                if let Some(Answer::Charged(outcome)) = refund.without_statement() {
+                    return Ok(Plan::Answer(Answer::Refunded(outcome)));
+                }
+                shape.require(NEEDED)?;
+                let id = key_id.to_string();
+                if !shape.fits_id(&id) {
+                    return Ok(Plan::Answer(Answer::Refunded(Err(ChargeRefusal::InvalidKey))));
+                }
+                let params = [id, refund.amount().to_string(), refund.details()];
+                send(StatementKind::Refund, params.map(Some).to_vec())
+            }
             Admin::Sweep(Sweep { listed: None, .. }) => {
                 shape.require(NEEDED)?;
                 send(StatementKind::ExpiredReservations, vec![Some(self.options.max_batch.to_string())])
@@ -222,6 +239,7 @@ impl Engine {
             },
             Admin::Revoke(_) => Answer::Revoked(!rows.is_empty()),
             Admin::RevokeAll(_) => Answer::RevokedAll(u64::try_from(rows.len()).unwrap_or(u64::MAX)),
+            Admin::Refund(..) => Answer::Refunded(refunded(rows)?),
             Admin::Sweep(sweep) => match sweep.clone().after(rows, self.options.max_batch)? {
                 (sweep, true) => Answer::Swept(sweep.ended),
                 (sweep, false) => return Ok(Next::Continue(Admin::Sweep(sweep))),
@@ -269,6 +287,19 @@ impl Engine {
             Err(error) => self.answer_error(request, error),
         }
     }
+}
+
+fn refunded(rows: &[String]) -> Result<ChargeOutcome, Error> {
+    let Some(row) = rows.first() else { return Ok(Err(ChargeRefusal::InvalidKey)) };
+    let [budget, used, reserved, replayed, is_other] = fields(row, "a refund's row")?;
+    if is_true(&is_other) {
+        return Ok(Err(ChargeRefusal::IdempotencyConflict));
+    }
+    let (Some(used), Some(reserved)) = (integer(&used)?, integer(&reserved)?) else {
+        return Err(Error::unexpected("a refund without a balance"));
+    };
+    let balance = Some(Balance::new(integer(&budget)?, used, reserved));
+    Ok(Ok(Charged { balance, replayed: is_true(&replayed) }))
 }
 
 fn find_parent(parent: &Parent, statements: &Statements) -> Result<Plan, Error> {

@@ -28,6 +28,8 @@ pub enum Answer {
     Released(Released),
     /// To `Extend`.
     Extended(Extended),
+    /// To `Refund`: the key's budget after it.
+    Refunded(ChargeOutcome),
     /// To `SweepReservations`: how many reservations ended by it.
     Swept(u64),
     /// To `Create`.

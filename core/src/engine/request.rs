@@ -26,6 +26,8 @@ pub enum Request {
     Release(ReservationId),
     /// Lets a reservation live so long from now.
     Extend(ReservationId, Duration),
+    /// Gives back what a key spent, with an idempotency key and metadata as a charge has them.
+    Refund(KeyId, Charge),
     /// Ends the reservations whose time is over.
     SweepReservations,
     /// Creates a key.

@@ -4,6 +4,7 @@ use super::admin::Admin;
 use super::lane::Pending;
 use super::rows::ended::ReservationChange;
 use super::rows::new_row::NewRow;
+use super::rows::spent::Spend;
 use super::sweep::Sweep;
 use super::{Engine, Request};
 use crate::budget::reservation::check_ttl;
@@ -23,6 +24,11 @@ impl Engine {
             Request::Extend(id, ttl) => {
                 check_ttl(ttl)?;
                 self.route_change(caller, &id, ReservationChange::Extend(ttl));
+            }
+            Request::Refund(key_id, refund) => {
+                let refund = Spend::from(refund);
+                refund.check()?;
+                self.route_admin(caller, Admin::Refund(key_id, Box::new(refund)));
             }
             Request::SweepReservations => self.route_admin(caller, Admin::Sweep(Sweep::default())),
             Request::Create(spec) => {

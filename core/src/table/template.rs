@@ -67,6 +67,8 @@ statements! {
     Spend => "spend.sql",
     /// Ends and extensions of reservations.
     Settle => "settle.sql",
+    /// A refund.
+    Refund => "refund.sql",
     /// A list of reservations whose time is over.
     ExpiredReservations => "expired_reservations.sql",
     /// `last_used_at` of some keys.

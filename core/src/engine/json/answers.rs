@@ -20,7 +20,7 @@ impl Answer {
     pub fn json(&self, exact: bool) -> String {
         match self {
             Answer::Validated(verdict) => validated(verdict, exact),
-            Answer::Charged(outcome) => charged(outcome, exact),
+            Answer::Charged(outcome) | Answer::Refunded(outcome) => charged(outcome, exact),
             Answer::Reserved(reserved) => reserved_json(reserved, exact),
             Answer::Settled(settled) => settled_json(settled, exact),
             Answer::Released(released) => released_json(released),

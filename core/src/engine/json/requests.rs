@@ -66,6 +66,14 @@ enum RequestJson {
         reservation_id: String,
         ttl: String,
     },
+    Refund {
+        key_id: KeyId,
+        cost_cents: Option<Cents>,
+        cost_microcents: Option<i64>,
+        cost_usd: Option<String>,
+        idempotency_key: Option<String>,
+        metadata: Option<Map<String, Value>>,
+    },
     SweepReservations {},
     Create {
         with: Object<CreateKeyJson>,
@@ -254,6 +262,19 @@ impl RequestJson {
             }
             RequestJson::Extend { reservation_id, ttl } => {
                 Request::Extend(ReservationId::of_text(&reservation_id), read_ttl(&ttl)?)
+            }
+            RequestJson::Refund {
+                key_id,
+                cost_cents,
+                cost_microcents,
+                cost_usd,
+                idempotency_key,
+                metadata,
+            } => {
+                let mut refund = Charge::new(cost(cost_cents, cost_microcents, cost_usd, rounding));
+                refund.idempotency_key = idempotency_key;
+                refund.metadata = metadata;
+                Request::Refund(key_id, refund)
             }
             RequestJson::SweepReservations {} => Request::SweepReservations,
             RequestJson::Create { with: Object(with) } => {

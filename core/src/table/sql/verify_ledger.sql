@@ -5,7 +5,7 @@ WITH ledger AS (
         e.key_id,
         (array_agg(e.used_after_microcents - e.amount_microcents ORDER BY e.id))[1] + sum(e.amount_microcents) AS used
     FROM {events} e
-    WHERE e.kind IN ('charge', 'settle', 'reset')
+    WHERE e.kind IN ('charge', 'settle', 'refund', 'reset')
       AND ($1::text IS NULL OR e.key_id = $1::text::{id_type})
     GROUP BY e.key_id
 ),
