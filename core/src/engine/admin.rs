@@ -164,7 +164,7 @@ impl Engine {
             Admin::Sweep(Sweep { listed: Some(ids), .. }) => {
                 let actions = text_array(ids.iter().map(|_| "expire"));
                 let amounts = integer_array(ids.iter().map(|_| 0));
-                send(StatementKind::Settle, vec![Some(text_array(ids)), Some(actions), Some(amounts)])
+                send(StatementKind::Settle, vec![Some(text_array(ids)), Some(actions), Some(amounts), None])
             }
             Admin::Events(filter) => {
                 shape.require(&["+events"])?;

@@ -35,10 +35,11 @@ impl Engine {
     }
 
     pub(super) fn poll_changes(&mut self, now: Duration, statements: &Arc<Statements>) -> Option<Statement> {
-        if self.lanes.change.in_flight >= MAX_IN_FLIGHT {
-            return None;
-        }
-        let mut batch = self.take_batch(|lanes| &mut lanes.change, now, statements, NEEDED)?;
+        let mut batch = match self.take_waiting_batch(|lanes| &mut lanes.change) {
+            Some(batch) => batch,
+            None if self.lanes.change.in_flight >= MAX_IN_FLIGHT => return None,
+            None => self.take_batch(|lanes| &mut lanes.change, now, statements, NEEDED)?,
+        };
         // One after the other: what becomes of the second depends on the first.
         for (name, group) in batch.keys.iter().zip(&mut batch.requests) {
             let later = group.split_off(1);
@@ -49,13 +50,18 @@ impl Engine {
             Some(text_array(&batch.keys)),
             Some(text_array(changes().map(ReservationChange::action))),
             Some(integer_array(changes().map(ReservationChange::amount))),
+            batch.waits_for.as_deref().map(str::to_owned),
         ];
-        self.lanes.change.in_flight += 1;
         let sql = statements.sql(StatementKind::Settle);
         Some(self.send(StatementKind::Settle, sql, params, Work::Change(batch)))
     }
 
-    pub(super) fn receive_changes(&mut self, batch: Batch<ReservationChange>, rows: &[String]) {
+    pub(super) fn receive_changes(
+        &mut self,
+        now: Duration,
+        batch: Batch<ReservationChange>,
+        rows: &[String],
+    ) {
         let mut read: Vec<Option<EndedRow>> = batch.keys.iter().map(|_| None).collect();
         let mut fault = None;
         for row in rows {
@@ -68,6 +74,11 @@ impl Engine {
             }
         }
         for ((name, group), row) in batch.keys.iter().zip(batch.requests).zip(read) {
+            if let (None, Some(busy)) = (&fault, row.as_ref().and_then(EndedRow::busy_id)) {
+                let open = group.into_iter().filter(|request| request.ticket.is_some()).collect();
+                self.lanes.change.put_back_busy(name, open, busy.to_owned(), now);
+                continue;
+            }
             for request in group {
                 match (&fault, &row) {
                     (Some(error), _) => self.answer_error(&request, error.clone()),

@@ -1,5 +1,6 @@
 //! The lane of plain charges.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,16 +67,21 @@ impl Engine {
         statements: &Arc<Statements>,
     ) -> Option<Statement> {
         let needed = [column.name(), "budget_used_cents"];
-        let mut batch =
-            self.take_batch(|lanes| &mut lanes.charge[column as usize], now, statements, &needed)?;
+        let mut batch = match self.take_waiting_batch(|lanes| &mut lanes.charge[column as usize]) {
+            Some(batch) => batch,
+            None => self.take_batch(|lanes| &mut lanes.charge[column as usize], now, statements, &needed)?,
+        };
         for group in &mut batch.requests {
             group.sort_by_key(|request| request.work.microcents);
         }
-        let needs_batch = batch.open_requests().any(|request| request.work.needs_batch);
+        let needs_batch =
+            batch.waits_for.is_some() || batch.open_requests().any(|request| request.work.needs_batch);
+        // Alone of all statements here it waits for a row that somebody else has locked.
+        let may_wait = !self.has_stalled(|work| matches!(work, Work::Charge(..)));
         let amounts = |group: &Vec<Pending<Charge>>| integer_array(group.iter().map(|r| r.work.microcents));
         let (kind, params) = match batch.requests.as_slice() {
             // The general statement costs several times as much to plan.
-            [group] if group.len() == 1 && !needs_batch => {
+            [group] if group.len() == 1 && !needs_batch && may_wait => {
                 let cost = group[0].work.microcents.to_string();
                 (StatementKind::ChargeOne, vec![Some(batch.keys[0].to_string()), Some(cost)])
             }
@@ -86,17 +92,18 @@ impl Engine {
             groups => {
                 let totals = integer_array(groups.iter().map(|group| total(group)));
                 let costs = text_array(groups.iter().map(amounts));
-                let params = vec![Some(text_array(&batch.keys)), Some(totals), Some(costs)];
+                let row = batch.waits_for.as_deref().map(str::to_owned);
+                let params = vec![Some(text_array(&batch.keys)), Some(totals), Some(costs), row];
                 (StatementKind::ChargeBatch, params)
             }
         };
-        self.lanes.charge[column as usize].in_flight += 1;
         let sql = statements.sql_by(column, kind);
         Some(self.send(kind, sql, params, Work::Charge(column, kind, batch, Arc::clone(statements))))
     }
 
     pub(super) fn receive_charges(
         &mut self,
+        now: Duration,
         column: KeyColumn,
         kind: StatementKind,
         batch: Batch<Charge>,
@@ -106,11 +113,15 @@ impl Engine {
         let can_sweep = shape.has("+reservations");
         let mut groups: Vec<Option<Vec<Pending<Charge>>>> = batch.requests.into_iter().map(Some).collect();
         let mut fault = None;
+        let mut busy = Vec::new();
+        let mut busy_places = HashSet::new();
         for row in rows {
             let sent =
                 |place: usize| groups.get(place).and_then(Option::as_ref).map_or(0, |group| total(group));
             let read = ChargedRow::read(row, sent).and_then(|row| {
-                let (ChargedRow::HasParent { place } | ChargedRow::Charged(ChargedKey { place, .. })) = row;
+                let (ChargedRow::HasParent { place }
+                | ChargedRow::Busy { place, .. }
+                | ChargedRow::Charged(ChargedKey { place, .. })) = row;
                 let group = groups.get_mut(place).and_then(Option::take);
                 let group = group.ok_or_else(|| Error::unexpected("a key that was not charged"))?;
                 Ok((place, row, group))
@@ -123,10 +134,18 @@ impl Engine {
                 }
             };
             let name = &batch.keys[place];
-            let ChargedRow::Charged(key) = row else {
-                self.note_child(column, name);
-                self.spend_in_full(column, name, group.into_iter().map(microcents_of).collect(), false);
-                continue;
+            let key = match row {
+                ChargedRow::Charged(key) => key,
+                ChargedRow::HasParent { .. } => {
+                    self.note_child(column, name);
+                    self.spend_in_full(column, name, group.into_iter().map(microcents_of).collect(), false);
+                    continue;
+                }
+                ChargedRow::Busy { id, .. } => {
+                    let open = group.into_iter().filter(|request| request.ticket.is_some()).collect();
+                    busy.push((place, open, id));
+                    continue;
+                }
             };
             let outcomes = match key.replay(group.iter().map(|request| request.work.microcents)) {
                 Ok(outcomes) => outcomes,
@@ -149,7 +168,15 @@ impl Engine {
             }
             self.spend_in_full(column, name, blocked, true);
         }
-        for (name, group) in batch.keys.iter().zip(groups) {
+        for (place, group, row) in busy {
+            let name = &batch.keys[place];
+            self.lanes.charge[column as usize].put_back_busy(name, group, row, now);
+            busy_places.insert(place);
+        }
+        for (place, (name, group)) in batch.keys.iter().zip(groups).enumerate() {
+            if busy_places.contains(&place) {
+                continue;
+            }
             let mut undecided = Vec::new();
             for mut request in group.into_iter().flatten().filter(|request| request.ticket.is_some()) {
                 match &fault {

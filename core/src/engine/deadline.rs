@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorCode};
 impl Engine {
     /// Gives up what has waited too long. A statement whose callers are all gone no longer counts as under way.
     pub fn expire(&mut self, now: Duration) {
+        self.free_stalled(now);
         let mut expired = Vec::new();
         for lane in self.lanes.all_mut() {
             lane.take_expired(now, &mut expired);
@@ -27,6 +28,7 @@ impl Engine {
         }
         for id in given_up {
             if let Some(work) = self.in_flight.remove(&id) {
+                self.leave_lane(id, &work);
                 self.give_up(work);
             }
         }
@@ -50,25 +52,18 @@ impl Engine {
     /// A statement that nobody waits for any more: its keys may be in another one.
     fn give_up(&mut self, work: Work) {
         match work {
-            Work::Validate(column, ..) => self.lanes.validate[column as usize].in_flight -= 1,
             Work::Charge(column, _, batch, _) => {
                 let lane = &mut self.lanes.charge[column as usize];
-                lane.in_flight -= 1;
                 batch.keys.iter().for_each(|name| lane.release(name));
             }
             Work::Spend(column, _, batch, _) => {
                 let lane = &mut self.lanes.spend[column as usize];
-                lane.in_flight -= 1;
                 batch.keys.iter().for_each(|name| lane.release(name));
             }
-            Work::Change(batch) => {
-                self.lanes.change.in_flight -= 1;
-                batch.keys.iter().for_each(|name| self.lanes.change.release(name));
-            }
-            Work::Admin(..) => self.lanes.admin.in_flight -= 1,
+            Work::Change(batch) => batch.keys.iter().for_each(|name| self.lanes.change.release(name)),
             // It is asked again.
             Work::Catalogue(_) => self.table = Table::Unknown,
-            Work::Refresh(_) | Work::Touch => {}
+            Work::Validate(..) | Work::Admin(..) | Work::Refresh(_) | Work::Touch => {}
         }
     }
 
@@ -79,6 +74,7 @@ impl Engine {
             Work::Catalogue(until) => Some(*until),
             work => work.callers()?.next_deadline(),
         });
-        under_way.chain(waiting).min()
+        let earliest = under_way.chain(waiting).min();
+        [earliest, self.next_stall()].into_iter().flatten().min()
     }
 }

@@ -131,6 +131,13 @@ impl Fault {
         matches!(self.sqlstate(), Some("42703" | "42P01"))
     }
 
+    /// Whether the statement failed for what one of its requests says, or for one of its rows, so that the others would
+    /// have succeeded without it.
+    pub(super) fn is_of_one(&self) -> bool {
+        let is_certain = self.kind == FaultKind::Refused && self.effect() == Effect::None;
+        is_certain && !self.is_transient() && !self.is_outdated() && !self.is_duplicate()
+    }
+
     /// Whether a unique index refused what another client was writing at the same time. The second look sees it.
     pub(super) fn is_duplicate(&self) -> bool {
         self.sqlstate() == Some("23505")

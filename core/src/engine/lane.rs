@@ -73,9 +73,33 @@ pub(super) trait AnyLane {
 pub(super) struct Batch<T> {
     pub(super) keys: Vec<Arc<str>>,
     pub(super) requests: Vec<Vec<Pending<T>>>,
+    /// The id of the only row that the statement waits for.
+    pub(super) waits_for: Option<Arc<str>>,
 }
 
 impl<T> Batch<T> {
+    fn new() -> Self {
+        Batch { keys: Vec::new(), requests: Vec::new(), waits_for: None }
+    }
+
+    /// Both halves, of keys or of the requests of the only key. `None` if there is one request alone.
+    fn halves(mut self) -> Result<[Self; 2], Self> {
+        let mut second = Batch { waits_for: self.waits_for.clone(), ..Batch::new() };
+        if self.keys.len() > 1 {
+            second.keys = self.keys.split_off(self.keys.len() / 2);
+            second.requests = self.requests.split_off(self.requests.len() / 2);
+            return Ok([self, second]);
+        }
+        match self.requests.first_mut() {
+            Some(group) if group.len() > 1 => {
+                second.keys.clone_from(&self.keys);
+                second.requests.push(group.split_off(group.len() / 2));
+                Ok([self, second])
+            }
+            _ => Err(self),
+        }
+    }
+
     pub(super) fn open_requests(&self) -> impl Iterator<Item = &Pending<T>> {
         self.requests.iter().flatten().filter(|request| request.ticket.is_some())
     }
@@ -126,13 +150,37 @@ pub(super) struct KeyLane<T> {
     pub(super) in_flight: usize,
     /// After a statement that was aborted: nothing is sent before this time.
     pub(super) blocked_until: Duration,
+    /// Parts of a batch that failed, each to be sent as it is, until whoever is at fault is alone.
+    parts: VecDeque<Batch<T>>,
+    /// Rows that statements wait for.
+    waited_for: Vec<Arc<str>>,
 }
 
 #[derive(Debug)]
 struct Key<T> {
     waiting: Vec<Pending<T>>,
     in_flight: bool,
+    busy: Option<Busy>,
 }
+
+/// A row that somebody else has locked.
+#[derive(Debug)]
+struct Busy {
+    /// Its id.
+    row: Arc<str>,
+    /// How often it was found so.
+    times: u32,
+    /// When it is asked again. Until then its key is not `ready`.
+    again_at: Duration,
+}
+
+/// A row that was busy so often is waited for.
+const TIMES_ASKED: u32 = 3;
+/// How many statements of a lane wait for a row at once.
+const MAX_WAITING_STATEMENTS: usize = 2;
+/// From the first time that a row was busy to the next look at it; doubles from then on.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const MOST_DOUBLINGS: u32 = 6;
 
 impl<T> KeyLane<T> {
     pub(super) fn new(exclusive: bool) -> Self {
@@ -142,6 +190,8 @@ impl<T> KeyLane<T> {
             exclusive,
             in_flight: 0,
             blocked_until: Duration::ZERO,
+            parts: VecDeque::new(),
+            waited_for: Vec::new(),
         }
     }
 
@@ -154,14 +204,17 @@ impl<T> KeyLane<T> {
             self.ready.push_back(key);
         } else {
             self.ready.push_back(Arc::clone(&key));
-            self.keys.insert(key, Key { waiting: vec![request], in_flight: false });
+            self.keys.insert(key, Key { waiting: vec![request], in_flight: false, busy: None });
         }
     }
 
     /// Takes requests for a statement: at most `max`, of the keys that wait longest. Many keys are shared out evenly
     /// among the statements that may be under way.
     pub(super) fn take(&mut self, max: usize, max_in_flight: usize) -> Batch<T> {
-        let mut batch = Batch { keys: Vec::new(), requests: Vec::new() };
+        if let Some(part) = self.parts.pop_front() {
+            return part;
+        }
+        let mut batch = Batch::new();
         let mut room = max;
         // Otherwise all callers synchronise on one statement: the database idles while they read their answers, and
         // they idle while it runs.
@@ -172,6 +225,9 @@ impl<T> KeyLane<T> {
             && let Some(name) = self.ready.pop_front()
         {
             let Some(key) = self.keys.get_mut(&name) else { continue };
+            if key.in_flight {
+                continue;
+            }
             let count = key.waiting.len().min(room);
             if count == 0 {
                 self.keys.remove(&name);
@@ -198,6 +254,7 @@ impl<T> KeyLane<T> {
         }
         if let Some(key) = self.keys.get_mut(name) {
             key.in_flight = false;
+            key.busy = None;
             if key.waiting.is_empty() {
                 self.keys.remove(name);
             } else {
@@ -212,10 +269,11 @@ impl<T> KeyLane<T> {
             return;
         }
         let exclusive = self.exclusive;
-        let key = self
-            .keys
-            .entry(Arc::clone(name))
-            .or_insert_with(|| Key { waiting: Vec::new(), in_flight: exclusive });
+        let key = self.keys.entry(Arc::clone(name)).or_insert_with(|| Key {
+            waiting: Vec::new(),
+            in_flight: exclusive,
+            busy: None,
+        });
         if key.waiting.is_empty() && !key.in_flight {
             self.ready.push_back(Arc::clone(name));
         }
@@ -223,11 +281,105 @@ impl<T> KeyLane<T> {
         key.waiting = requests;
     }
 
+    /// Puts the requests of a key back whose row, or an ancestor's, somebody else has locked. Only keys that are in one
+    /// statement at a time lock rows.
+    pub(super) fn put_back_busy(
+        &mut self,
+        name: &Arc<str>,
+        requests: Vec<Pending<T>>,
+        row: String,
+        now: Duration,
+    ) {
+        // Not `ready` while it is in flight.
+        self.put_back(name, requests);
+        let Some(key) = self.keys.get_mut(name) else { return };
+        let times = key.busy.as_ref().map_or(0, |busy| busy.times) + 1;
+        let again_at = now + FIRST_LOOK * (1 << (times - 1).min(MOST_DOUBLINGS));
+        key.busy = Some(Busy { row: Arc::from(row), times, again_at });
+        key.in_flight = false;
+        if key.waiting.is_empty() {
+            self.keys.remove(name);
+        }
+    }
+
+    /// Takes requests for a statement that waits for a row which was busy too often: all that need that row.
+    pub(super) fn take_waiting(&mut self, max: usize) -> Option<Batch<T>> {
+        if self.waited_for.len() >= MAX_WAITING_STATEMENTS {
+            return None;
+        }
+        let row = self.keys.values().find_map(|key| {
+            let busy = key.busy.as_ref().filter(|busy| busy.times >= TIMES_ASKED)?;
+            let is_free = !key.in_flight && !key.waiting.is_empty() && !self.waited_for.contains(&busy.row);
+            is_free.then(|| Arc::clone(&busy.row))
+        })?;
+        let mut batch = Batch::new();
+        let mut room = max;
+        for (name, key) in &mut self.keys {
+            let needs_it = key.busy.as_ref().is_some_and(|busy| busy.row == row) && !key.in_flight;
+            if room == 0 || !needs_it || key.waiting.is_empty() {
+                continue;
+            }
+            let rest = key.waiting.split_off(key.waiting.len().min(room));
+            batch.requests.push(std::mem::replace(&mut key.waiting, rest));
+            room -= batch.requests.last().map_or(0, Vec::len);
+            key.in_flight = true;
+            batch.keys.push(Arc::clone(name));
+        }
+        let keys = &self.keys;
+        self.ready.retain(|name| keys.get(name).is_none_or(|key| !key.in_flight));
+        self.waited_for.push(Arc::clone(&row));
+        batch.waits_for = Some(row);
+        Some(batch)
+    }
+
+    /// The statement of a batch is over.
+    pub(super) fn ended(&mut self, batch: &Batch<T>) {
+        match &batch.waits_for {
+            None => self.in_flight -= 1,
+            Some(row) => self.waited_for.retain(|other| other != row),
+        }
+    }
+
+    /// Puts a batch back that failed for one of its requests, in halves. A request alone comes back.
+    pub(super) fn split(&mut self, batch: Batch<T>) -> Option<Batch<T>> {
+        match batch.halves() {
+            Ok(halves) => {
+                self.parts.extend(halves.map(|half| Batch { waits_for: None, ..half }));
+                // Some may have been answered meanwhile, for their time was over.
+                self.drop_closed_parts();
+                None
+            }
+            Err(alone) => Some(alone),
+        }
+    }
+
     /// Takes everything that waits.
     pub(super) fn take_all(&mut self) -> Vec<Pending<T>> {
-        let waiting = self.keys.values_mut().flat_map(|key| key.waiting.drain(..)).collect();
+        let parts = self.parts.drain(..).flat_map(|part| part.requests).flatten();
+        let waiting = parts.chain(self.keys.values_mut().flat_map(|key| key.waiting.drain(..))).collect();
+        for key in self.keys.values_mut() {
+            key.busy = None;
+        }
         self.drop_idle_keys();
         waiting
+    }
+
+    fn drop_closed_parts(&mut self) {
+        let mut closed = Vec::new();
+        for part in &mut self.parts {
+            let groups = std::mem::take(&mut part.keys).into_iter().zip(std::mem::take(&mut part.requests));
+            for (name, mut group) in groups {
+                group.retain(|request| request.ticket.is_some());
+                if group.is_empty() {
+                    closed.push(name);
+                } else {
+                    part.keys.push(name);
+                    part.requests.push(group);
+                }
+            }
+        }
+        self.parts.retain(|part| !part.keys.is_empty());
+        closed.iter().for_each(|name| self.release(name));
     }
 
     fn drop_idle_keys(&mut self) {
@@ -239,10 +391,17 @@ impl<T> KeyLane<T> {
 
 impl<T> AnyLane for KeyLane<T> {
     fn is_ready(&self, now: Duration, max_in_flight: usize) -> bool {
-        !self.ready.is_empty() && self.in_flight < max_in_flight && self.blocked_until <= now
+        let has_work = !self.ready.is_empty() || !self.parts.is_empty();
+        has_work && self.in_flight < max_in_flight && self.blocked_until <= now
     }
 
     fn take_expired(&mut self, now: Duration, expired: &mut Vec<Expired>) {
+        for part in &mut self.parts {
+            for request in part.requests.iter_mut().flatten() {
+                expired.extend(request.expire(now, false));
+            }
+        }
+        self.drop_closed_parts();
         for key in self.keys.values_mut() {
             key.waiting.retain_mut(|request| {
                 let is_expired = request.is_expired(now);
@@ -255,17 +414,37 @@ impl<T> AnyLane for KeyLane<T> {
 
     fn next_deadline(&self) -> Option<Duration> {
         // The first of each key is its oldest.
-        self.keys.values().filter_map(|key| key.waiting.first()?.deadline).min()
+        let parts = self.parts.iter().filter_map(|part| AnyBatch::next_deadline(part));
+        parts.chain(self.keys.values().filter_map(|key| key.waiting.first()?.deadline)).min()
     }
 
     fn pause(&self) -> Option<Duration> {
-        (!self.ready.is_empty() && self.blocked_until > Duration::ZERO).then_some(self.blocked_until)
+        let is_paused =
+            !(self.ready.is_empty() && self.parts.is_empty()) && self.blocked_until > Duration::ZERO;
+        let parked = self.keys.values().filter(|key| key.is_parked()).filter_map(|key| key.busy.as_ref());
+        parked.map(|busy| busy.again_at).chain(is_paused.then_some(self.blocked_until)).min()
     }
 
     fn end_pause(&mut self, now: Duration) {
         if self.blocked_until <= now {
             self.blocked_until = Duration::ZERO;
         }
+        for (name, key) in &mut self.keys {
+            if key.is_parked()
+                && let Some(busy) = key.busy.as_mut().filter(|busy| busy.again_at <= now)
+            {
+                busy.again_at = Duration::ZERO;
+                self.ready.push_back(Arc::clone(name));
+            }
+        }
+    }
+}
+
+impl<T> Key<T> {
+    /// Whether it waits for the time at which its row is looked at again.
+    fn is_parked(&self) -> bool {
+        let has_time = self.busy.as_ref().is_some_and(|busy| busy.again_at > Duration::ZERO);
+        has_time && !self.in_flight && !self.waiting.is_empty()
     }
 }
 

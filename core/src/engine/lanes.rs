@@ -95,7 +95,10 @@ impl Engine {
             if batch.keys.is_empty() {
                 continue;
             }
-            let Err(error) = statements.shape.require(needed) else { return Some(batch) };
+            let Err(error) = statements.shape.require(needed) else {
+                lane(&mut self.lanes).in_flight += 1;
+                return Some(batch);
+            };
             // A migration may have run since the catalogue was asked: each request causes one more look.
             let mut again = false;
             for (name, group) in batch.keys.iter().zip(batch.requests) {
@@ -111,6 +114,22 @@ impl Engine {
         None
     }
 
+    /// Takes a batch whose statement waits for a row that somebody else has locked. It holds no place in its lane.
+    pub(super) fn take_waiting_batch<T>(
+        &mut self,
+        lane: impl Fn(&mut Lanes) -> &mut KeyLane<T>,
+    ) -> Option<Batch<T>> {
+        let max_batch = self.options.max_batch;
+        loop {
+            let mut batch = lane(&mut self.lanes).take_waiting(max_batch)?;
+            self.drop_cancelled(&lane, &mut batch);
+            if !batch.keys.is_empty() {
+                return Some(batch);
+            }
+            lane(&mut self.lanes).ended(&batch);
+        }
+    }
+
     /// Puts a batch whose statement failed back into its lane, or answers it.
     pub(super) fn batch_fault<T: Repeatable>(
         &mut self,
@@ -119,6 +138,13 @@ impl Engine {
         batch: Batch<T>,
         fault: &Fault,
     ) {
+        let batch = match fault.is_of_one() {
+            true => match lane(&mut self.lanes).split(batch) {
+                Some(alone) => alone,
+                None => return,
+            },
+            false => batch,
+        };
         let mut most_attempts = None;
         for (name, group) in batch.keys.iter().zip(batch.requests) {
             let mut again = Vec::new();

@@ -52,7 +52,6 @@ impl Engine {
             [key] => (StatementKind::ValidateOne, key.to_string()),
             keys => (StatementKind::ValidateMany, text_array(keys)),
         };
-        self.lanes.validate[column as usize].in_flight += 1;
         let sql = statements.sql_by(column, kind);
         let work = Work::Validate(column, kind, batch, Arc::clone(statements));
         Some(self.send(kind, sql, vec![Some(lookup)], work))

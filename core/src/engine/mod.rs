@@ -32,6 +32,7 @@ mod retry;
 mod route;
 pub(crate) mod rows;
 mod spends;
+mod stall;
 mod statement;
 mod sweep;
 mod touch;
@@ -71,6 +72,7 @@ use self::lanes::Lanes;
 use self::lookups::Lookup;
 use self::rows::ended::ReservationChange;
 use self::spends::Spending;
+use self::stall::Stalls;
 use self::touch::Touches;
 use crate::error::{Error, ErrorCode};
 use crate::table::template::{KeyColumn, Statements};
@@ -139,6 +141,7 @@ pub struct Engine {
     waiting_for_sweep: Vec<(KeyColumn, Arc<str>)>,
     touches: Touches,
     in_flight: BTreeMap<StatementId, Work>,
+    stalls: Stalls,
     answers: Vec<(Ticket, Result<Answer, Error>)>,
     cancelled: HashSet<Ticket>,
     pending: usize,
@@ -171,6 +174,7 @@ impl Engine {
             waiting_for_sweep: Vec::new(),
             touches: Touches::default(),
             in_flight: BTreeMap::new(),
+            stalls: Stalls::default(),
             answers: Vec::new(),
             cancelled: HashSet::new(),
             pending: 0,
@@ -218,6 +222,7 @@ impl Engine {
 
     /// The next statement to run, if one may be sent now. May also make answers.
     pub fn poll(&mut self, now: Duration) -> Option<Statement> {
+        self.stalls.now = now;
         for lane in self.lanes.all_mut() {
             lane.end_pause(now);
         }
@@ -263,43 +268,31 @@ impl Engine {
     /// id (a statement given up after its callers' time was over) is ignored.
     pub fn receive(&mut self, now: Duration, id: StatementId, result: Result<&[String], Fault>) {
         let Some(work) = self.in_flight.remove(&id) else { return };
+        self.leave_lane(id, &work);
         match work {
             Work::Catalogue(_) => self.receive_catalogue(now, result),
             Work::Refresh(asked_for) => self.receive_refresh(now, &asked_for, result),
-            Work::Validate(column, kind, batch, statements) => {
-                self.lanes.validate[column as usize].in_flight -= 1;
-                match result {
-                    Ok(rows) => self.receive_lookups(now, column, kind, batch, rows, &statements.shape),
-                    Err(fault) => self.batch_fault(|l| &mut l.validate[column as usize], now, batch, &fault),
+            Work::Validate(column, kind, batch, statements) => match result {
+                Ok(rows) => self.receive_lookups(now, column, kind, batch, rows, &statements.shape),
+                Err(fault) => self.batch_fault(|l| &mut l.validate[column as usize], now, batch, &fault),
+            },
+            Work::Charge(column, kind, batch, statements) => match result {
+                Ok(rows) => self.receive_charges(now, column, kind, batch, rows, &statements.shape),
+                Err(fault) => self.batch_fault(|l| &mut l.charge[column as usize], now, batch, &fault),
+            },
+            Work::Spend(column, kind, batch, statements) => match result {
+                Ok(rows) if kind == StatementKind::ChargeTree => {
+                    self.receive_tree_charges(column, batch, rows);
                 }
-            }
-            Work::Charge(column, kind, batch, statements) => {
-                self.lanes.charge[column as usize].in_flight -= 1;
-                match result {
-                    Ok(rows) => self.receive_charges(column, kind, batch, rows, &statements.shape),
-                    Err(fault) => self.batch_fault(|l| &mut l.charge[column as usize], now, batch, &fault),
-                }
-            }
-            Work::Spend(column, kind, batch, statements) => {
-                self.lanes.spend[column as usize].in_flight -= 1;
-                match result {
-                    Ok(rows) if kind == StatementKind::ChargeTree => {
-                        self.receive_tree_charges(column, batch, rows);
-                    }
-                    Ok(rows) => self.receive_spends(column, batch, rows, &statements.shape),
-                    Err(fault) => self.batch_fault(|l| &mut l.spend[column as usize], now, batch, &fault),
-                }
-            }
-            Work::Change(batch) => {
-                self.lanes.change.in_flight -= 1;
-                match result {
-                    Ok(rows) => self.receive_changes(batch, rows),
-                    Err(fault) => self.batch_fault(|l| &mut l.change, now, batch, &fault),
-                }
-            }
+                Ok(rows) => self.receive_spends(now, column, batch, rows, &statements.shape),
+                Err(fault) => self.batch_fault(|l| &mut l.spend[column as usize], now, batch, &fault),
+            },
+            Work::Change(batch) => match result {
+                Ok(rows) => self.receive_changes(now, batch, rows),
+                Err(fault) => self.batch_fault(|l| &mut l.change, now, batch, &fault),
+            },
             Work::Touch => self.receive_touch(now, result),
             Work::Admin(request, statements) => {
-                self.lanes.admin.in_flight -= 1;
                 self.receive_admin(now, request, statements.as_deref(), result);
             }
         }
@@ -359,6 +352,7 @@ impl Engine {
         work: Work,
     ) -> Statement {
         let id = StatementId(self.next_id());
+        self.note_sent(id, &work);
         self.in_flight.insert(id, work);
         self.stats.statements += 1;
         Statement { id, kind, sql, params }

@@ -111,14 +111,15 @@ impl Engine {
         now: Duration,
         statements: &Arc<Statements>,
     ) -> Option<Statement> {
-        if self.lanes.spend[column as usize].in_flight >= MAX_IN_FLIGHT {
-            return None;
-        }
-        let mut needed = vec![column.name()];
-        needed.extend(NEEDED);
-        let mut batch =
-            self.take_batch(|lanes| &mut lanes.spend[column as usize], now, statements, &needed)?;
-        self.lanes.spend[column as usize].in_flight += 1;
+        let mut batch = match self.take_waiting_batch(|lanes| &mut lanes.spend[column as usize]) {
+            Some(batch) => batch,
+            None if self.lanes.spend[column as usize].in_flight >= MAX_IN_FLIGHT => return None,
+            None => {
+                let mut needed = vec![column.name()];
+                needed.extend(NEEDED);
+                self.take_batch(|lanes| &mut lanes.spend[column as usize], now, statements, &needed)?
+            }
+        };
         if !batch.open_requests().any(|request| request.work.is_general) {
             return Some(self.charge_trees(column, batch, statements));
         }
@@ -140,6 +141,7 @@ impl Engine {
             Some(text_array(operations().map(|(_, spend)| spend.code()))),
             Some(integer_array(operations().map(|(_, spend)| spend.amount()))),
             Some(text_array(operations().map(|(_, spend)| spend.details()))),
+            batch.waits_for.as_deref().map(str::to_owned),
         ];
         let kind = StatementKind::Spend;
         let sql = statements.sql_by(column, kind);
@@ -183,7 +185,9 @@ impl Engine {
                     Ok((key.place, key.replay(amounts(key.place))?))
                 }
                 ChargedRow::Charged(_) => Err(Error::unexpected("a key that was not charged")),
-                ChargedRow::HasParent { .. } => Err(Error::unexpected("a key without its charges")),
+                ChargedRow::HasParent { .. } | ChargedRow::Busy { .. } => {
+                    Err(Error::unexpected("a key without its charges"))
+                }
             });
             match read {
                 Ok((place, outcomes)) => charged[place] = Some(outcomes),
@@ -213,6 +217,7 @@ impl Engine {
 
     pub(super) fn receive_spends(
         &mut self,
+        now: Duration,
         column: KeyColumn,
         batch: Batch<Spending>,
         rows: &[String],
@@ -234,6 +239,7 @@ impl Engine {
         for (name, group) in batch.keys.iter().zip(batch.requests) {
             let mut again = Vec::new();
             let mut waits_for_sweep = false;
+            let mut busy_row = None;
             for mut request in group {
                 let row = read.next().flatten();
                 if request.ticket.is_none() {
@@ -248,6 +254,10 @@ impl Engine {
                 match decision {
                     Ok(Decision::Final(answer)) => self.answer_with(&request, answer),
                     Ok(Decision::Again) => again.push(request),
+                    Ok(Decision::Busy(row)) => {
+                        busy_row = Some(row);
+                        again.push(request);
+                    }
                     Ok(Decision::WithoutScope) => {
                         request.work.spend.see_scope();
                         again.push(request);
@@ -264,6 +274,10 @@ impl Engine {
                 }
             }
             let lane = &mut self.lanes.spend[column as usize];
+            if let Some(row) = busy_row {
+                lane.put_back_busy(name, again, row, now);
+                continue;
+            }
             lane.put_back(name, again);
             if waits_for_sweep {
                 self.sweep_for(column, name);

@@ -33,8 +33,10 @@ impl Sweep {
             }
             Some(ids) => {
                 let rows = rows.iter().map(|row| EndedRow::read(row)).collect::<Result<Vec<_>, _>>()?;
-                self.ended += rows.iter().map(|row| u64::from(row.has_changed())).sum::<u64>();
-                Ok((self, ids.len() < max_batch))
+                let ended = rows.iter().map(|row| u64::from(row.has_changed())).sum::<u64>();
+                self.ended += ended;
+                // Those whose keys somebody else has locked are left for the next sweep.
+                Ok((self, ids.len() < max_batch || ended == 0))
             }
         }
     }

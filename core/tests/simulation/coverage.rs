@@ -45,6 +45,8 @@ const EXPECTED: &[(&str, &str)] = &[
     ("statement", "shared by charges of several keys"),
     ("statement", "sent by an engine that is gone"),
     ("statement", "outlived by the callers' time"),
+    ("statement", "left a locked row out"),
+    ("statement", "waited for a locked row"),
     ("statement", "left out, for nobody waits for it"),
     ("reply", "for an engine that is gone"),
     ("fault", "aborted"),

@@ -33,6 +33,8 @@ pub struct Setup {
     pub engines: usize,
     pub steps: usize,
     pub fault_percent: u64,
+    /// How often a row is locked by somebody else while a statement runs.
+    pub locked_percent: u64,
     /// Whether others charge the same keys with statements of their own. They know whole cents only.
     pub has_foreign_clients: bool,
     /// Whether costs have fractions of a cent.
@@ -54,6 +56,7 @@ impl Setup {
             engines: random.pick(&[1, 1, 2, 2, 3, 4]),
             steps: random.pick(&[15, 40, 40, 100]),
             fault_percent: random.pick(&[0, 3, 10, 40]),
+            locked_percent: random.pick(&[0, 10, 60]),
             has_foreign_clients,
             has_fractions: migrated && !has_foreign_clients && random.chance(50),
             options,
@@ -73,7 +76,11 @@ impl Setup {
             grow(random, &mut keys);
         }
         names.push(Name::of_subject(SUBJECT));
-        (setup, Database { now: START, keys, migrated, companions: Companions::default() }, names)
+        (
+            setup,
+            Database { now: START, keys, migrated, companions: Companions::default(), locked: None },
+            names,
+        )
     }
 }
 

@@ -208,8 +208,8 @@ impl World {
         );
         let mut rows = Vec::new();
         if is_executed {
-            let is_locked = self.has_faults && self.random.chance(20);
-            let (read, effects) = self.db.execute(&statement, is_locked);
+            let locked = self.locked_row();
+            let (read, effects) = self.db.execute(&statement, locked);
             self.trace(|| format!("    {rows:?} {effects:?}", rows = read));
             self.promises.executed(&self.db, process, &statement, &effects)?;
             self.learn_names();
@@ -229,6 +229,12 @@ impl World {
         };
         self.messages.push(Message::Reply { process, statement, result, due });
         Ok(())
+    }
+
+    /// A row that somebody else has locked, now and then.
+    fn locked_row(&mut self) -> Option<i64> {
+        let is_locked = self.has_faults && self.random.chance(self.setup.locked_percent);
+        is_locked.then(|| self.random.between(1, self.db.keys.len() as i64))
     }
 
     /// A driver that has not sent a statement yet may find that nobody waits for it any more.

@@ -13,6 +13,11 @@ pub(crate) enum ChargedRow {
     HasParent {
         place: usize,
     },
+    /// Nothing was charged: somebody else has locked the key's row.
+    Busy {
+        place: usize,
+        id: String,
+    },
 }
 
 /// What became of a key's charges.
@@ -30,8 +35,10 @@ impl ChargedRow {
     pub(crate) fn read(row: &str, sent: impl Fn(usize) -> i64) -> Result<Self, Error> {
         let [n, has_parent, budget, used, used_micro, reserved, before] = fields(row, "a charged key's row")?;
         let place = place(&n)?;
-        if is_true(&has_parent) {
-            return Ok(ChargedRow::HasParent { place });
+        match (&has_parent, &budget) {
+            (Some(_), _) if is_true(&has_parent) => return Ok(ChargedRow::HasParent { place }),
+            (None, Some(id)) => return Ok(ChargedRow::Busy { place, id: id.clone().into_owned() }),
+            _ => {}
         }
         let microcents = |cents: i64| cents.saturating_mul(MICROCENTS_PER_CENT);
         let used = integer(&used)?.ok_or_else(|| Error::unexpected("no amount"))?;
@@ -86,7 +93,7 @@ mod tests {
     fn read(row: &str) -> Result<ChargedKey, Error> {
         match ChargedRow::read(row, |_| 2 * M)? {
             ChargedRow::Charged(key) => Ok(key),
-            ChargedRow::HasParent { .. } => panic!("it was not charged"),
+            ChargedRow::HasParent { .. } | ChargedRow::Busy { .. } => panic!("it was not charged"),
         }
     }
 

@@ -86,9 +86,14 @@ impl EndedRow {
         })
     }
 
+    /// The id of a row that somebody else has locked: nothing was decided.
+    pub(crate) fn busy_id(&self) -> Option<&str> {
+        self.new_state.as_deref().filter(|_| self.state == "busy")
+    }
+
     /// Whether the reservation ended by this, or was extended.
     pub(crate) fn has_changed(&self) -> bool {
-        self.new_state.is_some()
+        self.new_state.is_some() && self.state != "busy"
     }
 
     /// What the row means for whoever asked for the change.

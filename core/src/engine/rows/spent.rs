@@ -201,6 +201,10 @@ impl Spend {
                 }
                 (SpendKind::Reserve { .. }, None) => self.refused(ChargeRefusal::InvalidKey, None),
             },
+            "busy" => {
+                let id = row.reservation_id.ok_or_else(|| Error::unexpected("no row that is busy"))?;
+                return Ok(Decision::Busy(id));
+            }
             "budget_exceeded" if row.has_expired => return Ok(Decision::AfterSweep(row.limit)),
             "budget_exceeded" if !row.has_obstacle => return Ok(Decision::Again),
             "budget_exceeded" => self.refused(ChargeRefusal::BudgetExceeded, row.limit),
@@ -219,6 +223,8 @@ impl Spend {
 /// What a row means.
 pub(crate) enum Decision {
     Final(Answer),
+    /// Somebody else has locked the row of this id.
+    Busy(String),
     /// Others of the batch stood in the way, and did not come through themselves.
     Again,
     /// The key has the scope, but the statement cannot read its column.

@@ -1,20 +1,28 @@
 -- Charges a batch: one row a key. What a decision needs is read from rows that this statement has locked, in id order.
 -- $1: text[] of key hashes or external subjects, each once. $2: bigint[], each key's total in micro-cents.
 -- $3: text[] of bigint[], each key's costs in ascending order: where the total does not fit, the longest prefix that
--- does is charged, and a refused cost never crowds out an accepted one.
+-- does is charged, and a refused cost never crowds out an accepted one. $4: the id of the only row that it waits for if
+-- somebody else has locked it, before it locks any other; or NULL.
 -- One row a key that is live: its place in $1, whether it has a parent, budget, then after all its charges used cents,
 -- micro-cents and reserved cents, then micro-cents used before; NULL where all of it was charged. A key with a parent is
--- not charged: spend.sql decides, and the other fields are NULL.
-WITH found AS MATERIALIZED (
+-- not charged: spend.sql decides, and the other fields are NULL. A key whose row somebody else has locked is not charged:
+-- its parent is NULL, and its id stands in place of the budget.
+WITH waited AS MATERIALIZED (
+    SELECT id FROM {table} WHERE id = $4::text::{id_type} FOR NO KEY UPDATE
+),
+found AS MATERIALIZED (
     SELECT k.id, input.n, input.lookup, input.total, input.costs
     FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::bigint[]), (SELECT $3::text::text[]))
         WITH ORDINALITY AS input(lookup, total, costs, n)
     CROSS JOIN LATERAL (SELECT id FROM {table} WHERE {lookup} = input.lookup OFFSET 0) k
+    CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows)
+    WHERE has_waited.rows >= 0
     ORDER BY k.id
 ),
 locked AS MATERIALIZED (
     SELECT
         k.id,
+        k.{lookup} = input.lookup AND k.revoked_at IS NULL AS is_live,
         input.n,
         input.total,
         input.costs,
@@ -28,7 +36,7 @@ locked AS MATERIALIZED (
         CASE WHEN {due} THEN {next_reset} ELSE {k.budget_reset_at} END AS reset_at
         , k.ancestor_ids IS NOT NULL AS has_parent --? ancestor_ids
     FROM found input
-    CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = input.id AND {lookup} = input.lookup AND revoked_at IS NULL FOR NO KEY UPDATE) k
+    CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = input.id FOR NO KEY UPDATE SKIP LOCKED) k
 ),
 decided AS MATERIALIZED (
     SELECT
@@ -48,7 +56,8 @@ decided AS MATERIALIZED (
             ), 0)
         END AS after
     FROM locked l
-    WHERE NOT l.has_parent --? ancestor_ids
+    WHERE l.is_live
+      AND NOT l.has_parent --? ancestor_ids
 ),
 charged AS (
     UPDATE {table} k
@@ -68,4 +77,8 @@ FROM decided d
 UNION ALL --? ancestor_ids
 SELECT ROW(l.n, true, NULL, NULL, NULL, NULL, NULL)::text --? ancestor_ids
 FROM locked l --? ancestor_ids
-WHERE l.has_parent --? ancestor_ids
+WHERE l.is_live AND l.has_parent --? ancestor_ids
+UNION ALL
+SELECT ROW(f.n, NULL, f.id, NULL, NULL, NULL, NULL)::text
+FROM found f
+WHERE f.id NOT IN (SELECT id FROM locked)

@@ -1,5 +1,5 @@
 -- charge_one.sql for several charges: each key is charged in whole, for all that is asked of it, or has no row. Then
--- charge_batch.sql decides.
+-- charge_batch.sql decides, also for a row that somebody else has locked: nobody waits while holding other rows.
 -- $1: text[] of key hashes or external subjects, each once. $2: text[] of bigint[], each key's costs in micro-cents.
 -- One row a key that is charged: as charge_batch.sql's.
 WITH found AS MATERIALIZED (
@@ -25,7 +25,7 @@ locked AS MATERIALIZED (
                 - LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint
                 - coalesce({k.budget_reserved_cents}, 0)
               ) * 1000000 - coalesce({k.budget_used_microcents}, 0)
-        FOR NO KEY UPDATE
+        FOR NO KEY UPDATE SKIP LOCKED
     ) k
 )
 UPDATE {table} k

@@ -19,7 +19,7 @@ wanted AS MATERIALIZED (
     GROUP BY c.id
     ORDER BY c.id
 ),
--- The rows that have room for all of it, locked in id order. What is accepted in the end is this or less.
+-- The rows that have room for all of it and that nobody else has locked, locked in id order. What is accepted in the end is this or less.
 locked AS MATERIALIZED (
     SELECT k.id, k.lookup
     FROM wanted w
@@ -34,7 +34,7 @@ locked AS MATERIALIZED (
                 - LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint
                 - coalesce(k.budget_reserved_cents, 0)
               ) * 1000000 - coalesce(k.budget_used_microcents, 0)
-        FOR NO KEY UPDATE
+        FOR NO KEY UPDATE SKIP LOCKED
     ) k
 ),
 accepted AS MATERIALIZED (

@@ -1,8 +1,13 @@
 -- Ends or extends reservations in a batch, on their keys and all ancestors.
 -- $1: uuid[], each once. $2: text[] of actions: settle, release, extend, expire. $3: bigint[] of micro-cents spent, or
--- of seconds that an extended one lives from now.
--- One row a reservation that exists: see reservation.rs. What was spent is always recorded, whatever the cap.
-WITH input AS MATERIALIZED (
+-- of seconds that an extended one lives from now. $4: the id of the only row that it waits for if somebody else has
+-- locked it, before it locks any other; or NULL.
+-- One row a reservation that exists: see ended.rs. What was spent is always recorded, whatever the cap. A reservation
+-- that needs a row which somebody else has locked is `busy`, and that row's id stands in place of the new state.
+WITH waited AS MATERIALIZED (
+    SELECT id FROM {table} WHERE id = $4::text::{id_type} FOR NO KEY UPDATE
+),
+input AS MATERIALIZED (
     SELECT i.id, i.action, i.amount, i.n
     FROM unnest((SELECT $1::text::uuid[]), (SELECT $2::text::text[]), (SELECT $3::text::bigint[]))
         WITH ORDINALITY AS i(id, action, amount, n)
@@ -14,7 +19,13 @@ found AS MATERIALIZED (
     LEFT JOIN LATERAL (SELECT ancestor_ids FROM {table} WHERE id = r.key_id OFFSET 0) k ON true
 ),
 wanted AS MATERIALIZED (
-    SELECT DISTINCT c.id FROM found CROSS JOIN LATERAL unnest(chain) AS c(id) WHERE action <> 'extend' ORDER BY c.id
+    SELECT DISTINCT c.id
+    FROM found
+    CROSS JOIN LATERAL unnest(chain) AS c(id)
+    CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows)
+    WHERE action <> 'extend'
+      AND has_waited.rows >= 0
+    ORDER BY c.id
 ),
 -- Keys first, in id order, like every statement that locks them; the reservations after.
 locked AS MATERIALIZED (
@@ -32,12 +43,25 @@ locked AS MATERIALIZED (
         CASE WHEN {due} THEN coalesce(k.budget_anchor_at, k.budget_reset_at) ELSE k.budget_anchor_at END AS anchor_at,
         CASE WHEN {due} THEN {next_reset} ELSE k.budget_reset_at END AS reset_at
     FROM wanted w
-    CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = w.id FOR NO KEY UPDATE) k
+    CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = w.id FOR NO KEY UPDATE SKIP LOCKED) k
+),
+-- Rows that are there and were not locked: somebody else has them.
+busy AS MATERIALIZED (
+    SELECT w.id
+    FROM wanted w
+    WHERE w.id NOT IN (SELECT id FROM locked)
+      AND EXISTS (SELECT FROM {table} k WHERE k.id = w.id)
 ),
 reservation AS MATERIALIZED (
     SELECT f.n, f.action, f.amount AS given, f.chain, r.*
-    FROM (SELECT f.* FROM found f, (SELECT count(*) FROM locked) AS all_locked(rows) WHERE all_locked.rows >= 0 ORDER BY f.id) f
-    CROSS JOIN LATERAL (SELECT * FROM {reservations} WHERE id = f.id FOR UPDATE) r
+    FROM (
+        SELECT f.*
+        FROM found f, (SELECT count(*) FROM locked) AS all_locked(rows)
+        WHERE all_locked.rows >= 0
+          AND (f.action = 'extend' OR NOT EXISTS (SELECT FROM busy b WHERE b.id = ANY (f.chain)))
+        ORDER BY f.id
+    ) f
+    CROSS JOIN LATERAL (SELECT * FROM {reservations} WHERE id = f.id FOR UPDATE SKIP LOCKED) r
 ),
 decided AS MATERIALIZED (
     SELECT
@@ -134,3 +158,12 @@ SELECT ROW(
 )::text AS agentkey
 FROM moved m
 WHERE m.distance = 1
+UNION ALL
+SELECT ROW(
+    f.n,
+    'busy',
+    coalesce((SELECT b.id FROM busy b WHERE b.id = ANY (f.chain) LIMIT 1), f.key_id)::text,
+    0, NULL, NULL, NULL, NULL, NULL
+)::text
+FROM found f
+WHERE f.n NOT IN (SELECT n FROM reservation)

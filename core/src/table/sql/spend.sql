@@ -2,13 +2,18 @@
 -- charges do not serve: ancestors, idempotency keys, overruns, the ledger, reservations.
 -- $1: text[] of key hashes or external subjects. $2: text[] of kinds: c(harge), o(verrun: a charge that is recorded even
 -- past the cap), r(eserve). $3: bigint[] of micro-cents. $4: text[] of JSON: id, ttl, idempotency_key, metadata, scopes
--- (any of them will do); or ''.
+-- (any of them will do); or ''. $5: the id of the only row that it waits for if somebody else has locked it, before it
+-- locks any other; or NULL.
 -- One row an operation whose key exists: its place in $1, status, budget, used and reserved micro-cents after it, the
 -- reservation's id and expiry, the budget that has no room, whether expired reservations may stand in the way; of a
--- reserve also its key as it was before (a row of validate.sql) and the states of its ancestors.
+-- reserve also its key as it was before (a row of validate.sql) and the states of its ancestors. An operation that needs a
+-- row which somebody else has locked is `busy`, and that row's id stands in place of the reservation's.
 -- Per row that is drawn on, operations are accepted in ascending order of amount as long as all of them fit; one that
 -- was refused for others that did not come through in the end is to be tried again.
-WITH input AS MATERIALIZED (
+WITH waited AS MATERIALIZED (
+    SELECT id FROM {table} WHERE id = $5::text::{id_type} FOR NO KEY UPDATE
+),
+input AS MATERIALIZED (
     SELECT i.n, i.lookup, i.kind, i.amount, NULLIF(i.details, '')::jsonb AS details
     FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::text[]), (SELECT $3::text::bigint[]), (SELECT $4::text::text[]))
         WITH ORDINALITY AS i(lookup, kind, amount, details, n)
@@ -19,7 +24,12 @@ found AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT id, account_id, ancestor_ids FROM {table} WHERE {lookup} = u.lookup OFFSET 0) k
 ),
 wanted AS MATERIALIZED (
-    SELECT DISTINCT c.id FROM found CROSS JOIN LATERAL unnest(chain) AS c(id) ORDER BY c.id
+    SELECT DISTINCT c.id
+    FROM found
+    CROSS JOIN LATERAL unnest(chain) AS c(id)
+    CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows)
+    WHERE has_waited.rows >= 0
+    ORDER BY c.id
 ),
 -- Every row that a decision needs, locked in id order.
 locked AS MATERIALIZED (
@@ -52,7 +62,14 @@ locked AS MATERIALIZED (
         )::text END AS key_row,
         CASE WHEN (SELECT bool_or(kind = 'r') FROM input) THEN {ancestor_state} END AS state
     FROM wanted w
-    CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = w.id FOR NO KEY UPDATE) k
+    CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = w.id FOR NO KEY UPDATE SKIP LOCKED) k
+),
+-- Rows that are there and were not locked: somebody else has them.
+busy AS MATERIALIZED (
+    SELECT w.id
+    FROM wanted w
+    WHERE w.id NOT IN (SELECT id FROM locked)
+      AND EXISTS (SELECT FROM {table} k WHERE k.id = w.id)
 ),
 -- The operations, and what was recorded under their idempotency keys before. Another client may be recording it right
 -- now: the unique index refuses the second one then, and this statement is tried again.
@@ -61,7 +78,8 @@ operation AS MATERIALIZED (
         i.n, i.lookup, i.kind, i.amount, i.details, f.id AS key_id, f.account_id, f.chain,
         e.id IS NULL AS is_fresh, e.kind AS first_kind, e.amount_microcents AS first_amount,
         e.used_after_microcents AS first_used, e.reserved_after_microcents AS first_reserved,
-        e.budget_cents AS first_budget, e.reservation_id AS first_reservation
+        e.budget_cents AS first_budget, e.reservation_id AS first_reservation,
+        CASE WHEN EXISTS (SELECT FROM busy) THEN (SELECT b.id FROM busy b WHERE b.id = ANY (f.chain) LIMIT 1) END AS busy_id
     FROM input i
     JOIN found f ON f.lookup = i.lookup
     LEFT JOIN LATERAL (
@@ -88,6 +106,7 @@ draw AS MATERIALIZED (
         FROM operation o
         CROSS JOIN LATERAL unnest(o.chain) WITH ORDINALITY AS c(id, distance)
         WHERE o.is_fresh
+          AND o.busy_id IS NULL
     ) o
     LEFT JOIN locked l ON l.id = o.drawn_id
 ),
@@ -215,3 +234,8 @@ SELECT ROW(
 FROM operation o
 LEFT JOIN locked l ON l.id = o.key_id
 WHERE NOT o.is_fresh
+  AND o.busy_id IS NULL
+UNION ALL
+SELECT ROW(o.n, 'busy', NULL, NULL, NULL, o.busy_id, NULL, NULL, false, NULL, NULL)::text
+FROM operation o
+WHERE o.busy_id IS NOT NULL

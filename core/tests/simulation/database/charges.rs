@@ -12,7 +12,9 @@ use super::{Database, Effect, Money, View};
 type Done = (Vec<String>, Vec<Effect>);
 
 impl Database {
+    /// It waits for a locked row, which is free by then.
     pub(super) fn charge_one(&mut self, lookup: &str, cost: i64) -> Done {
+        self.locked = None;
         let (row, effect) = self.charge_plain(lookup, vec![cost], 1);
         (row.into_iter().collect(), vec![effect])
     }
@@ -37,7 +39,7 @@ impl Database {
             .keys
             .iter_mut()
             .find(|key| key.lookup == lookup && key.ancestors.is_empty() && !key.revoked)
-            .filter(|key| !key.may_be_due(now))
+            .filter(|key| !key.may_be_due(now) && self.locked != Some(key.id))
         else {
             return (None, Effect::Undecided);
         };
@@ -53,7 +55,13 @@ impl Database {
         (Some(row), Effect::Charged { lookup, costs, before: Some(before), after })
     }
 
-    pub(super) fn charge_batch(&mut self, lookups: &[String], totals: &[String], costs: &[String]) -> Done {
+    pub(super) fn charge_batch(
+        &mut self,
+        lookups: &[String],
+        totals: &[String],
+        costs: &[String],
+        waits_for: &str,
+    ) -> Done {
         assert!(lookups.len() == totals.len() && lookups.len() == costs.len(), "arrays of different lengths");
         let now = self.now;
         let mut rows = Vec::new();
@@ -61,6 +69,12 @@ impl Database {
         for (n, ((lookup, total), costs)) in lookups.iter().zip(totals).zip(costs).enumerate() {
             let mut costs: Vec<i64> = array(costs).iter().map(|cost| number(cost)).collect();
             costs.sort_unstable();
+            if let Some(id) = self.find(lookup).map(|key| key.id).filter(|id| self.is_locked(*id, waits_for))
+            {
+                rows.push(format!("({},,{id},,,,)", n + 1));
+                effects.push(Effect::Busy);
+                continue;
+            }
             let Some(key) = self.keys.iter_mut().find(|key| key.lookup == *lookup && !key.revoked) else {
                 effects.push(Effect::Charged { lookup: lookup.clone(), costs, before: None, after: 0 });
                 continue;
@@ -105,7 +119,8 @@ impl Database {
             self.keys.iter().find(|key| key.id == *id).is_some_and(|key| {
                 let View { revoked, reserved, used, .. } = key.own_view(now);
                 let room = key.own_view(now).cap() - reserved - used;
-                !revoked && !key.may_be_due(now) && wanted[id] <= i128::from(room)
+                let is_locked = self.is_locked(*id, "");
+                !revoked && !is_locked && !key.may_be_due(now) && wanted[id] <= i128::from(room)
             })
         };
         let plain: Vec<i64> = wanted.keys().copied().filter(is_plain).collect();

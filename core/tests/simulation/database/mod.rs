@@ -30,6 +30,8 @@ pub enum Effect {
     Spent(Spent),
     /// A reservation was found; what it became, if it changed.
     Finished { changed_to: Option<&'static str> },
+    /// Nothing was decided: somebody else has locked a row.
+    Busy,
     /// A plain statement for one key left the decision to the general one.
     Undecided,
     /// A row was inserted.
@@ -47,6 +49,8 @@ pub struct Database {
     /// Whether the table has all columns, or only those of the original package before its own migration.
     pub migrated: bool,
     pub companions: Companions,
+    /// A row that somebody else has locked while a statement runs.
+    pub locked: Option<i64>,
 }
 
 impl Database {
@@ -84,9 +88,15 @@ impl Database {
         view
     }
 
-    /// Runs a statement: its rows, and what it did. `skip_locked`: whether rows are locked by somebody else for the
-    /// moment, which matters to touches alone.
-    pub fn execute(&mut self, statement: &Statement, skip_locked: bool) -> (Vec<String>, Vec<Effect>) {
+    /// Whether somebody else has locked a row that a statement needs. The one that it waits for is free by then.
+    fn is_locked(&self, id: i64, waits_for: &str) -> bool {
+        self.locked == Some(id) && waits_for != id.to_string()
+    }
+
+    /// Runs a statement: its rows, and what it did. `locked`: the id of a row that somebody else has locked for the
+    /// moment.
+    pub fn execute(&mut self, statement: &Statement, locked: Option<i64>) -> (Vec<String>, Vec<Effect>) {
+        self.locked = locked;
         let params: Vec<&str> = statement.params.iter().map(|p| p.as_deref().unwrap_or_default()).collect();
         match (statement.kind, params.as_slice()) {
             (StatementKind::Catalogue, _) => (self.catalogue(), vec![Effect::Other]),
@@ -95,8 +105,8 @@ impl Database {
             (StatementKind::ValidateOne, [lookup]) => self.validate(&[(*lookup).to_owned()], Self::plain_row),
             (StatementKind::ChargeOne, [lookup, cost]) => self.charge_one(lookup, number(cost)),
             (StatementKind::ChargeMany, [lookups, costs]) => self.charge_many(&array(lookups), &array(costs)),
-            (StatementKind::ChargeBatch, [lookups, totals, costs]) => {
-                self.charge_batch(&array(lookups), &array(totals), &array(costs))
+            (StatementKind::ChargeBatch, [lookups, totals, costs, row]) => {
+                self.charge_batch(&array(lookups), &array(totals), &array(costs), row)
             }
             (StatementKind::ChargeTree, [lookups, amounts]) => {
                 self.charge_tree(&array(lookups), &array(amounts))
@@ -107,7 +117,7 @@ impl Database {
                 (self.expired_reservations(limit), vec![Effect::Other])
             }
             (StatementKind::Touch, [ids, stale]) => {
-                (self.touch(&array(ids), number(stale), skip_locked), vec![Effect::Other])
+                (self.touch(&array(ids), number(stale)), vec![Effect::Other])
             }
             (StatementKind::Insert, [row]) => self.insert(row),
             (StatementKind::Revoke, [id, ..]) => (self.revoke(number(id)), vec![Effect::Other]),
@@ -140,11 +150,12 @@ impl Database {
         columns.map(|column| format!("({column},bigint,bigint,f)")).collect()
     }
 
-    fn touch(&mut self, ids: &[String], stale_after: i64, skip_locked: bool) -> Vec<String> {
+    fn touch(&mut self, ids: &[String], stale_after: i64) -> Vec<String> {
+        let locked = self.locked;
         let mut left_out = Vec::new();
         for key in self.keys.iter_mut().filter(|key| ids.contains(&key.id.to_string())) {
             if key.last_used_at.is_none_or(|at| at < self.now - stale_after) {
-                if skip_locked {
+                if locked == Some(key.id) {
                     left_out.push(format!("({})", key.id));
                 } else {
                     key.last_used_at = Some(self.now);

@@ -45,7 +45,7 @@ impl Database {
     }
 
     pub(super) fn settle(&mut self, params: &[&str]) -> (Vec<String>, Vec<Effect>) {
-        let [ids, actions, amounts] = params else { panic!("three parameters") };
+        let [ids, actions, amounts, waits_for] = params else { panic!("four parameters") };
         let now = self.now;
         let (mut rows, mut effects) = (Vec::new(), Vec::new());
         for (n, ((id, action), amount)) in
@@ -54,6 +54,14 @@ impl Database {
             let Some(at) = self.companions.reservations.iter().position(|r| r.id == id) else { continue };
             let amount = number(&amount);
             let before = self.companions.reservations[at].clone();
+            let chain = self.chain_of(self.by_id(before.key));
+            if let Some(row) = chain.into_iter().find(|row| self.is_locked(*row, waits_for))
+                && action != "extend"
+            {
+                rows.push(format!("({},busy,{row},0,,,,,)", n + 1));
+                effects.push(Effect::Busy);
+                continue;
+            }
             let new_state = match (action.as_str(), before.state) {
                 ("settle", "pending" | "expired") => Some("settled"),
                 ("release", "pending") => Some("released"),

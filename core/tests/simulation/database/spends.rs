@@ -74,10 +74,11 @@ impl Operation {
 
 impl Database {
     pub(super) fn spend(&mut self, params: &[&str]) -> (Vec<String>, Vec<Effect>) {
-        let [lookups, kinds, amounts, details] = params else { panic!("four parameters") };
+        let [lookups, kinds, amounts, details, waits_for] = params else { panic!("five parameters") };
         let mut effects = Vec::new();
         let mut operations = Vec::new();
         let mut replayed = Vec::new();
+        let mut rows = Vec::new();
         let fields = array(lookups).into_iter().zip(array(kinds)).zip(array(amounts)).zip(array(details));
         for (n, (((lookup, kind), amount), details)) in fields.enumerate() {
             let details: serde_json::Value = serde_json::from_str(&details).unwrap_or_default();
@@ -91,6 +92,11 @@ impl Database {
                 effects.push(Effect::Spent(spent));
                 continue;
             };
+            if let Some(id) = self.chain_of(key).into_iter().find(|id| self.is_locked(*id, waits_for)) {
+                rows.push(format!("({},busy,,,,{id},,,f,,)", n + 1));
+                effects.push(Effect::Busy);
+                continue;
+            }
             spent.before = Some(self.view_of(key));
             let rows_beside = match kind {
                 'r' => self.rows_beside(key),
@@ -105,7 +111,7 @@ impl Database {
                 operations.push(operation);
             }
         }
-        let mut rows = self.accept(operations, &mut effects);
+        rows.extend(self.accept(operations, &mut effects));
         for operation in replayed {
             rows.push(self.spent_row(&operation, None));
             effects.push(Effect::Spent(operation.spent));

@@ -273,6 +273,7 @@ impl Promises {
                 }
                 Effect::Inserted => self.coverage.count("subject", "there now"),
                 Effect::InsertedBefore => self.coverage.count("subject", "there before"),
+                Effect::Busy => self.coverage.count("statement", "left a locked row out"),
                 Effect::Undecided | Effect::Other => {}
             }
         }

@@ -18,6 +18,18 @@ impl Promises {
             }
             Ok(lookups)
         };
+        let waits = match (statement.kind, statement.params.as_slice()) {
+            (StatementKind::ChargeBatch | StatementKind::Settle, [.., row])
+                if statement.params.len() == 4 =>
+            {
+                row.is_some()
+            }
+            (StatementKind::Spend, [.., row]) => row.is_some(),
+            _ => false,
+        };
+        if waits {
+            self.coverage.count("statement", "waited for a locked row");
+        }
         match statement.kind {
             StatementKind::Validate | StatementKind::ValidateMany | StatementKind::ValidateOne => {
                 let plain = statement.kind == StatementKind::ValidateOne;

@@ -43,7 +43,7 @@ fn operations(statement: &Statement) -> Vec<Operation> {
         return Vec::new();
     }
     let mut params: Vec<Vec<String>> =
-        statement.params.iter().map(|param| array(param.as_deref().unwrap_or_default())).collect();
+        statement.params.iter().take(4).map(|param| array(param.as_deref().unwrap_or_default())).collect();
     if statement.kind == StatementKind::ChargeTree {
         let (lookups, amounts): (Vec<String>, Vec<String>) =
             charges_of_groups(&params[0], &params[1]).unzip();
@@ -51,7 +51,7 @@ fn operations(statement: &Statement) -> Vec<Operation> {
         let details = vec![String::new(); lookups.len()];
         params = vec![lookups, kinds, amounts, details];
     }
-    let [lookups, kinds, amounts, details] = params.as_slice() else { return Vec::new() };
+    let [lookups, kinds, amounts, details, ..] = params.as_slice() else { return Vec::new() };
     let details = details.iter().map(|text| serde_json::from_str(text).unwrap_or_default());
     lookups
         .iter()
@@ -260,7 +260,7 @@ pub fn charges_of(statement: &Statement) -> Vec<(String, i64)> {
     let params: Vec<&str> = statement.params.iter().map(|p| p.as_deref().unwrap_or_default()).collect();
     let cost = |text: &str| text.parse().expect("a cost");
     match params.as_slice() {
-        [lookups, costs] | [lookups, _, costs] if statement.kind != StatementKind::ChargeOne => {
+        [lookups, costs] | [lookups, _, costs, _] if statement.kind != StatementKind::ChargeOne => {
             let (lookups, costs) = (array(lookups), array(costs));
             charges_of_groups(&lookups, &costs).map(|(lookup, text)| (lookup, cost(&text))).collect()
         }
