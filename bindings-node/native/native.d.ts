@@ -59,6 +59,8 @@ export declare class Exchange {
   call(): string | null
   /** Goes on with what a method answered, as JSON. */
   told(json: string): void
+  /** What a double's own rule says of the scope, before what `validate` answered is told. */
+  scopeSaid(may: boolean): void
   /** Goes on with why a method failed. */
   failed(code: string | undefined | null, message: string): void
   /** Goes on with what Clerk said. */

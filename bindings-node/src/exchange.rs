@@ -157,6 +157,12 @@ impl Exchange {
         self.go(|exchange| exchange.told(Ok(&json), Utc::now()));
     }
 
+    /// What a double's own rule says of the scope, before what `validate` answered is told.
+    #[napi]
+    pub fn scope_said(&self, may: bool) {
+        self.0.borrow_mut().exchange.scope_said(may);
+    }
+
     /// Goes on with why a method failed.
     #[napi]
     pub fn failed(&self, code: Option<String>, message: String) {

@@ -28,7 +28,9 @@ const TOKENS: Record<string, unknown> = {
 };
 async function verify(token: string): Promise<any> {
   if (token in TOKENS) return TOKENS[token];
-  if (token === "busy") throw Object.assign(new Error("too many"), { status: 429 });
+  const status = /^status (\d+)$/.exec(token)?.[1];
+  if (status) throw Object.assign(new Error("answered"), { status: Number(status) });
+  if (token === "offline") throw new TypeError("fetch failed");
   throw Object.assign(new Error("not found"), { status: 404 });
 }
 const clerkClient = { m2m: { verify: ({ token }: { token: string }) => verify(token) }, apiKeys: { verify } };
@@ -58,7 +60,10 @@ describe.each(EXPRESS)("%s", (_, express) => {
       for (const token of ["revoked", "expired", "unknown", "nobody", "odd", "empty"]) {
         expect(await get(token)).toEqual([401, { error: invalid }]);
       }
-      expect(await get("busy")).toEqual([500, { error: "auth_unavailable" }]);
+      for (const status of [400, 401, 403, 404, 410, 422]) expect(await get(`status ${status}`)).toEqual([401, { error: invalid }]);
+      for (const token of ["offline", "status 402", "status 408", "status 429", "status 500", "status 503"]) {
+        expect(await get(token)).toEqual([500, { error: "auth_unavailable" }]);
+      }
       expect(await db.number("SELECT count(*) FROM sdk_api_keys")).toBe(0);
     });
 
@@ -82,6 +87,20 @@ describe.each(EXPRESS)("%s", (_, express) => {
       expect(await get("good")).toMatchObject([403, {}]);
       expect(seen).toEqual([TOKENS.good]);
       expect(await db.text("SELECT account_id FROM sdk_api_keys")).toBe("org");
+    });
+
+    test("a double of the original's shape", async () => {
+      let isKnown = false;
+      const made: unknown[] = [];
+      const grant = { valid: true, id: 1, accountId: "mch_1", userId: null, scopes: ["a"], budgetCents: null, budgetUsedCents: 0, budgetRemainingCents: null, budgetPeriod: null, budgetResetAt: null, expiresAt: null, delegatedBy: null, name: "n" };
+      const double = {
+        validateBySubject: async () => (isKnown ? grant : { valid: false, reason: "invalid" }),
+        ensureSubject: async (...args: unknown[]) => void (made.push(args), (isKnown = true)),
+      };
+      await start({ ak: double, defaults: { scopes: ["a"] }, scope: "a" });
+      expect(await get("good")).toEqual([200, { token: TOKENS.good, key: grant }]);
+      expect(await get("good")).toMatchObject([200, {}]);
+      expect(made).toEqual([["mch_1", { scopes: ["a"] }]]);
     });
 
     test("a revoked row is not made again", async () => {

@@ -3,7 +3,7 @@ import * as cjs from "agentkey";
 import { AgentKey, AgentKeyError, type CreateKeyResult, type ValidateResult, expiryFromDuration } from "agentkey";
 import { createRequire } from "node:module";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { TestDatabase } from "./support/database.js";
+import { TestDatabase, eventually } from "./support/database.js";
 
 let db: TestDatabase;
 let ak: AgentKey;
@@ -39,6 +39,10 @@ test("expiryFromDuration answers a Date, or null", () => {
 });
 
 describe("create refuses what it cannot store, and writes nothing", () => {
+  beforeAll(async () => {
+    const unnoted = "SELECT count(*) FROM sdk_api_keys WHERE last_used_at IS NULL";
+    await eventually("the uses of the tests before are noted", async () => (await db.number(unnoted)) === 0);
+  });
   const lone = "\ud800";
   test.each<[string, object]>([
     ["invalid_scopes", { scopes: ["admin"] }],

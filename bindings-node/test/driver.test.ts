@@ -4,7 +4,7 @@ import { promisify } from "node:util";
 import { AgentKey, AgentKeyError, ERROR_CODES, errorFacts } from "agentkey";
 import { describe, expect, test } from "vitest";
 // @ts-ignore: of the package's inside
-import { errorCodes } from "../native/native.js";
+import { Engine, errorCodes } from "../native/native.js";
 
 type Row = { agentkey: string };
 type Answer = { rows: Row[] };
@@ -126,6 +126,22 @@ describe("errors", () => {
     expect(await ak.validate("ak_x")).toMatchObject({ valid: true, id: 7 });
     expect(ak.stats()).toMatchObject({ retries: 2, pending: 0 });
   });
+});
+
+test("a retry that is due before its timer is set is sent all the same", async () => {
+  const { nextRetry } = Engine.prototype;
+  Engine.prototype.nextRetry = function (this: unknown) {
+    const end = performance.now() + 50;
+    while (performance.now() < end);
+    return nextRetry.call(this);
+  };
+  try {
+    let left = 1;
+    const ak = new AgentKey({ pool: pool(() => (left-- > 0 ? Promise.reject(fault("40P01")) : rows(GRANT))), timeoutMs: 5000 });
+    expect(await ak.validate("ak_x")).toMatchObject({ valid: true, id: 7 });
+  } finally {
+    Engine.prototype.nextRetry = nextRetry;
+  }
 });
 
 describe("statements", () => {

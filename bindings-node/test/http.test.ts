@@ -1,5 +1,6 @@
 // The middleware and the routes, in Express 4 and 5, over real HTTP.
-import { AgentKey, agentKeyMiddleware, createAgentKeyRoutes } from "agentkey";
+import { AgentKey, type ValidateResult, agentKeyMiddleware, createAgentKeyRoutes } from "agentkey";
+import type { RequestHandler } from "express";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { TestDatabase } from "./support/database.js";
 import { App, EXPRESS } from "./support/server.js";
@@ -108,6 +109,36 @@ describe.each(EXPRESS)("%s", (_, express) => {
       for (const path of ["/throws", "/nothing", "/nonsense"]) {
         expect((await app.request("GET", path, { key: "k" })).status).toBe(500);
       }
+    });
+
+    test("a client's own hasScope decides, of a double and of a subclass", async () => {
+      class Wildcards extends AgentKey {
+        override hasScope(result: ValidateResult, scope: string): boolean {
+          return super.hasScope(result, scope) || super.hasScope(result, scope.replace(/:.*/, ":*"));
+        }
+      }
+      const wildcards = new Wildcards({ pool: db.pool });
+      const asked: unknown[] = [];
+      const never = { validate: (key: string) => ak.validate(key), hasScope: (...args: unknown[]) => (asked.push(args), false) };
+      const handler: RequestHandler = (req, res) => void res.json(req.agentKey);
+      await start((a) => {
+        a.get("/wildcards", agentKeyMiddleware(wildcards, { scope: "docs:read" }), handler);
+        a.get("/never", agentKeyMiddleware(never, { scope: "docs:read" }), handler);
+        a.get("/unasked", agentKeyMiddleware(never), handler);
+      });
+      const [all, some] = await Promise.all([["docs:*"], ["docs:read"]].map((scopes) => ak.create({ accountId: "a", scopes })));
+      const get = async (path: string, key: string) => {
+        const { status, body } = await app.request("GET", path, { key });
+        return [status, body];
+      };
+      expect(await get("/wildcards", all!.key)).toEqual([200, await ak.validate(all!.key)]);
+      expect(await get("/wildcards", some!.key)).toMatchObject([200, {}]);
+      expect(await get("/never", some!.key)).toEqual([403, { error: "insufficient_scope", required: "docs:read", available: ["docs:read"] }]);
+      expect(asked).toEqual([[await ak.validate(some!.key), "docs:read"]]);
+      expect(await get("/never", "ak_none")).toEqual([401, { error: "invalid" }]);
+      expect(await get("/unasked", some!.key)).toMatchObject([200, {}]);
+      expect(asked).toHaveLength(1);
+      await wildcards.close();
     });
   });
 
@@ -228,6 +259,46 @@ describe.each(EXPRESS)("%s", (_, express) => {
       const orphan = await ak.create({ accountId: "a" });
       await db.run(`UPDATE sdk_api_keys SET account_id = NULL WHERE id = ${orphan.id}`);
       expect((await app.request("DELETE", `/sdk-keys/${sibling!.id}`, { key: orphan.key })).status).toBe(404);
+    });
+
+    test("a double of the original's shape", async () => {
+      const calls: unknown[] = [];
+      const caller = { valid: true, id: 1, accountId: "a", userId: "u", scopes: ["read"], budgetCents: 5, budgetUsedCents: 1, budgetRemainingCents: 4, budgetPeriod: "day", budgetResetAt: null, expiresAt: null, delegatedBy: null, name: "n" };
+      const made = { key: "ak_made", id: 2, scopes: ["read"], budgetCents: 5, budgetPeriod: null, expiresAt: null };
+      let error: Error | undefined;
+      const double = {
+        validate: async (key: string) => (key === "good" ? caller : { valid: false, reason: "invalid" }),
+        create: async (options: unknown) => {
+          calls.push(options);
+          if (error) throw error;
+          return made;
+        },
+        revoke: async (...args: unknown[]) => (calls.push(args), args[0] === 2),
+      };
+      await serve({ signupScopes: ["read"] }, double as never);
+      const ask = async (method: string, path: string, body?: unknown, key = "good") => {
+        const answer = await app.request(method, path, { key, body });
+        return [answer.status, answer.body];
+      };
+      expect(await ask("GET", "/sdk-keys/me")).toMatchObject([200, caller]);
+      expect(await ask("GET", "/sdk-keys/me", undefined, "bad")).toEqual([401, { error: "invalid" }]);
+      const wanted = { scopes: ["read"], budget_cents: 5, budget_period: "day", expires_in: "2h", name: "kid" };
+      expect(await ask("POST", "/sdk-keys", wanted)).toEqual([201, made]);
+      expect(await ask("POST", "/signup", { ...wanted, email: "a@b" })).toEqual([201, made]);
+      expect(calls.splice(0)).toEqual([
+        expect.objectContaining({ accountId: "a", userId: "u", scopes: ["read"], budgetCents: 5, budgetPeriod: "day", expiresIn: "2h", name: "kid" }),
+        expect.objectContaining({ userId: "a@b", scopes: ["read"], budgetCents: 5, budgetPeriod: "day", expiresIn: "2h", name: "kid" }),
+      ]);
+      expect(await ask("DELETE", "/sdk-keys/2")).toEqual([200, { revoked: true }]);
+      expect(await ask("DELETE", "/sdk-keys/3")).toEqual([404, { error: "Key not found" }]);
+      expect(calls.splice(0)).toEqual([[2, "a"], [3, "a"]]);
+      for (const message of ["Invalid scopes: read", "Invalid budget period: day"]) {
+        error = new Error(message);
+        expect(await ask("POST", "/signup", { ...wanted, email: "a@b" })).toEqual([400, { error: message }]);
+      }
+      expect(log).not.toHaveBeenCalled();
+      error = new Error("the database is down");
+      expect(await ask("POST", "/signup", { ...wanted, email: "a@b" })).toEqual([500, { error: "auth_unavailable" }]);
     });
 
     test("ids that are no numbers are found or not", async () => {

@@ -196,6 +196,38 @@ describe.each(EXPRESS)("%s", (_, express) => {
     expect([ran, await used(key)]).toEqual([0, 0]);
   });
 
+  test("close waits for a request under way and for what it costs, but not for ever", async () => {
+    const client = new AgentKey({ pool: db.pool });
+    let finish!: () => void;
+    const cost = () => new Promise<number>((resolve) => setImmediate(resolve, 7));
+    await start({ reserveCents: 50, cost }, (_req, res) => void (finish = () => res.json({})), client);
+    const key = await newKey(100);
+    const answer = app.request("GET", "/", { key });
+    await eventually("the handler ran", () => ran === 1);
+    let isClosed = false;
+    const closing = client.close().then(() => (isClosed = true));
+    await new Promise((resolve) => setImmediate(resolve));
+    expect([isClosed, await client.validate(key)]).toMatchObject([false, { valid: true, budgetReservedCents: 50 }]);
+    finish();
+    expect((await answer).status).toBe(200);
+    await closing;
+    await expect(client.validate(key)).rejects.toMatchObject({ code: "closed" });
+    expect(await ak.validate(key)).toMatchObject({ budgetReservedCents: 0, budgetUsedCents: 7 });
+    await app.stop();
+
+    const impatient = new AgentKey({ pool: db.pool, closeTimeoutMs: 20 });
+    await start({ reserveCents: 50 }, () => {}, impatient);
+    const hanging = app.request("GET", "/", { key }).catch(() => undefined);
+    await eventually("the handler ran", () => ran === 1);
+    await impatient.close();
+    await app.stop();
+    await hanging;
+    expect(String(await eventually("it is logged", () => log.mock.calls[0]))).toMatch(/is not recorded: closed/);
+    // What it held ends by itself.
+    await db.run("UPDATE sdk_api_keys_reservations SET expires_at = now() WHERE state = 'pending'");
+    expect(await ak.sweepReservations()).toBe(1);
+  });
+
   test("whoever may not pass is told why, as without a reservation", async () => {
     await start({ reserveCents: 5, scope: "write" }, (_req, res) => void res.json({}));
     const [reader, revoked, expired] = await Promise.all([

@@ -46,6 +46,11 @@ import type {
 /** The way of our own doors: a call whose answer the core takes itself. */
 export const carry = Symbol("carry");
 
+/** A request that passed one of our doors, and whose end `close` waits for. */
+export const admitted = Symbol("admitted");
+
+const CLOSE_TIMEOUT_MS = 10_000;
+
 /** An account that no key has. */
 const NOBODY = "\0";
 
@@ -57,10 +62,14 @@ export class AgentKey<Id extends KeyId = number> {
   readonly #engine: native.Engine;
   readonly #driver: Driver;
   readonly #ownPool: OwnPool | undefined;
+  readonly #closeTimeoutMs: number;
+  /** Requests at our doors that hold an amount, or whose cost is not recorded yet. */
+  readonly #admissions = new Set<Promise<void>>();
 
   /** Checks the options; does no I/O. */
   constructor(options: AgentKeyOptions) {
     this.#engine = makeEngine(options);
+    this.#closeTimeoutMs = optionalCount("closeTimeoutMs", options.closeTimeoutMs, 0) ?? CLOSE_TIMEOUT_MS;
     this.#ownPool = options.pool === undefined ? ownPool(options.connectionString) : undefined;
     const query = this.#ownPool?.query ?? queryOf(options.pool);
     this.#driver = new Driver(this.#engine, options.preparedStatements ? preparing(query as unknown as NamedQuery) : query);
@@ -74,6 +83,11 @@ export class AgentKey<Id extends KeyId = number> {
   /** Makes the call that a door asks for. */
   [carry](exchange: native.Exchange): Promise<unknown> {
     return this.#driver.call((engine) => engine.submitCall(exchange));
+  }
+
+  [admitted](end: Promise<void>): void {
+    this.#admissions.add(end);
+    void end.then(() => this.#admissions.delete(end));
   }
 
   /** Creates the table, or adds what it lacks. Any number of processes may call it at once. */
@@ -210,12 +224,24 @@ export class AgentKey<Id extends KeyId = number> {
   }
 
   /**
-   * Refuses new calls, waits for those under way and for the noting of last uses. Ends the pool only if it is of the
-   * client's own.
+   * Waits until the requests that a middleware let pass have ended and what they cost is recorded, for
+   * `closeTimeoutMs` at most. Then it refuses new calls, and waits for those under way and for the noting of last uses.
+   * Ends the pool only if it is of the client's own.
    */
   async close(): Promise<void> {
+    if (this.#admissions.size > 0) await this.#admissionsEnd();
     await this.#driver.close();
     await this.#ownPool?.end();
+  }
+
+  async #admissionsEnd(): Promise<void> {
+    const all = async () => {
+      while (this.#admissions.size > 0) await Promise.all(this.#admissions);
+    };
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, this.#closeTimeoutMs)));
+    await Promise.race([all(), late]);
+    clearTimeout(timer);
   }
 }
 

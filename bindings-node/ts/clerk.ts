@@ -23,7 +23,7 @@ declare global {
 }
 
 interface Options<Token> {
-  ak: Pick<Client, "validateBySubject" | "ensureSubject">;
+  ak: Pick<Client, "validateBySubject" | "ensureSubject"> & Partial<Pick<Client, "hasScope">>;
   /** What the row of a subject that is seen for the first time is made with. */
   defaults?: EnsureSubjectOptions;
   /** The same for one token; `undefined` is `defaults`. */
@@ -74,8 +74,10 @@ function door<T extends ClerkToken>(
   { ak, defaults, onFirstSeen, scope }: Options<T>,
   verify: (token: string) => Promise<T>,
 ): RequestHandler {
-  const guard = makeGuard({ scope: scope ?? undefined, clerk, holds: false, prices: false, billErrors: false, budgetHeaders: false });
+  const required = scope ?? undefined;
+  const guard = makeGuard({ scope: required, clerk, holds: false, prices: false, billErrors: false, budgetHeaders: false });
   const asks: Asks<Request, Response> = {
+    scope: required,
     verify: async (token, req, exchange) => {
       try {
         const verified = (req[member] = await verify(token));

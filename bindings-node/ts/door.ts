@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Exchange, Guard, NativeNext, NativeResponse } from "../native/native.js";
-import { AgentKey, carry } from "./agentkey.js";
-import { AgentKeyError } from "./errors.js";
+import { AgentKey, admitted, carry } from "./agentkey.js";
+import { AgentKeyError, type ErrorCode } from "./errors.js";
 import type { Reservation, ValidateResult } from "./types.js";
 
 // What the middlewares and the routes share. They carry between the server, the client and the core, which decides.
@@ -20,6 +20,7 @@ export type Client = Pick<
   | "release"
   | "trackUsage"
   | "trackUsageBySubject"
+  | "hasScope"
 >;
 
 const METHODS: (keyof Client)[] = [
@@ -34,6 +35,7 @@ const METHODS: (keyof Client)[] = [
   "release",
   "trackUsage",
   "trackUsageBySubject",
+  "hasScope",
 ];
 
 /** Whether calls may take the short way. A double, and a client with a method that was replaced, is called by its methods. */
@@ -49,7 +51,7 @@ export interface Called {
 }
 
 /** Makes the call that an exchange asks for. The exchange goes on with its answer. */
-export async function makeCall(ak: Partial<Client>, exchange: Exchange): Promise<Called> {
+export async function makeCall(ak: Partial<Client>, exchange: Exchange, scope?: string): Promise<Called> {
   try {
     if (isOwn(ak)) {
       await ak[carry](exchange);
@@ -57,6 +59,8 @@ export async function makeCall(ak: Partial<Client>, exchange: Exchange): Promise
     }
     const { method, args } = JSON.parse(exchange.call()!) as { method: keyof Client; args: unknown[] };
     const result: unknown = await (ak[method] as (...args: unknown[]) => unknown)(...args);
+    // A client with a rule of its own is asked, as in the original.
+    if (scope !== undefined && ak.hasScope && isGrant(method, result)) exchange.scopeSaid(Boolean(ak.hasScope(result, scope)));
     exchange.told(JSON.stringify(result ?? null));
     return { method, result };
   } catch (error) {
@@ -66,9 +70,22 @@ export async function makeCall(ak: Partial<Client>, exchange: Exchange): Promise
   }
 }
 
-/** Tells an exchange that its call failed. What is no error of ours is a fault on this side. */
-export function reportFailure(exchange: Exchange, error: unknown): void {
-  exchange.failed(error instanceof AgentKeyError ? error.code : undefined, messageOf(error));
+function isGrant(method: string, result: unknown): result is ValidateResult {
+  return (method === "validate" || method === "validateBySubject") && (result as ValidateResult | undefined)?.valid === true;
+}
+
+/** Errors of the original have no code. Their message is the contract. */
+const MESSAGES: [begin: string, code: ErrorCode][] = [
+  ["Invalid scopes: ", "invalid_scopes"],
+  ["Invalid budget period: ", "invalid_budget_period"],
+  ["Invalid duration: ", "invalid_duration"],
+];
+
+/** Tells an exchange that its call failed. What is no error of ours, or of the original's, is a fault on this side. */
+function reportFailure(exchange: Exchange, error: unknown): void {
+  const message = messageOf(error);
+  const code = error instanceof AgentKeyError ? error.code : MESSAGES.find(([begin]) => message.startsWith(begin))?.[1];
+  exchange.failed(code, message);
 }
 
 export function messageOf(error: unknown): string {
@@ -79,6 +96,8 @@ type Req = IncomingMessage & { agentKey?: ValidateResult; agentKeyReservation?: 
 
 /** What a door asks of its application. */
 export interface Asks<R extends Req, S extends ServerResponse> {
+  /** The scope that a caller must have. */
+  scope?: string | undefined;
   /** What a request may cost at most. */
   estimate?: (req: R) => unknown;
   /** What it did cost. */
@@ -138,7 +157,7 @@ async function decide<R extends Req, S extends ServerResponse>(
         exchange.estimated(amountJson(await ask(() => asks.estimate!(req))));
         break;
       case "call": {
-        const { method, result, error } = await makeCall(ak, exchange);
+        const { method, result, error } = await makeCall(ak, exchange, asks.scope);
         if (method !== undefined) told.set(method, result);
         cause = error;
         break;
@@ -193,12 +212,16 @@ function pass<R extends Req, S extends ServerResponse>(
     setHeaders(res, step.headers ?? []);
     return true;
   }
+  let isRecorded = () => {};
+  if (ak instanceof AgentKey) ak[admitted](new Promise((resolve) => (isRecorded = resolve)));
   const wasClosed = res.closed === true;
   const end = () => {
     const status = res.headersSent ? res.statusCode : undefined;
     const unmatched = (status === 404 || status === 405) && req.route === undefined;
     exchange.ended({ ran: !wasClosed && !unmatched, status, completed: res.writableFinished });
-    record(ak, exchange, asks, req, res).catch((error: unknown) => logFault("what a request cost is not recorded", error));
+    record(ak, exchange, asks, req, res)
+      .catch((error: unknown) => logFault("what a request cost is not recorded", error))
+      .finally(isRecorded);
   };
   // Nobody waits for the handler any more.
   if (wasClosed) {

@@ -176,8 +176,7 @@ export class Driver {
 
   #awaitRetry(): void {
     const delay = this.#engine.nextRetry();
-    // One that is over waits for a statement under way.
-    if (this.#retry || delay === null || delay === 0) return;
+    if (this.#retry || delay === null) return;
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
       this.#pump();

@@ -63,10 +63,14 @@ export interface RouteOptions {
 }
 
 /** Lets requests with a live key pass that has budget left and may do `scope`; sets `req.agentKey`. */
-export function agentKeyMiddleware(ak: Pick<Client, "validate"> & Partial<Reserver>, options: MiddlewareOptions = {}): RequestHandler {
+export function agentKeyMiddleware(
+  ak: Pick<Client, "validate"> & Partial<Reserver> & Partial<Pick<Client, "hasScope">>,
+  options: MiddlewareOptions = {},
+): RequestHandler {
   const { reserveCents, cost } = options;
+  const scope = options.scope ?? undefined;
   const guard = makeGuard({
-    scope: options.scope ?? undefined,
+    scope,
     holds: reserveCents !== undefined,
     prices: cost !== undefined,
     ttl: options.reserveTtl,
@@ -75,7 +79,7 @@ export function agentKeyMiddleware(ak: Pick<Client, "validate"> & Partial<Reserv
   });
   const estimate =
     reserveCents === undefined ? undefined : (req: Request) => (typeof reserveCents === "function" ? reserveCents(req) : reserveCents);
-  return (req, res, next) => void admit(ak, guard, { estimate, price: cost }, req, res, next);
+  return (req, res, next) => void admit(ak, guard, { scope, estimate, price: cost }, req, res, next);
 }
 
 export function makeGuard(options: ConstructorParameters<typeof Guard>[0]): Guard {

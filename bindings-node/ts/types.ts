@@ -28,6 +28,8 @@ interface CommonOptions {
   rounding?: "up" | "exact";
   /** How long a call may take, waiting included. Default 10 seconds. */
   timeoutMs?: number;
+  /** How long `close` waits for requests that a middleware let pass. Default 10 seconds. */
+  closeTimeoutMs?: number;
   /** How many calls may wait at once; more are refused with `overloaded`. Default 100,000. */
   maxWaiting?: number;
   /** `last_used_at` is written at most once per key and this many seconds. Default 60. */

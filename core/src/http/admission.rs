@@ -155,6 +155,11 @@ impl Admission {
         Next::Call(call)
     }
 
+    /// A double has a rule of its own, which says whether the caller that it is about to answer may do the scope.
+    pub fn scope_said(&mut self, may: bool) {
+        self.guard.scope_said = Some(may);
+    }
+
     fn hold(&self, cost: Cost) -> Reserve {
         let mut reserve = Reserve::new(cost);
         reserve.ttl = self.guard.ttl;

@@ -72,6 +72,13 @@ impl Exchange {
         self.go(|admission| admission.estimated(estimate))
     }
 
+    /// See [`Admission::scope_said`].
+    pub fn scope_said(&mut self, may: bool) {
+        if let Door::Guard(admission) = &mut self.door {
+            admission.scope_said(may);
+        }
+    }
+
     /// See [`Admission::ended`].
     pub fn ended(&mut self, ending: Ending) -> Next {
         self.go(|admission| admission.ended(ending))

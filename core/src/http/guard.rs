@@ -25,6 +25,8 @@ pub struct Guard {
     pub(super) ttl: Duration,
     pub(super) bill_errors: bool,
     pub(super) is_double: bool,
+    /// What a double's own rule says of the scope.
+    pub(super) scope_said: Option<bool>,
     budget_headers: bool,
 }
 
@@ -50,6 +52,7 @@ impl Default for Guard {
             ttl: DEFAULT_TTL,
             bill_errors: false,
             is_double: false,
+            scope_said: None,
             budget_headers: false,
         }
     }
@@ -121,7 +124,8 @@ impl Guard {
     /// Decides on what a look-up said.
     pub(super) fn decide(&self, verdict: Verdict, now: DateTime<Utc>) -> Result<Pass, Response> {
         let grant = verdict.map_err(|denial| Response::denied(&denial, now))?;
-        match self.scope.as_deref().filter(|scope| !grant.has_scope(scope)) {
+        let may = |scope: &str| self.scope_said.unwrap_or_else(|| grant.has_scope(scope));
+        match self.scope.as_deref().filter(|scope| !may(scope)) {
             Some(scope) => Err(lacks_scope(grant.scopes.as_deref(), scope)),
             None => Ok(self.pass(grant, None, now)),
         }

@@ -297,6 +297,7 @@ impl Visit {
                 Next::Respond(Response::error(404, "Key not found"))
             }
             Action::Delete { id } => {
+                let id = if self.is_double { id_for_double(id, &caller.id) } else { id.into() };
                 let revocation = Revocation::of_key(id).of_account(caller.account_id.clone());
                 self.state = State::Revoking;
                 Next::Call(Call::Revoke(match self.revoke_policy {
@@ -305,6 +306,15 @@ impl Visit {
                 }))
             }
         }
+    }
+}
+
+/// A double of the original's shape knows ids that are numbers as numbers.
+fn id_for_double(text: String, of_caller: &KeyId) -> KeyId {
+    const LARGEST_SAFE: i64 = (1 << 53) - 1;
+    match (of_caller, text.parse()) {
+        (KeyId::Integer(_), Ok(number @ 0..=LARGEST_SAFE)) => KeyId::Integer(number),
+        _ => KeyId::Text(text),
     }
 }
 
