@@ -98,9 +98,7 @@ impl Driver {
         sink: Arc<dyn Sink>,
         token: u64,
     ) -> Result<Ticket, Error> {
-        let ticket = this.begin(request, Caller::Sink(sink, token))?;
-        this.watch();
-        Ok(ticket)
+        this.begin(request, Caller::Sink(sink, token))
     }
 
     /// Forgets a request. If it is not sent yet it never will be, and its sink hears no more of it.
@@ -120,6 +118,7 @@ impl Driver {
         };
         give(ready);
         self.poll_soon();
+        self.watch();
         Ok(ticket)
     }
 
@@ -140,7 +139,7 @@ impl Driver {
         }
     }
 
-    /// Ends the waiting of callers that do not watch their own time.
+    /// Looks after callers that do not watch their own time, and after statements that take long.
     fn watch(self: &Arc<Self>) {
         if std::mem::replace(&mut self.state().has_watcher, true) {
             return;
@@ -308,7 +307,6 @@ impl Worker {
                     self.statement = Some(statement.id);
                     let result = self.driver.run(statement).await;
                     self.receive(result);
-                    self.driver.poll_after_pause();
                 }
                 // Callers that were just answered, or that are ready as well, submit first.
                 tokio::task::yield_now().await;
@@ -317,7 +315,7 @@ impl Worker {
                 next = statements.pop();
                 statements.into_iter().for_each(|statement| Worker::spawn(&self.driver, Some(statement)));
                 if next.is_none() {
-                    return;
+                    return self.driver.poll_after_pause();
                 }
             }
         }

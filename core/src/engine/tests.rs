@@ -5,6 +5,7 @@ mod answers_json;
 mod batching;
 mod catalogue;
 mod faults;
+mod isolation;
 mod limits;
 mod repeats;
 mod requests_json;
@@ -86,6 +87,15 @@ impl Bench {
             None => Fault::lost("as the test wants it"),
         };
         self.fails_by(statement, fault);
+    }
+
+    /// From then on a statement keeps its place in the lane however long it takes.
+    fn stall_as_many_as_may_be(&mut self) {
+        for n in 0..super::stall::MAX_STALLED {
+            self.charge(&format!("stalled {n}"), 1);
+            self.sent_one();
+            self.pass(super::stall::STALL);
+        }
     }
 
     fn fails_by(&mut self, statement: &Statement, fault: Fault) {

@@ -134,6 +134,7 @@ fn a_batch_of_charges_carries_totals_and_ascending_costs() {
         r#"{"a","b","c"}"#,
         "{81000000,2000000,9000000}",
         r#"{"{1000000,30000000,50000000}","{2000000}","{9000000}"}"#,
+        "NULL",
     ];
     assert_eq!(params(&batch), expected);
     // Of a the two cheapest fit; b is used up; c was revoked.
@@ -221,7 +222,7 @@ fn a_single_charge_without_a_row_is_decided_by_the_statement_for_batches() {
         assert!(bench.is_open(ticket));
         let batch = bench.sent_one();
         assert_eq!(batch.kind, StatementKind::ChargeBatch);
-        assert_eq!(params(&batch), [r#"{"a"}"#, "{3000000}", r#"{"{3000000}"}"#]);
+        assert_eq!(params(&batch), [r#"{"a"}"#, "{3000000}", r#"{"{3000000}"}"#, "NULL"]);
         bench.rows(&batch, rows);
         assert_eq!(bench.usage(ticket), usage);
         bench.assert_idle();

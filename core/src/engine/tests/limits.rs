@@ -45,6 +45,7 @@ fn a_closed_engine_takes_nothing_and_finishes_what_it_has() {
 #[test]
 fn what_waits_too_long_is_given_up_and_never_sent() {
     let mut bench = Bench::ready(narrow());
+    bench.stall_as_many_as_may_be();
     bench.charge("a", 1);
     let sent = bench.sent_one();
     bench.pass(HALF);
@@ -91,6 +92,7 @@ fn a_statement_whose_callers_are_gone_frees_its_place() {
 #[test]
 fn a_batch_answers_those_whose_time_is_not_over() {
     let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
+    bench.stall_as_many_as_may_be();
     let first = bench.charge("x", 1);
     let blocking = bench.sent_one();
     let early = bench.charge("a", 2);

@@ -1,0 +1,135 @@
+//! Who shares a statement with a row that is locked, odd or slow, and what becomes of the others.
+
+use super::*;
+use crate::engine::stall::{MAX_STALLED, STALL};
+
+/// A batch of two keys in the general statement, and their charges.
+fn batch_of(bench: &mut Bench) -> ([Ticket; 2], Statement) {
+    let first = bench.charge("x", 1);
+    let one = bench.sent_one();
+    let tickets = [bench.charge("a", 1), bench.charge("b", 2)];
+    bench.rows(&one, [charged(1, 0, 1)]);
+    assert_eq!(bench.usage(first), recorded(1));
+    let plain = bench.sent_one();
+    assert_eq!(plain.kind, StatementKind::ChargeMany);
+    bench.rows::<String>(&plain, []);
+    (tickets, bench.sent_one())
+}
+
+/// The row of a key that somebody else has locked.
+fn busy(place: usize, id: &str) -> String {
+    format!("({place},,{id},,,,)")
+}
+
+#[test]
+fn a_locked_row_keeps_nobody_else_waiting_and_is_waited_for_alone() {
+    let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
+    let ([a, b], batch) = batch_of(&mut bench);
+    bench.rows(&batch, [busy(1, "7"), charged(2, 0, 2)]);
+    assert_eq!(bench.usage(b), recorded(2));
+    // It is asked again a few times, in pauses in which others are served.
+    for _ in 0..2 {
+        assert!(bench.sent().is_empty());
+        let other = bench.charge("c", 3);
+        let sent = bench.sent_one();
+        bench.rows(&sent, [charged(1, 0, 3)]);
+        assert_eq!(bench.usage(other), recorded(3));
+        bench.pass_pause();
+        let again = bench.sent_one();
+        assert_eq!(params(&again)[3], "NULL");
+        bench.rows(&again, [busy(1, "7")]);
+    }
+    // Then a statement waits for it, which takes nobody's place.
+    let waiting = bench.sent_one();
+    assert_eq!((params(&waiting)[0], params(&waiting)[3]), (r#"{"a"}"#, "7"));
+    for n in 0..3 {
+        let other = bench.charge("c", 3);
+        let sent = bench.sent_one();
+        bench.rows(&sent, [charged(1, 0, 3)]);
+        assert_eq!(bench.usage(other), recorded(3), "{n}");
+    }
+    bench.rows(&waiting, [charged(1, 0, 1)]);
+    assert_eq!(bench.usage(a), recorded(1));
+    bench.assert_idle();
+}
+
+#[test]
+fn requests_of_a_locked_row_have_their_time_limit() {
+    let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
+    let ([a, _], batch) = batch_of(&mut bench);
+    bench.rows(&batch, [busy(1, "7"), charged(2, 0, 2)]);
+    bench.pass(Options::default().timeout);
+    let error = bench.error(a);
+    assert_eq!((error.code(), error.may_have_been_recorded()), (ErrorCode::Timeout, false));
+    assert!(bench.sent().is_empty());
+    bench.assert_idle();
+}
+
+#[test]
+fn who_makes_a_statement_fail_fails_alone() {
+    for sqlstate in ["22003", "22021", "23514", "42501", "P0001"] {
+        let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
+        let names = ["a", "b", "c", "d", "odd", "f", "g", "h"];
+        let first = bench.charge("x", 1);
+        let blocking = bench.sent_one();
+        let tickets = names.map(|name| bench.charge(name, 1));
+        bench.rows(&blocking, [charged(1, 0, 1)]);
+        assert_eq!(bench.usage(first), recorded(1));
+        let mut statements = 0;
+        while let Some(statement) = bench.sent().pop() {
+            statements += 1;
+            let keys = params(&statement)[0].trim_matches(['{', '}']).replace('"', "");
+            if keys.split(',').any(|key| key == "odd") {
+                bench.fails(&statement, Some(sqlstate));
+            } else {
+                let rows: Vec<String> = (1..=keys.split(',').count()).map(|n| charged(n, 0, 1)).collect();
+                bench.rows(&statement, rows);
+            }
+        }
+        assert!(statements <= 7, "{statements} statements");
+        for (name, ticket) in names.iter().zip(tickets) {
+            if *name == "odd" {
+                let error = bench.error(ticket);
+                assert_eq!((error.sqlstate(), error.may_have_been_recorded()), (Some(sqlstate), false));
+            } else {
+                assert_eq!(bench.usage(ticket), recorded(1), "{name}");
+            }
+        }
+        bench.assert_idle();
+    }
+}
+
+#[test]
+fn a_statement_that_takes_long_leaves_its_place() {
+    let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
+    let slow = bench.charge("slow", 1);
+    let hangs = bench.sent_one();
+    let other = bench.charge("a", 1);
+    assert!(bench.sent().is_empty());
+    assert_eq!(bench.engine.next_deadline(), Some(bench.now + STALL));
+    bench.pass(STALL);
+    let sent = bench.sent_one();
+    // While it hangs, nobody else waits for a locked row unasked.
+    assert_eq!(sent.kind, StatementKind::ChargeMany);
+    bench.rows(&sent, [charged(1, 0, 1)]);
+    assert_eq!(bench.usage(other), recorded(1));
+    // Its late answer frees no place a second time.
+    bench.rows(&hangs, [charged(1, 0, 1)]);
+    assert_eq!(bench.usage(slow), recorded(1));
+    let (_, next) = (bench.charge("b", 1), bench.sent_one());
+    bench.charge("c", 1);
+    assert!(bench.sent().is_empty());
+    bench.rows(&next, [charged(1, 0, 1)]);
+    assert_eq!(bench.sent().len(), 1);
+}
+
+#[test]
+fn only_so_many_statements_leave_their_place() {
+    let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
+    bench.stall_as_many_as_may_be();
+    bench.charge("a", 1);
+    bench.sent_one();
+    bench.charge("b", 1);
+    bench.pass(STALL * 10);
+    assert!(bench.sent().is_empty(), "{MAX_STALLED} connections are enough");
+}

@@ -1,0 +1,175 @@
+//! Calls share statements. What is locked, odd or refused for one key is that key's own affair.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use agentkey::{AgentKey, Charge, CreateKey, ErrorCode};
+use sqlx::Executor;
+use support::{TestDatabase, eventually};
+use tokio::task::JoinSet;
+
+const KEYS: usize = 40;
+/// Of each key, in a load.
+const CALLS: usize = 25;
+const LIMIT: Duration = Duration::from_secs(3);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Plain,
+    Idempotent,
+    Child,
+    Hold,
+    Validate,
+}
+
+const KINDS: [Kind; 5] = [Kind::Plain, Kind::Idempotent, Kind::Child, Kind::Hold, Kind::Validate];
+
+/// Charges of one cent, as this kind makes them. Whether it is recorded.
+async fn call(ak: &AgentKey, kind: Kind, key: &str, number: usize) -> Result<(), agentkey::Error> {
+    match kind {
+        Kind::Plain | Kind::Child => assert!(ak.track_usage(key, 1).await?.is_ok()),
+        Kind::Idempotent => {
+            let charge = Charge::new(1).idempotency_key(format!("call {number}"));
+            assert!(ak.track_usage(key, charge).await?.is_ok());
+        }
+        Kind::Hold => {
+            let held = ak.reserve(key, 2).await?.expect("no budget is near");
+            assert!(ak.settle(&held.id, 1).await?.is_ok());
+        }
+        Kind::Validate => assert!(ak.validate(key).await?.is_ok()),
+    }
+    Ok(())
+}
+
+/// Every key makes its calls, one after the other, through each client. The longest call, and how long it all took.
+async fn load(clients: &[AgentKey], kind: Kind, keys: &[String]) -> (Duration, Duration) {
+    let began = Instant::now();
+    let mut callers = JoinSet::new();
+    for (ak, key) in clients.iter().flat_map(|ak| keys.iter().map(move |key| (ak.clone(), key.clone()))) {
+        callers.spawn(async move {
+            let mut longest = Duration::ZERO;
+            for number in 0..CALLS {
+                let began = Instant::now();
+                call(&ak, kind, &key, number).await.unwrap_or_else(|e| panic!("{kind:?}: {e}"));
+                longest = longest.max(began.elapsed());
+            }
+            longest
+        });
+    }
+    let longest = callers.join_all().await.into_iter().max().unwrap();
+    (longest, began.elapsed())
+}
+
+/// A locked key, and the others.
+async fn keys(ak: &AgentKey, kind: Kind) -> (String, String, Vec<String>) {
+    let parent = ak.create(CreateKey::new("parent")).await.unwrap();
+    let mut keys = Vec::new();
+    let mut id = String::new();
+    for _ in 0..=KEYS {
+        let spec = CreateKey::new("acct").budget_cents(1_000_000);
+        let spec = if kind == Kind::Child { spec.parent(parent.id.clone()) } else { spec };
+        let created = ak.create(spec).await.unwrap();
+        id = created.id.to_string();
+        keys.push(created.key.expose().to_owned());
+    }
+    (keys.pop().unwrap(), id, keys)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_row_keeps_no_other_key_waiting() {
+    let db = TestDatabase::create().await;
+    let clients = db.fleet(2, || AgentKey::builder().timeout(LIMIT)).await;
+    clients[0].migrate().await.unwrap();
+    for kind in KINDS {
+        let (locked, id, others) = keys(&clients[0], kind).await;
+        let free = load(&clients, kind, &others).await;
+        let mut session = db.session().await;
+        session.execute("BEGIN").await.unwrap();
+        let lock = format!("SELECT 1 FROM sdk_api_keys WHERE id = {id} FOR UPDATE");
+        session.execute(sqlx::AssertSqlSafe(lock)).await.unwrap();
+        // Callers of the locked key are always there.
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut stuck = JoinSet::new();
+        for number in 0..8 {
+            let (ak, key, stop) = (clients[0].clone(), locked.clone(), Arc::clone(&stop));
+            stuck.spawn(async move {
+                let mut timeouts = 0;
+                while !stop.load(Relaxed) {
+                    match call(&ak, kind, &key, number).await {
+                        Err(error) => {
+                            assert_eq!(error.code(), ErrorCode::Timeout);
+                            timeouts += 1;
+                        }
+                        Ok(()) => assert_eq!(kind, Kind::Validate),
+                    }
+                }
+                timeouts
+            });
+        }
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        if kind != Kind::Validate {
+            eventually("somebody waits for the row", async || db.number(waiting).await > 0).await;
+        }
+        let began = Instant::now();
+        let mut rounds = Vec::new();
+        while began.elapsed() < LIMIT + LIMIT / 2 {
+            rounds.push(load(&clients, kind, &others).await);
+        }
+        stop.store(true, Relaxed);
+        let timeouts: u32 = stuck.join_all().await.into_iter().sum();
+        let longest = rounds.iter().map(|(longest, _)| *longest).max().unwrap();
+        let mean = rounds.iter().map(|(_, took)| *took).sum::<Duration>() / rounds.len() as u32;
+        println!(
+            "{kind:?}: {} calls of others took {:?} without the lock and {mean:?} with it, the longest {longest:?}; {timeouts} timeouts of the locked key",
+            others.len() * CALLS * clients.len(),
+            free.1,
+        );
+        assert!(kind == Kind::Validate || timeouts > 0, "nobody met the lock");
+        assert!(longest < LIMIT / 2, "{kind:?}: a call of another key took {longest:?}");
+        session.execute("COMMIT").await.unwrap();
+        eventually("the locked key works again", async || call(&clients[1], kind, &locked, 99).await.is_ok())
+            .await;
+    }
+    db.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_refuses_for_one_key_fails_that_key_alone() {
+    let db = TestDatabase::create().await;
+    let clients = db.fleet(2, || AgentKey::builder().timeout(LIMIT)).await;
+    clients[0].migrate().await.unwrap();
+    db.run(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN IF NEW.account_id = 'odd' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
+         CREATE TRIGGER refuse BEFORE UPDATE ON sdk_api_keys FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    .await;
+    for kind in [Kind::Plain, Kind::Idempotent, Kind::Hold] {
+        let (_, _, good) = keys(&clients[0], kind).await;
+        let odd = clients[0].create(CreateKey::new("odd")).await.unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut refused = JoinSet::new();
+        for number in 0..4 {
+            let (ak, key, stop) = (clients[0].clone(), odd.key.expose().to_owned(), Arc::clone(&stop));
+            refused.spawn(async move {
+                let mut errors = 0;
+                while !stop.load(Relaxed) {
+                    let error = call(&ak, kind, &key, number).await.unwrap_err();
+                    assert_eq!((error.code(), error.sqlstate()), (ErrorCode::Database, Some("P0001")));
+                    assert!(!error.may_have_been_recorded());
+                    errors += 1;
+                }
+                errors
+            });
+        }
+        load(&clients, kind, &good).await;
+        stop.store(true, Relaxed);
+        assert!(refused.join_all().await.into_iter().sum::<u32>() > 0);
+    }
+    db.drop().await;
+}
