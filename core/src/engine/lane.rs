@@ -154,6 +154,10 @@ pub(super) struct KeyLane<T> {
     parts: VecDeque<Batch<T>>,
     /// Rows that statements wait for.
     waited_for: Vec<Arc<str>>,
+    /// Keys whose rows, or their ancestors', were busy lately, the row of each, and until when it is waited for unasked.
+    hot: HashMap<Arc<str>, (Arc<str>, Duration)>,
+    /// The driver's clock at the last poll.
+    now: Duration,
 }
 
 #[derive(Debug)]
@@ -175,12 +179,18 @@ struct Busy {
 }
 
 /// A row that was busy so often is waited for.
-const TIMES_ASKED: u32 = 3;
+const TIMES_ASKED: u32 = 1;
 /// How many statements of a lane wait for a row at once.
 const MAX_WAITING_STATEMENTS: usize = 2;
 /// From the first time that a row was busy to the next look at it; doubles from then on.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const MOST_DOUBLINGS: u32 = 6;
+/// So long a row that was busy is waited for unasked.
+const HOT: Duration = Duration::from_secs(10);
+/// Unless as many statements wait as may: then it is looked at after this time.
+const HOT_LOOK: Duration = Duration::from_millis(8);
+/// So many keys with such rows are remembered.
+const MAX_HOT: usize = 10_000;
 
 impl<T> KeyLane<T> {
     pub(super) fn new(exclusive: bool) -> Self {
@@ -192,6 +202,8 @@ impl<T> KeyLane<T> {
             blocked_until: Duration::ZERO,
             parts: VecDeque::new(),
             waited_for: Vec::new(),
+            hot: HashMap::new(),
+            now: Duration::ZERO,
         }
     }
 
@@ -201,10 +213,22 @@ impl<T> KeyLane<T> {
             if known.waiting.len() > 1 || known.in_flight {
                 return;
             }
-            self.ready.push_back(key);
         } else {
-            self.ready.push_back(Arc::clone(&key));
-            self.keys.insert(key, Key { waiting: vec![request], in_flight: false, busy: None });
+            let known = Key { waiting: vec![request], in_flight: false, busy: None };
+            self.keys.insert(Arc::clone(&key), known);
+        }
+        self.enqueue(key);
+    }
+
+    /// Lets a key be sent: with others, or in a statement that waits for the row that was busy lately.
+    fn enqueue(&mut self, name: Arc<str>) {
+        let hot = self.hot.get(&name).filter(|(_, until)| *until > self.now);
+        match (hot, self.keys.get_mut(&name)) {
+            (Some((row, _)), Some(key)) => {
+                let again_at = self.now + HOT_LOOK;
+                key.busy = Some(Busy { row: Arc::clone(row), times: TIMES_ASKED, again_at });
+            }
+            _ => self.ready.push_back(name),
         }
     }
 
@@ -258,7 +282,7 @@ impl<T> KeyLane<T> {
             if key.waiting.is_empty() {
                 self.keys.remove(name);
             } else {
-                self.ready.push_back(Arc::clone(name));
+                self.enqueue(Arc::clone(name));
             }
         }
     }
@@ -295,7 +319,12 @@ impl<T> KeyLane<T> {
         let Some(key) = self.keys.get_mut(name) else { return };
         let times = key.busy.as_ref().map_or(0, |busy| busy.times) + 1;
         let again_at = now + FIRST_LOOK * (1 << (times - 1).min(MOST_DOUBLINGS));
-        key.busy = Some(Busy { row: Arc::from(row), times, again_at });
+        let row: Arc<str> = Arc::from(row);
+        key.busy = Some(Busy { row: Arc::clone(&row), times, again_at });
+        if self.hot.len() >= MAX_HOT {
+            self.hot.clear();
+        }
+        self.hot.insert(Arc::clone(name), (row, now + HOT));
         key.in_flight = false;
         if key.waiting.is_empty() {
             self.keys.remove(name);
@@ -426,6 +455,7 @@ impl<T> AnyLane for KeyLane<T> {
     }
 
     fn end_pause(&mut self, now: Duration) {
+        self.now = now;
         if self.blocked_until <= now {
             self.blocked_until = Duration::ZERO;
         }

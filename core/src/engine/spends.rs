@@ -37,6 +37,8 @@ pub(super) struct Spending {
     spend: Box<Spend>,
     /// Only the general statement can decide it.
     is_general: bool,
+    /// Whether the statement for plain charges may be tried again.
+    is_plain: bool,
     sweeps: u32,
 }
 
@@ -68,7 +70,8 @@ impl Engine {
             (Some(answer), _) => self.answer_with(&caller, answer),
             (None, None) => self.answer_with(&caller, spend.of_no_key()),
             (None, Some((column, name))) => {
-                let spending = Spending { spend: Box::new(spend), is_general: true, sweeps: 0 };
+                let spending =
+                    Spending { spend: Box::new(spend), is_general: true, is_plain: false, sweeps: 0 };
                 self.lanes.spend[column as usize].push(name, caller.with_work(spending));
             }
         }
@@ -86,7 +89,8 @@ impl Engine {
         // Those whose time ran out meanwhile are answered already.
         for charge in charges.into_iter().filter(|charge| charge.ticket.is_some()) {
             let spend = Box::new(Charge::new(Cost::Microcents(charge.work)).into());
-            let spending = charge.with_work(Spending { spend, is_general, sweeps: 0 });
+            let spending = Spending { spend, is_general, is_plain: !is_general, sweeps: 0 };
+            let spending = charge.with_work(spending);
             self.lanes.spend[column as usize].push(Arc::clone(name), spending);
         }
     }
@@ -160,7 +164,11 @@ impl Engine {
         }
         let costs =
             |group: &Vec<Pending<Spending>>| integer_array(group.iter().map(|r| r.work.spend.amount()));
-        let params = vec![Some(text_array(&batch.keys)), Some(text_array(batch.requests.iter().map(costs)))];
+        let params = vec![
+            Some(text_array(&batch.keys)),
+            Some(text_array(batch.requests.iter().map(costs))),
+            batch.waits_for.as_deref().map(str::to_owned),
+        ];
         let kind = StatementKind::ChargeTree;
         let sql = statements.sql_by(column, kind);
         self.send(kind, sql, params, Work::Spend(column, kind, batch, Arc::clone(statements)))
@@ -256,6 +264,8 @@ impl Engine {
                     Ok(Decision::Again) => again.push(request),
                     Ok(Decision::Busy(row)) => {
                         busy_row = Some(row);
+                        // Once that row is free the plain statement may do.
+                        request.work.is_general = !request.work.is_plain;
                         again.push(request);
                     }
                     Ok(Decision::WithoutScope) => {

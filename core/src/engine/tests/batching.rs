@@ -172,12 +172,15 @@ fn a_child_that_fits_is_charged_by_the_cheap_statement_and_else_by_the_general_o
     let batch = bench.sent_one();
     bench.rows(&batch, ["(1,t,,,,,)"]);
     let tree = bench.sent_one();
-    assert_eq!((tree.kind, params(&tree)), (StatementKind::ChargeTree, vec![r#"{"a"}"#, r#"{"{1000000}"}"#]));
+    assert_eq!(
+        (tree.kind, params(&tree)),
+        (StatementKind::ChargeTree, vec![r#"{"a"}"#, r#"{"{1000000}"}"#, "NULL"])
+    );
     let (second, third) = (bench.charge("a", 5), bench.charge("a", 3));
     bench.rows(&tree, ["(1,f,100,1,0,0,)"]);
     assert_eq!(bench.usage(first), recorded(1));
     let tree = bench.sent_one();
-    assert_eq!(params(&tree), [r#"{"a"}"#, r#"{"{3000000,5000000}"}"#], "a parent is for life");
+    assert_eq!(params(&tree), [r#"{"a"}"#, r#"{"{3000000,5000000}"}"#, "NULL"], "a parent is for life");
     bench.rows::<String>(&tree, []);
     let general = bench.sent_one();
     assert_eq!(general.kind, StatementKind::Spend);

@@ -27,19 +27,7 @@ fn a_locked_row_keeps_nobody_else_waiting_and_is_waited_for_alone() {
     let ([a, b], batch) = batch_of(&mut bench);
     bench.rows(&batch, [busy(1, "7"), charged(2, 0, 2)]);
     assert_eq!(bench.usage(b), recorded(2));
-    // It is asked again a few times, in pauses in which others are served.
-    for _ in 0..2 {
-        assert!(bench.sent().is_empty());
-        let other = bench.charge("c", 3);
-        let sent = bench.sent_one();
-        bench.rows(&sent, [charged(1, 0, 3)]);
-        assert_eq!(bench.usage(other), recorded(3));
-        bench.pass_pause();
-        let again = bench.sent_one();
-        assert_eq!(params(&again)[3], "NULL");
-        bench.rows(&again, [busy(1, "7")]);
-    }
-    // Then a statement waits for it, which takes nobody's place.
+    // Then a statement waits for its row, which takes nobody's place.
     let waiting = bench.sent_one();
     assert_eq!((params(&waiting)[0], params(&waiting)[3]), (r#"{"a"}"#, "7"));
     for n in 0..3 {
@@ -50,6 +38,21 @@ fn a_locked_row_keeps_nobody_else_waiting_and_is_waited_for_alone() {
     }
     bench.rows(&waiting, [charged(1, 0, 1)]);
     assert_eq!(bench.usage(a), recorded(1));
+    // For a while its row is waited for unasked.
+    for (pause, row) in [(Duration::ZERO, "7"), (Options::default().timeout, "NULL")] {
+        bench.pass(pause);
+        bench.sent();
+        let again = bench.charge("a", 1);
+        let mut sent = bench.sent_one();
+        if row == "NULL" {
+            assert_eq!(sent.kind, StatementKind::ChargeOne);
+            bench.rows::<String>(&sent, []);
+            sent = bench.sent_one();
+        }
+        assert_eq!(params(&sent)[3], row);
+        bench.rows(&sent, [charged(1, 1, 2)]);
+        assert_eq!(bench.usage(again), recorded(2));
+    }
     bench.assert_idle();
 }
 

@@ -1,8 +1,12 @@
 -- Charges keys and all of their ancestors in the common case: all of them are live, no reset can be due, and all that is
 -- asked of a row fits. Whatever has no row in the answer is decided by spend.sql.
--- $1: text[] of key hashes or external subjects, each once. $2: text[] of bigint[], each key's costs in micro-cents.
+-- $1: text[] of key hashes or external subjects, each once. $2: text[] of bigint[], each key's costs in micro-cents. $3:
+-- the id of the only row that it waits for if somebody else has locked it, before it locks any other; or NULL.
 -- One row a key that is charged in whole: as charge_batch.sql's.
-WITH found AS MATERIALIZED (
+WITH waited AS MATERIALIZED (
+    SELECT id FROM {table} WHERE id = $3::text::{id_type} FOR NO KEY UPDATE
+),
+found AS MATERIALIZED (
     SELECT
         i.n,
         i.lookup,
@@ -16,6 +20,8 @@ wanted AS MATERIALIZED (
     SELECT c.id, sum(f.total) AS total
     FROM found f
     CROSS JOIN LATERAL unnest(f.chain) AS c(id)
+    CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows)
+    WHERE has_waited.rows >= 0
     GROUP BY c.id
     ORDER BY c.id
 ),

@@ -98,7 +98,7 @@ impl Database {
     }
 
     /// Charges a key whole if, on each row that it draws on, all that is asked of it fits; else leaves it alone.
-    pub(super) fn charge_tree(&mut self, lookups: &[String], costs: &[String]) -> Done {
+    pub(super) fn charge_tree(&mut self, lookups: &[String], costs: &[String], waits_for: &str) -> Done {
         let now = self.now;
         let mut effects = Vec::new();
         let mut groups: Vec<(usize, Vec<Operation>)> = Vec::new();
@@ -119,7 +119,7 @@ impl Database {
             self.keys.iter().find(|key| key.id == *id).is_some_and(|key| {
                 let View { revoked, reserved, used, .. } = key.own_view(now);
                 let room = key.own_view(now).cap() - reserved - used;
-                let is_locked = self.is_locked(*id, "");
+                let is_locked = self.is_locked(*id, waits_for);
                 !revoked && !is_locked && !key.may_be_due(now) && wanted[id] <= i128::from(room)
             })
         };

@@ -108,8 +108,8 @@ impl Database {
             (StatementKind::ChargeBatch, [lookups, totals, costs, row]) => {
                 self.charge_batch(&array(lookups), &array(totals), &array(costs), row)
             }
-            (StatementKind::ChargeTree, [lookups, amounts]) => {
-                self.charge_tree(&array(lookups), &array(amounts))
+            (StatementKind::ChargeTree, [lookups, amounts, row]) => {
+                self.charge_tree(&array(lookups), &array(amounts), row)
             }
             (StatementKind::Spend, params) => self.spend(params),
             (StatementKind::Settle, params) => self.settle(params),

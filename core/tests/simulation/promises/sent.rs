@@ -19,12 +19,10 @@ impl Promises {
             Ok(lookups)
         };
         let waits = match (statement.kind, statement.params.as_slice()) {
-            (StatementKind::ChargeBatch | StatementKind::Settle, [.., row])
-                if statement.params.len() == 4 =>
-            {
+            (StatementKind::ChargeBatch | StatementKind::Settle, [_, _, _, row]) => row.is_some(),
+            (StatementKind::ChargeTree, [_, _, row]) | (StatementKind::Spend, [_, _, _, _, row]) => {
                 row.is_some()
             }
-            (StatementKind::Spend, [.., row]) => row.is_some(),
             _ => false,
         };
         if waits {

@@ -42,8 +42,10 @@ fn operations(statement: &Statement) -> Vec<Operation> {
     if !matches!(statement.kind, StatementKind::Spend | StatementKind::ChargeTree) {
         return Vec::new();
     }
+    let arrays = if statement.kind == StatementKind::ChargeTree { 2 } else { 4 };
+    let arrays = statement.params.iter().take(arrays);
     let mut params: Vec<Vec<String>> =
-        statement.params.iter().take(4).map(|param| array(param.as_deref().unwrap_or_default())).collect();
+        arrays.map(|param| array(param.as_deref().unwrap_or_default())).collect();
     if statement.kind == StatementKind::ChargeTree {
         let (lookups, amounts): (Vec<String>, Vec<String>) =
             charges_of_groups(&params[0], &params[1]).unzip();
