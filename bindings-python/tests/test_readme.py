@@ -7,6 +7,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from pyagentkey.asgi import KeyRoutes, RequireKey
 
 from .server import bearer, serving
 from .support import Database
@@ -18,7 +21,7 @@ def python_in(readme: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
 
 
-QUICK_START, BLOCKING, FASTAPI, CAPS = python_in(PROJECT / "README.md")
+QUICK_START, BLOCKING, FASTAPI, CAPS, DOUBLE = python_in(PROJECT / "README.md")
 
 
 def printed(db: Database, program: str) -> list[str]:
@@ -40,7 +43,7 @@ def test_the_blocking_client(db: Database) -> None:
 
 
 def test_caps(empty_db: Database) -> None:
-    assert printed(empty_db, CAPS) == ["12.34", "13", "287", "True", "False"]
+    assert printed(empty_db, CAPS) == ["alice@example.com", "12.34", "13", "287", "True", "False"]
 
 
 def test_fastapi(db: Database) -> None:
@@ -59,9 +62,18 @@ def test_fastapi(db: Database) -> None:
     assert answers[0].json()["account"].startswith("signup:")
 
 
+def test_a_double() -> None:
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(DOUBLE, "README.md", "exec"), names)
+    app = RequireKey(KeyRoutes(names["FakeAgentKey"]()), names["FakeAgentKey"](), scope="search")
+    with serving(app) as http:
+        statuses = [http.get("/sdk-keys/me", headers=bearer(key)).status_code for key in ("ak_good", "ak_bad")]
+    assert statuses == [200, 401]
+
+
 def test_types(tmp_path: Path) -> None:
     files = []
-    for n, code in enumerate((QUICK_START, BLOCKING, FASTAPI, CAPS)):
+    for n, code in enumerate((QUICK_START, BLOCKING, FASTAPI, CAPS, DOUBLE)):
         files.append(tmp_path / f"readme_{n}.py")
         files[-1].write_text(code)
     command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", *map(str, files)]
