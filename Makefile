@@ -56,6 +56,14 @@ check-rust: have-cargo
 	if found=$$(grep -E '^(tokio|sqlx)' <<<"$$tree"); then \
 		echo "agentkey without default features depends on:" $$found >&2; exit 1; \
 	fi
+	@echo "==> check: the lowest versions of the engine's dependencies"
+	core/scripts/lowest.sh
+	@echo "==> check: each package has the licence"
+	@for package in core bindings-node bindings-python; do cmp LICENSE $$package/LICENSE || exit 1; done
+	@echo "==> check: links of the packages' READMEs work outside of the repository"
+	@if grep -noE '\]\([^)]*\)' README.md bindings-*/README.md | grep -vE '\((https://|#)'; then \
+		echo "write these links with https://" >&2; exit 1; \
+	fi
 	@if command -v cargo-deny >/dev/null; then \
 		echo "==> check: licences and sources"; cargo deny check bans licenses sources; \
 	else \

@@ -22,7 +22,7 @@ try {
     if (!existsSync(join(here, "native", file))) continue;
     const directory = join(stage, platform);
     cpSync(join(here, "native", file), join(directory, file));
-    cpSync(join(here, "../LICENSE"), join(directory, "LICENSE"));
+    cpSync(join(here, "LICENSE"), join(directory, "LICENSE"));
     const { name, version } = JSON.parse(readFileSync(join(directory, "package.json"), "utf8"));
     run("npm", ["pack", "--silent", "--pack-destination", out], directory);
     packed[name] = version;
@@ -32,7 +32,6 @@ try {
   const loader = join(stage, "loader");
   const { devDependencies: _, scripts: __, ...manifest } = JSON.parse(readFileSync(join(here, "package.json"), "utf8"));
   for (const file of [...manifest.files, "README.md"]) cpSync(join(here, file), join(loader, file), { recursive: true });
-  cpSync(join(here, "../LICENSE"), join(loader, "LICENSE"));
   // Only what was built can be installed.
   writeFileSync(join(loader, "package.json"), JSON.stringify({ ...manifest, optionalDependencies: packed }, null, 2));
   run("npm", ["pack", "--silent", "--pack-destination", out], loader);
