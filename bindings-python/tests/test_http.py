@@ -169,8 +169,10 @@ def test_keys_for_their_holders(make: Make, db: Database, ak: AgentKey) -> None:
             assert (answer.status_code, next(iter(answer.json()))) == (expected, "error"), other
         assert seen(http.delete(f"/sdk-keys/{child['id']}", headers=mine)) == (200, {"revoked": True})
         missing = (404, {"error": "Key not found"})
-        for id in (child["id"], f"{me['id']}abc", ak.create("b").id, "%3F", "%23", "%E9", "a%20b"):
+        for id in (child["id"], f"{me['id']}abc", ak.create("b").id):
             assert seen(http.delete(f"/sdk-keys/{id}", headers=mine)) == missing, id
+        for id in ("%3F", "%23", "%E9", "a%20b"):
+            assert seen(http.delete(f"/sdk-keys/{id}", headers=mine)) == (400, {"error": "Invalid key ID"}), id
         assert seen(http.get("/sdk-keys/me"))[0] == 401
         assert ak.validate(mine["Authorization"][7:])
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::batch::Pending;
 use super::catalogue::Table;
-use super::lane::{AnyLane, Pending};
+use super::lane::AnyLane;
 use super::retry::{Repeatable, Repeats};
 use super::rows::ledger::read_json;
 use super::rows::lookup::KeyRow;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lane::{Batch, Pending};
+use super::batch::{Batch, Pending};
 use super::retry::{Repeatable, Repeats};
 use super::rows::charged::{ChargedKey, ChargedRow};
 use super::{Answer, Cost, Credential, Engine, Statement, Work, text_of};

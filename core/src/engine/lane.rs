@@ -4,56 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Ticket;
+use super::batch::{AnyBatch, Batch, Expired, Pending};
 
 /// As many keys are not worth a second statement.
 const FEW_KEYS: usize = 32;
-
-/// A request that waits, or whose statement is under way.
-#[derive(Debug)]
-pub(super) struct Pending<T> {
-    /// `None` once it was answered early: its time ran out while the statement was under way.
-    pub(super) ticket: Option<Ticket>,
-    pub(super) deadline: Option<Duration>,
-    pub(super) attempts: u32,
-    /// Whether an earlier attempt may have taken effect.
-    pub(super) is_uncertain: bool,
-    pub(super) work: T,
-}
-
-impl<T> Pending<T> {
-    pub(super) fn new(ticket: Option<Ticket>, deadline: Option<Duration>, work: T) -> Self {
-        Pending { ticket, deadline, attempts: 0, is_uncertain: false, work }
-    }
-
-    /// The same request as other work, which starts anew.
-    pub(super) fn with_work<U>(self, work: U) -> Pending<U> {
-        Pending {
-            ticket: self.ticket,
-            deadline: self.deadline,
-            attempts: 0,
-            is_uncertain: self.is_uncertain,
-            work,
-        }
-    }
-
-    fn is_expired(&self, now: Duration) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= now)
-    }
-
-    /// Its ticket, if its time is over: it is answered then.
-    pub(super) fn expire(&mut self, now: Duration, was_sent: bool) -> Option<Expired> {
-        let ticket = self.ticket.take_if(|_| self.deadline.is_some_and(|deadline| deadline <= now))?;
-        Some(Expired { ticket, is_uncertain: was_sent || self.is_uncertain })
-    }
-}
-
-/// A request whose time is over.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Expired {
-    pub(super) ticket: Ticket,
-    pub(super) is_uncertain: bool,
-}
 
 /// What all lanes have in common, whatever waits in them.
 pub(super) trait AnyLane {
@@ -66,77 +20,6 @@ pub(super) trait AnyLane {
     /// When a pause ends that keeps something waiting.
     fn pause(&self) -> Option<Duration>;
     fn end_pause(&mut self, now: Duration);
-}
-
-/// The requests of a statement: the keys, each once, and for each its requests.
-#[derive(Debug)]
-pub(super) struct Batch<T> {
-    pub(super) keys: Vec<Arc<str>>,
-    pub(super) requests: Vec<Vec<Pending<T>>>,
-    /// The id of the only row that the statement waits for.
-    pub(super) waits_for: Option<Arc<str>>,
-}
-
-impl<T> Batch<T> {
-    fn new() -> Self {
-        Batch { keys: Vec::new(), requests: Vec::new(), waits_for: None }
-    }
-
-    /// Both halves, of keys or of the requests of the only key. `None` if there is one request alone.
-    fn halves(mut self) -> Result<[Self; 2], Self> {
-        let mut second = Batch { waits_for: self.waits_for.clone(), ..Batch::new() };
-        if self.keys.len() > 1 {
-            second.keys = self.keys.split_off(self.keys.len() / 2);
-            second.requests = self.requests.split_off(self.requests.len() / 2);
-            return Ok([self, second]);
-        }
-        match self.requests.first_mut() {
-            Some(group) if group.len() > 1 => {
-                second.keys.clone_from(&self.keys);
-                second.requests.push(group.split_off(group.len() / 2));
-                Ok([self, second])
-            }
-            _ => Err(self),
-        }
-    }
-
-    pub(super) fn open_requests(&self) -> impl Iterator<Item = &Pending<T>> {
-        self.requests.iter().flatten().filter(|request| request.ticket.is_some())
-    }
-}
-
-/// What all batches under way have in common, whatever is in them.
-pub(super) trait AnyBatch {
-    /// Answers those whose time is over. Whether anybody still waits for the batch.
-    fn expire(&mut self, now: Duration, expired: &mut Vec<Expired>) -> bool;
-    /// When the time of the next one is over.
-    fn next_deadline(&self) -> Option<Duration>;
-}
-
-impl<T> AnyBatch for Batch<T> {
-    fn expire(&mut self, now: Duration, expired: &mut Vec<Expired>) -> bool {
-        let mut open = false;
-        for request in self.requests.iter_mut().flatten() {
-            expired.extend(request.expire(now, true));
-            open |= request.ticket.is_some();
-        }
-        open
-    }
-
-    fn next_deadline(&self) -> Option<Duration> {
-        self.open_requests().filter_map(|request| request.deadline).min()
-    }
-}
-
-impl<T> AnyBatch for Pending<T> {
-    fn expire(&mut self, now: Duration, expired: &mut Vec<Expired>) -> bool {
-        expired.extend(Pending::expire(self, now, true));
-        self.ticket.is_some() || self.deadline.is_none()
-    }
-
-    fn next_deadline(&self) -> Option<Duration> {
-        self.ticket.and(self.deadline)
-    }
 }
 
 /// Requests that wait, by key, and how many statements are under way.
@@ -443,7 +326,7 @@ impl<T> AnyLane for KeyLane<T> {
 
     fn next_deadline(&self) -> Option<Duration> {
         // The first of each key is its oldest.
-        let parts = self.parts.iter().filter_map(|part| AnyBatch::next_deadline(part));
+        let parts = self.parts.iter().filter_map(AnyBatch::next_deadline);
         parts.chain(self.keys.values().filter_map(|key| key.waiting.first()?.deadline)).min()
     }
 
@@ -475,47 +358,5 @@ impl<T> Key<T> {
     fn is_parked(&self) -> bool {
         let has_time = self.busy.as_ref().is_some_and(|busy| busy.again_at > Duration::ZERO);
         has_time && !self.in_flight && !self.waiting.is_empty()
-    }
-}
-
-/// Requests that wait for a statement of their own.
-#[derive(Debug)]
-pub(super) struct Queue<T> {
-    pub(super) waiting: VecDeque<Pending<T>>,
-    pub(super) in_flight: usize,
-    pub(super) blocked_until: Duration,
-}
-
-impl<T> Queue<T> {
-    pub(super) fn new() -> Self {
-        Queue { waiting: VecDeque::new(), in_flight: 0, blocked_until: Duration::ZERO }
-    }
-}
-
-impl<T> AnyLane for Queue<T> {
-    fn is_ready(&self, now: Duration, max_in_flight: usize) -> bool {
-        !self.waiting.is_empty() && self.in_flight < max_in_flight && self.blocked_until <= now
-    }
-
-    fn take_expired(&mut self, now: Duration, expired: &mut Vec<Expired>) {
-        self.waiting.retain_mut(|request| {
-            let is_expired = request.is_expired(now);
-            expired.extend(request.expire(now, false));
-            !is_expired
-        });
-    }
-
-    fn next_deadline(&self) -> Option<Duration> {
-        self.waiting.iter().filter_map(|request| request.deadline).min()
-    }
-
-    fn pause(&self) -> Option<Duration> {
-        (!self.waiting.is_empty() && self.blocked_until > Duration::ZERO).then_some(self.blocked_until)
-    }
-
-    fn end_pause(&mut self, now: Duration) {
-        if self.blocked_until <= now {
-            self.blocked_until = Duration::ZERO;
-        }
     }
 }

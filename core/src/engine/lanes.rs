@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::admin::{self, Admin};
+use super::batch::{Batch, Pending};
 use super::charges::Charge;
-use super::lane::{AnyLane, Batch, KeyLane, Pending, Queue};
+use super::lane::{AnyLane, KeyLane};
 use super::lookups::Lookup;
+use super::queue::Queue;
 use super::retry::Repeatable;
 use super::rows::ended::ReservationChange;
 use super::spends::Spending;

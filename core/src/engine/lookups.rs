@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lane::{Batch, Pending};
+use super::batch::{Batch, Pending};
 use super::retry::{Repeatable, Repeats};
 use super::rows::lookup::{self, KeyRow, LookedUp};
 use super::{Answer, Credential, Engine, Statement, Work, text_of};

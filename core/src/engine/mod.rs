@@ -17,6 +17,7 @@
 
 mod admin;
 mod answer;
+mod batch;
 mod catalogue;
 mod changes;
 mod charges;
@@ -27,6 +28,7 @@ mod lane;
 mod lanes;
 mod lookups;
 pub(crate) mod options;
+mod queue;
 mod request;
 mod retry;
 mod route;
@@ -66,8 +68,8 @@ pub use crate::table::template::StatementKind;
 pub use crate::time::timestamp;
 
 use self::admin::Admin;
+use self::batch::{AnyBatch, Batch, Pending};
 use self::catalogue::Table;
-use self::lane::{AnyBatch, Batch, Pending};
 use self::lanes::Lanes;
 use self::lookups::Lookup;
 use self::rows::ended::ReservationChange;

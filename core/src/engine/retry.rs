@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::lane::Pending;
+use super::batch::Pending;
 use super::{Engine, Fault};
 use crate::error::Effect;
 

@@ -1,7 +1,7 @@
 //! Where each request goes.
 
 use super::admin::Admin;
-use super::lane::Pending;
+use super::batch::Pending;
 use super::rows::ended::ReservationChange;
 use super::rows::new_row::NewRow;
 use super::rows::spent::Spend;

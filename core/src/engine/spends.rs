@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lane::{Batch, Pending};
+use super::batch::{Batch, Pending};
 use super::retry::{Repeatable, Repeats};
 use super::rows::charged::ChargedRow;
 use super::rows::spent::{Decision, Spend, SpentRow};

@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use super::lane::Batch;
+use super::batch::Batch;
 use super::{Engine, StatementId, Work};
 
 /// A statement that is under way for so long leaves its place in the lane to the next one.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::admin::Admin;
-use super::lane::Pending;
+use super::batch::Pending;
 use super::rows::ended::EndedRow;
 use super::rows::only_field;
 use crate::error::Error;
