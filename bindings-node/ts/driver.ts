@@ -16,6 +16,9 @@ interface Cause {
   error: unknown;
 }
 
+/** How soon the engine first looks for statements that take long: they keep no others waiting. */
+const SLOW_MS = 100;
+
 /** Runs the engine's statements on the caller's pool and settles the calls' promises. */
 export class Driver {
   readonly #engine: Engine;
@@ -27,6 +30,8 @@ export class Driver {
   #isScheduled = false;
   #deadline: NodeJS.Timeout | undefined;
   #retry: NodeJS.Timeout | undefined;
+  /** When the timer for retries fires. */
+  #retryAt = 0;
   /** The first of the faults that the engine answered by trying again. */
   #retried: Cause | undefined;
   #closed: { promise: Promise<void>; resolve: () => void } | undefined;
@@ -151,10 +156,10 @@ export class Driver {
     return true;
   }
 
-  /** A timer for the calls' time limit. It keeps the process alive only while a call waits. */
+  /** A timer for statements that take long, and for the calls' time limit. It keeps the process alive only while a call waits. */
   #watch(): void {
     if (this.#deadline) this.#deadline.ref();
-    else this.#deadline = setTimeout(this.#expire, this.#timeoutMs);
+    else this.#deadline = setTimeout(this.#expire, Math.min(this.#timeoutMs, SLOW_MS));
   }
 
   readonly #expire = (): void => {
@@ -176,7 +181,11 @@ export class Driver {
 
   #awaitRetry(): void {
     const delay = this.#engine.nextRetry();
-    if (this.#retry || delay === null) return;
+    if (delay === null) return;
+    const at = performance.now() + delay;
+    if (this.#retry && this.#retryAt <= at) return;
+    clearTimeout(this.#retry);
+    this.#retryAt = at;
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
       this.#pump();
