@@ -173,3 +173,50 @@ async fn what_the_database_refuses_for_one_key_fails_that_key_alone() {
     }
     db.drop().await;
 }
+
+/// Whatever the columns can hold: no arithmetic fails, and no budget is passed.
+#[tokio::test(flavor = "multi_thread")]
+async fn extreme_values_are_no_error() {
+    let db = TestDatabase::create().await;
+    let ak = db.client_with(AgentKey::builder().ledger(true)).await;
+    let plain = AgentKey::builder().pool(db.pool.clone()).unwrap();
+    let (least, most) = (i64::MIN, i64::MAX);
+    let rows = [
+        "budget_cents = 9007199254740991".to_owned(),
+        format!("budget_cents = {most}, budget_used_cents = 5"),
+        format!("budget_cents = {least}"),
+        format!("budget_cents = {most}, budget_used_cents = {most}"),
+        format!("budget_used_cents = {least}"),
+        format!("budget_cents = 100, budget_reserved_cents = {most}"),
+        format!("budget_cents = 100, budget_reserved_cents = {least}"),
+        format!("budget_cents = {least}, budget_used_cents = {least}, budget_reserved_cents = {most}"),
+        "expires_at = 'infinity', budget_period = 'day', budget_reset_at = 'infinity'".to_owned(),
+    ];
+    for row in rows {
+        for client in [&ak, &plain] {
+            for is_child in [false, true] {
+                let parent = ak.create(CreateKey::new("acct")).await.unwrap();
+                let spec = CreateKey::new("acct");
+                let spec = if is_child { spec.parent(parent.id) } else { spec };
+                let created = ak.create(spec).await.unwrap();
+                let id = created.id.to_string();
+                db.run(&format!("UPDATE sdk_api_keys SET {row} WHERE id = {id}")).await;
+                let key = created.key.expose();
+                let _ = client.validate(key).await.unwrap();
+                let _ = client.track_usage(key, 1).await.unwrap_or_else(|e| panic!("{row}: {e}"));
+                let charge = Charge::new(1).idempotency_key("a");
+                let _ = client.track_usage(key, charge).await.unwrap_or_else(|e| panic!("{row}: {e}"));
+                let many = tokio::join!(client.track_usage(key, 1), client.track_usage(key, 2));
+                let _ = (many.0.unwrap(), many.1.unwrap());
+                match client.reserve(key, 1).await.unwrap_or_else(|e| panic!("{row}: {e}")) {
+                    Ok(held) => {
+                        let _ = client.settle(&held.id, 1).await.unwrap_or_else(|e| panic!("{row}: {e}"));
+                    }
+                    Err(refusal) => println!("{row}: {refusal}"),
+                }
+                let _ = client.refund(created.id, 1).await.unwrap_or_else(|e| panic!("{row}: {e}"));
+            }
+        }
+    }
+    db.drop().await;
+}

@@ -147,7 +147,7 @@ pub(crate) const CATALOGUE: &str = include_str!("sql/catalogue.sql");
 ///
 /// The files in `sql/` are plain SQL with these marks, which only ever become identifiers, types and other SQL, never
 /// values: `{table}`; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
-/// `{account_type}`, `{scopes_type}`; `{max_cents}`; `{next_reset}`, `{first_reset}` and `{due}`, the period rule;
+/// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{next_reset}`, `{first_reset}` and `{due}`, the period rule;
 /// `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
 /// scopes; `{lookup}`, the column that keys are found by, and `{lookup_cast}`, what makes a text comparable to it;
 /// `{reservations}` and `{events}`, the companion tables; `{ledger}`, whether all money is written into the ledger. A
@@ -158,6 +158,9 @@ fn render(template: &str, rendering: &Rendering<'_>) -> Arc<str> {
     rendering.expand(template, false, &mut sql);
     Arc::from(sql.trim())
 }
+
+/// A counter further below nothing counts as this, so that no sum of micro-cents overflows.
+const MAX_CREDIT_CENTS: i64 = 1_000_000_000_000;
 
 /// What a statement is rendered for.
 struct Rendering<'a> {
@@ -207,6 +210,7 @@ impl Rendering<'_> {
             "account_type" => sql.push_str(type_of("account_id")),
             "scopes_type" => sql.push_str(type_of("scopes")),
             "max_cents" => sql.push_str(&self.shape.max_cents().to_string()),
+            "max_credit" => sql.push_str(&MAX_CREDIT_CENTS.min(self.shape.max_cents()).to_string()),
             "due" => self.expand(include_str!("sql/due.sql"), all_columns, sql),
             "key_columns" => self.expand(include_str!("sql/key_columns.sql"), all_columns, sql),
             "ancestor_state" => self.expand(include_str!("sql/ancestor_state.sql"), all_columns, sql),

@@ -27,10 +27,10 @@ locked AS MATERIALIZED (
         input.total,
         input.costs,
         {k.budget_cents} AS budget_cents,
-        LEAST({k.budget_cents}, {max_cents})::bigint * 1000000 AS cap,
-        coalesce({k.budget_reserved_cents}, 0)::bigint * 1000000 AS reserved,
+        GREATEST(LEAST({k.budget_cents}, {max_cents}), -1)::bigint * 1000000 AS cap,
+        LEAST(GREATEST(coalesce({k.budget_reserved_cents}, 0), 0), {max_cents})::bigint * 1000000 AS reserved,
         CASE WHEN {due} THEN 0
-            ELSE LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint * 1000000 + coalesce({k.budget_used_microcents}, 0)
+            ELSE GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint * 1000000 + coalesce({k.budget_used_microcents}, 0)
         END AS before,
         CASE WHEN {due} THEN coalesce({k.budget_anchor_at}, {k.budget_reset_at}) ELSE {k.budget_anchor_at} END AS anchor_at,
         CASE WHEN {due} THEN {next_reset} ELSE {k.budget_reset_at} END AS reset_at

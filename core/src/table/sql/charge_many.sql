@@ -21,9 +21,9 @@ locked AS MATERIALIZED (
           AND k.ancestor_ids IS NULL --? ancestor_ids
           AND ({k.budget_reset_at} > statement_timestamp()) IS NOT FALSE
           AND f.total <= (
-                LEAST({k.budget_cents}, {max_cents})::bigint
-                - LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint
-                - coalesce({k.budget_reserved_cents}, 0)
+                GREATEST(LEAST({k.budget_cents}, {max_cents}), -1)::bigint
+                - GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint
+                - LEAST(GREATEST(coalesce({k.budget_reserved_cents}, 0), 0), {max_cents})
               ) * 1000000 - coalesce({k.budget_used_microcents}, 0)
         FOR NO KEY UPDATE SKIP LOCKED
     ) k

@@ -11,7 +11,7 @@ WHERE k.{lookup} = $1::text
   AND k.revoked_at IS NULL
   AND k.ancestor_ids IS NULL --? ancestor_ids
   AND ({k.budget_reset_at} > statement_timestamp()) IS NOT FALSE
-  AND coalesce(k.budget_used_cents, 0) <= LEAST({k.budget_cents}, {max_cents}) - coalesce({k.budget_reserved_cents}, 0)
+  AND coalesce(k.budget_used_cents, 0) <= GREATEST(LEAST({k.budget_cents}, {max_cents}), -1) - LEAST(GREATEST(coalesce({k.budget_reserved_cents}, 0), 0), {max_cents})
         - $2::text::bigint / 1000000 - (coalesce({k.budget_used_microcents}, 0) + $2::text::bigint % 1000000 + 999999) / 1000000
 RETURNING ROW(
     1,

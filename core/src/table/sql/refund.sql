@@ -16,9 +16,9 @@ locked AS MATERIALIZED (
         k.id,
         k.account_id,
         k.budget_cents::bigint AS budget_cents,
-        coalesce(k.budget_reserved_cents, 0)::bigint * 1000000 AS reserved,
+        LEAST(GREATEST(coalesce(k.budget_reserved_cents, 0), 0), {max_cents})::bigint * 1000000 AS reserved,
         coalesce({due}, false) AS is_due,
-        LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0) AS stored,
+        GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0) AS stored,
         CASE WHEN {due} THEN coalesce(k.budget_anchor_at, k.budget_reset_at) ELSE k.budget_anchor_at END AS anchor_at,
         CASE WHEN {due} THEN {next_reset} ELSE k.budget_reset_at END AS reset_at
     FROM wanted w
@@ -57,7 +57,7 @@ logged AS (
     )
     SELECT
         m.id, m.account_id, entry.kind, entry.amount, entry.used_after, m.reserved,
-        m.budget_cents * 1000000 - entry.used_after - m.reserved, m.budget_cents, entry.idempotency_key,
+        GREATEST(LEAST(m.budget_cents, {max_cents}), -1)::bigint * 1000000 - entry.used_after - m.reserved, m.budget_cents, entry.idempotency_key,
         CASE WHEN entry.step = 2 AND m.distance > 1 THEN $1::text::{id_type} END, entry.metadata
     FROM moved m
     CROSS JOIN LATERAL (

@@ -41,14 +41,14 @@ locked AS MATERIALIZED (
         k.disabled_at IS NOT NULL AS is_disabled,
         coalesce(k.expires_at <= statement_timestamp(), false) AS is_expired,
         k.budget_cents::bigint AS budget_cents,
-        LEAST(k.budget_cents, {max_cents})::bigint * 1000000 AS cap,
+        GREATEST(LEAST(k.budget_cents, {max_cents}), -1)::bigint * 1000000 AS cap,
         {max_cents}::bigint * 1000000 AS storable,
         {scopes_array} AS scopes,
-        coalesce(k.budget_reserved_cents, 0)::bigint * 1000000 AS reserved,
+        LEAST(GREATEST(coalesce(k.budget_reserved_cents, 0), 0), {max_cents})::bigint * 1000000 AS reserved,
         coalesce({due}, false) AS is_due,
-        LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0) AS stored,
+        GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0) AS stored,
         CASE WHEN {due} THEN 0
-            ELSE LEAST(coalesce(k.budget_used_cents, 0), {max_cents})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0)
+            ELSE GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0)
         END AS before,
         CASE WHEN {due} THEN coalesce(k.budget_anchor_at, k.budget_reset_at) ELSE k.budget_anchor_at END AS anchor_at,
         CASE WHEN {due} THEN {next_reset} ELSE k.budget_reset_at END AS reset_at,
@@ -161,7 +161,7 @@ logged AS (
     )
     SELECT
         m.id, m.account_id, entry.kind, entry.amount, entry.used_after, entry.reserved_after,
-        m.budget_cents * 1000000 - entry.used_after - entry.reserved_after, m.budget_cents,
+        GREATEST(LEAST(m.budget_cents, {max_cents}), -1)::bigint * 1000000 - entry.used_after - entry.reserved_after, m.budget_cents,
         entry.idempotency_key, entry.reservation_id, entry.via_key_id, entry.metadata
     FROM moved m
     CROSS JOIN LATERAL (
