@@ -26,6 +26,23 @@ python3 -m venv venv
     pip install --quiet --only-binary :all: "$wheel[fastapi]"
     sed -n '/^```python$/,/^```$/p' "$here/README.md" | sed -e 1d -e '/^```$/,$d' >quick_start.py
     [ "$(python -X dev -W error quick_start.py)" = 488 ]
+    # An interpreter that ends stops its threads wherever they are: below them may be the module, unwound by the system.
+    cat >ending.py <<'PYTHON'
+import os, threading
+from pyagentkey import AgentKey
+
+ak = AgentKey(os.environ["DATABASE_URL"])
+
+def spin():
+    while True:
+        ak.validate("ak_x")
+
+for _ in range(4):
+    threading.Thread(target=spin, daemon=True).start()
+for _ in range(200):
+    ak.validate("ak_y")
+PYTHON
+    for _ in 1 2 3; do python ending.py; done
     python -W error -c 'import pyagentkey, pyagentkey.asgi, pyagentkey.fastapi; print("pyagentkey", pyagentkey.__version__)'
 )
 
