@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from decimal import Decimal
+from functools import partial
 from typing import Any, Callable
 
 import anyio
@@ -28,7 +29,7 @@ from pyagentkey.asgi import RequireKey
 from pyagentkey.fastapi import require_key
 
 from .server import bearer, serving
-from .support import Database
+from .support import Database, eventually
 
 Make = Callable[..., Any]
 Handler = Callable[[Any], Any]
@@ -326,6 +327,32 @@ def test_an_applications_own_double(make: Make) -> None:
         assert http.get("/", headers=bearer("good")).json() == [7, "acct", held]
         assert ended.wait(20)
     assert double.calls == [("validate", "bad"), ("validate", "good"), ("reserve", "good", 5), ("settle", held, 3)]
+
+
+@both
+def test_before_the_handler_there_is_one_statement(make: Make, db: Database, ak: AgentKey) -> None:
+    for options in ({}, {"scope": "read"}, {"reserve_cents": 5, "scope": "read"}):
+        client = AsyncAgentKey(db.url, touch_interval_seconds=1_000_000)
+        seen: list[int] = []
+
+        async def handler(_: Any, client: AsyncAgentKey = client, seen: list[int] = seen) -> JSONResponse:
+            seen.append(client.stats().statements)
+            return JSONResponse({})
+
+        created = ak.create("a", budget_cents=100)
+        with serving(make(client, handler, **options)) as http:
+            # The first request also asks for the table's columns, and its use is noted.
+            assert http.get("/", headers=bearer(created.key)).status_code == 200
+            settled(ak, created.key)
+            noted = f"SELECT count(last_used_at) FROM sdk_api_keys WHERE id = {created.id}"
+            asyncio.run(eventually("its use is noted", partial(_is_one, db, noted)))
+            before = client.stats().statements
+            assert http.get("/", headers=bearer(created.key)).status_code == 200
+            assert seen[1] - before == 1, options
+
+
+async def _is_one(db: Database, sql: str) -> bool:
+    return await db.text(sql) == "1"
 
 
 @both
