@@ -9,7 +9,7 @@ use super::{Engine, StatementId, Work};
 /// A statement that is under way for so long leaves its place in the lane to the next one.
 pub(super) const STALL: Duration = Duration::from_millis(100);
 /// So many at most, or they would take every connection of the pool.
-pub(super) const MAX_STALLED: usize = 4;
+pub(super) const MAX_STALLED: usize = 2;
 
 /// Statements under way, by how long.
 #[derive(Debug, Default)]
