@@ -58,6 +58,9 @@ impl Period {
 /// A key as a statement finds it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct View {
+    pub id: i64,
+    /// The only scope that it has; `None` is every scope.
+    pub scope: Option<&'static str>,
     pub revoked: bool,
     pub expired: bool,
     /// Whether its budget, or that of an ancestor, is used up.
@@ -115,6 +118,8 @@ impl Key {
     pub fn own_view(&self, now: i64) -> View {
         let used = if self.is_due(now) { 0 } else { self.used };
         View {
+            id: self.id,
+            scope: self.scope,
             revoked: self.revoked,
             expired: self.expires_at.is_some_and(|at| at <= now),
             budget_cents: self.budget_cents,

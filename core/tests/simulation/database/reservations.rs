@@ -16,6 +16,8 @@ pub struct Reservation {
     pub amount: i64,
     pub state: &'static str,
     pub expires_at: i64,
+    /// Every expiry that an extension gave it.
+    pub extended_to: Vec<i64>,
     pub cost: Option<i64>,
     /// The key's money when it ended.
     pub money: Option<Money>,
@@ -74,6 +76,7 @@ impl Database {
                 after.state = state;
                 if state == "pending" {
                     after.expires_at = now + amount;
+                    after.extended_to.push(after.expires_at);
                 } else {
                     let cost = if state == "settled" { amount } else { 0 };
                     let given_back = if before.state == "pending" { before.amount } else { 0 };

@@ -23,6 +23,8 @@ pub struct Spent {
     pub amount: i64,
     pub idempotency_key: Option<String>,
     pub reservation: Option<String>,
+    /// When the reservation gives its amount back by itself.
+    pub expires_at: Option<i64>,
     pub status: &'static str,
     /// Why it is refused for good, as its caller has to be told.
     pub refusal: Option<&'static str>,
@@ -40,6 +42,7 @@ impl Spent {
             amount,
             idempotency_key: None,
             reservation: None,
+            expires_at: None,
             status: "no row",
             refusal: None,
             before: None,
@@ -131,6 +134,8 @@ impl Database {
         spent.status = "replayed";
         spent.money = Some(first.money);
         spent.reservation.clone_from(&first.reservation);
+        let held = first.reservation.as_deref().and_then(|id| self.reservation(id));
+        spent.expires_at = held.map(|held| held.expires_at);
         true
     }
 
@@ -207,12 +212,14 @@ impl Database {
         let money = self.by_id(chain[0]).money(now);
         spent.money = Some(money);
         if spent.kind == 'r' {
+            spent.expires_at = Some(now + *ttl);
             self.companions.reservations.push(Reservation {
                 id: spent.reservation.clone().expect("a reservation's id"),
                 key: chain[0],
                 amount: spent.amount,
                 state: "pending",
                 expires_at: now + *ttl,
+                extended_to: Vec::new(),
                 cost: None,
                 money: None,
                 draws: Vec::new(),

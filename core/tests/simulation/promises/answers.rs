@@ -55,7 +55,7 @@ impl Promises {
                 return self.check_spend(&ask.clone(), answer);
             }
             (ask @ Ask::End { .. }, answer) => return self.check_end(db, &ask.clone(), answer),
-            (Ask::Sweep, Answer::Swept(_)) => {}
+            (Ask::Sweep, Answer::Swept(ended)) => self.ends.check_sweep(*ended)?,
             (Ask::Validate { .. }, Answer::Validated(verdict)) => {
                 if call.revoked_before && verdict.is_ok() {
                     return wrong("it was revoked before");
@@ -122,17 +122,27 @@ impl Promises {
             ErrorCode::Database | ErrorCode::Timeout | ErrorCode::MigrationRequired => {}
             _ => return wrong("nothing can have caused that"),
         }
-        let Some((lookup, cost)) = call.ask.money().map(|(lookup, cost)| (lookup.to_owned(), cost)) else {
+        let money = call.ask.money().map(|(lookup, cost)| (lookup.to_owned(), cost));
+        if money.is_none() && !matches!(call.ask, Ask::Spend { .. }) {
             return Ok(());
-        };
+        }
         if error.may_have_been_recorded() {
             // What is said to be uncertain must be so: callers cannot repeat it.
-            return if call.was_sent { Ok(()) } else { wrong("it was never sent") };
+            return match &call.ask {
+                Ask::Charge { .. } if !call.under_way => wrong("it was not recorded for certain"),
+                ask if self.is_certainly_not_recorded(ask) => wrong("it was not recorded for certain"),
+                _ if !call.was_sent => wrong("it was never sent"),
+                _ => Ok(()),
+            };
         }
         if matches!(call.decision, Some(Decision::Recorded { .. })) {
             return wrong("it was recorded");
         }
-        self.was_not_spent(&lookup, cost);
+        let ask = call.ask.clone();
+        self.disown(&ask)?;
+        if let Some((lookup, cost)) = money {
+            self.was_not_spent(&lookup, cost);
+        }
         Ok(())
     }
 }
@@ -146,10 +156,15 @@ pub(super) fn money_of(balance: &Balance) -> Money {
     )
 }
 
-/// Whether a key has the money of what a statement found.
-pub(super) fn is_money_of(grant: &Grant, view: &View) -> bool {
+/// Whether a grant is of the key that a statement found, with its scopes and its money.
+pub(super) fn is_of(grant: &Grant, view: &View) -> bool {
+    let scopes = view.scope.map(|scope| vec![scope.to_owned()]);
     let money = (grant.budget_cents, grant.budget_used_cents, grant.budget_remaining_cents);
-    money == (view.budget_cents, rounded_up(view.used), remaining(view, view.used))
+    let exact = (grant.budget_used_microcents, grant.budget_reserved_cents);
+    grant.id == view.id.into()
+        && grant.scopes == scopes
+        && money == (view.budget_cents, rounded_up(view.used), remaining(view, view.used))
+        && exact == (view.used, view.reserved / MICROCENTS_PER_CENT)
 }
 
 fn rounded_up(microcents: i64) -> i64 {
@@ -170,10 +185,13 @@ fn is_recorded(outcome: &ChargeOutcome, before: &View, used_after: i64) -> bool 
 /// Whether a verdict is what a key was, or that there was none.
 fn agrees(verdict: &Verdict, view: Option<&View>) -> bool {
     match (verdict, view) {
-        (Ok(grant), Some(view)) => view.denial().is_none() && is_money_of(grant, view),
+        (Ok(grant), Some(view)) => view.denial().is_none() && is_of(grant, view),
         (Ok(_), None) => false,
-        (Err(denial), Some(view)) => Some(denial.reason.as_str()) == view.denial(),
-        (Err(denial), None) => denial.reason.as_str() == "invalid",
+        (Err(denial), Some(view)) => {
+            Some(denial.reason.as_str()) == view.denial()
+                && denial.key.as_ref().is_some_and(|grant| is_of(grant, view))
+        }
+        (Err(denial), None) => denial.reason.as_str() == "invalid" && denial.key.is_none(),
     }
 }
 

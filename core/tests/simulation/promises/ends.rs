@@ -15,6 +15,24 @@ use crate::database::text::array;
 pub struct Ends {
     fresh_settles: BTreeMap<String, u32>,
     releases: BTreeMap<String, u32>,
+    /// How many reservations sweeps ended, and how many of them callers were told of.
+    expired: u64,
+    swept: u64,
+}
+
+impl Ends {
+    pub(super) fn reservation_expired(&mut self) {
+        self.expired += 1;
+    }
+
+    /// A sweep whose replies were lost tells of fewer than it ended, never of more.
+    pub(super) fn check_sweep(&mut self, ended: u64) -> Checked {
+        self.swept += ended;
+        match self.swept <= self.expired {
+            true => Ok(()),
+            false => Err(format!("{} reservations are said to have ended, {} did", self.swept, self.expired)),
+        }
+    }
 }
 
 impl Promises {
@@ -68,7 +86,11 @@ impl Promises {
                 self.coverage.count("release", "given back");
             }
             (Answer::Released(Ok(false)), Some(r)) if r.state != "pending" => {}
-            (Answer::Extended(Ok(_)), Some(_)) => self.coverage.count("extend", "extended"),
+            (Answer::Extended(Ok(expires_at)), Some(r))
+                if r.extended_to.contains(&expires_at.timestamp()) =>
+            {
+                self.coverage.count("extend", "extended");
+            }
             (Answer::Extended(Err(ReservationRefusal::Settled)), Some(r)) if r.state == "settled" => {}
             (Answer::Extended(Err(ReservationRefusal::Released)), Some(r)) if r.state == "released" => {}
             // It may have been settled since.

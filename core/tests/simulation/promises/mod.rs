@@ -268,6 +268,7 @@ impl Promises {
                 }
                 Effect::Finished { changed_to } => {
                     if *changed_to == Some("expired") {
+                        self.ends.reservation_expired();
                         self.coverage.count("sweep", "ended a reservation");
                     }
                 }

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use agentkey::Grant;
-use agentkey::engine::{Answer, Balance, Statement, StatementKind, Ticket};
+use agentkey::engine::{Answer, Balance, Reservation, ReserveRefusal, Statement, StatementKind, Ticket};
 
-use super::answers::{is_money_of, money_of};
+use super::answers::{is_of, money_of};
 use super::{Ask, Checked, ProcessId, Promises};
 use crate::database::text::array;
 use crate::database::{Spent, View};
@@ -20,6 +20,10 @@ pub struct Spending {
     refusals: BTreeSet<&'static str>,
     /// The key as the statements found it that decided.
     seen: Vec<View>,
+    /// When its reservation was to expire, as the statements found it.
+    expiries: BTreeSet<i64>,
+    /// Its caller was told that it was certainly not recorded.
+    is_disowned: bool,
     fresh_answers: u32,
     is_acknowledged: bool,
     under_way: u32,
@@ -150,9 +154,13 @@ impl Promises {
         let spending = self.spends.entry(name.clone()).or_default();
         spending.seen.extend(spent.before);
         spending.refusals.extend(spent.refusal);
+        spending.expiries.extend(spent.expires_at);
         if spent.status == "ok" {
             if spending.recorded.is_some() {
                 return Err(format!("the spend {name} is recorded twice"));
+            }
+            if spending.is_disowned {
+                return Err(format!("the spend {name} is recorded after its caller was told that it is not"));
             }
             if spent.draws.len() > 1 {
                 self.coverage.count("spend", "of a whole chain");
@@ -160,6 +168,26 @@ impl Promises {
             spending.recorded = Some(spent.clone());
         }
         Ok(())
+    }
+
+    /// Whether no statement can have recorded a spend, or will. Only where nobody else may ask for the same one.
+    pub(super) fn is_certainly_not_recorded(&self, ask: &Ask) -> bool {
+        let is_under_way = |name| self.spends.get(&name).is_some_and(|spending| spending.under_way > 0);
+        matches!(ask, Ask::Spend { idempotency_key: None, .. }) && !ask.spend_name().is_some_and(is_under_way)
+    }
+
+    /// A caller is told that its request certainly did nothing. Where others may ask for the same spend, they may have
+    /// had it recorded.
+    pub(super) fn disown(&mut self, ask: &Ask) -> Checked {
+        let (Some(name), Ask::Spend { idempotency_key: None, .. }) = (ask.spend_name(), ask) else {
+            return Ok(());
+        };
+        let spending = self.spends.entry(name.clone()).or_default();
+        spending.is_disowned = true;
+        match &spending.recorded {
+            None => Ok(()),
+            Some(recorded) => Err(format!("the spend {name} is said not to be recorded: {recorded:?}")),
+        }
     }
 
     /// A spend is answered.
@@ -179,11 +207,14 @@ impl Promises {
                 if id != spending.recorded.as_ref().and_then(|recorded| recorded.reservation.as_deref()) {
                     return Err(format!("the spend {name} is answered {answer:?}: {spending:?}"));
                 }
-                spending.check_grant(&held.grant, held.replayed).map_err(|why| format!("{name}: {why}"))?;
+                spending.check_held(held).map_err(|why| format!("{name}: {why}"))?;
                 Ok((held.balance, held.replayed))
             }
             Answer::Charged(Err(refusal)) if *kind != 'r' => Err(refusal.as_str()),
-            Answer::Reserved(Err(refusal)) if *kind == 'r' => Err(refusal.reason.as_str()),
+            Answer::Reserved(Err(refusal)) if *kind == 'r' => {
+                spending.check_refusal(refusal).map_err(|why| format!("{name}: {why}"))?;
+                Err(refusal.reason.as_str())
+            }
             _ => return Err(format!("the spend {name} is answered {answer:?}")),
         };
         match told {
@@ -241,11 +272,31 @@ impl Spending {
     }
 
     /// The key that comes with a reservation is the key as a statement found it, which was live unless it was a replay.
-    fn check_grant(&self, grant: &Grant, replayed: bool) -> Result<(), String> {
-        let found = |view: &&View| is_money_of(grant, view) && (replayed || view.denial().is_none());
-        match self.seen.iter().find(found) {
-            Some(_) => Ok(()),
-            None => Err(format!("{grant:?} was never found: {:?}", self.seen)),
+    fn check_held(&self, held: &Reservation) -> Result<(), String> {
+        if !self.expiries.contains(&held.expires_at.timestamp()) {
+            return Err(format!("{held:?} was never to expire then: {:?}", self.expiries));
+        }
+        self.check_grant(&held.grant, |view| held.replayed || view.denial().is_none())
+    }
+
+    /// The key that comes with a refusal is the key as a statement found it, which was no better than the refusal says.
+    fn check_refusal(&self, refusal: &ReserveRefusal) -> Result<(), String> {
+        let reason = refusal.reason.as_str();
+        match &refusal.key {
+            Some(key) if reason == "insufficient_scope" => {
+                self.check_grant(key, |view| view.scope.is_some() && view.denial().is_none())
+            }
+            Some(key) => self.check_grant(key, |view| view.denial() == Some(reason)),
+            // There is none, or it is only that the amount does not fit.
+            None if ["invalid_key", "budget_exceeded"].contains(&reason) => Ok(()),
+            None => Err(format!("{refusal:?} does not say of which key")),
+        }
+    }
+
+    fn check_grant(&self, grant: &Grant, is_possible: impl Fn(&View) -> bool) -> Result<(), String> {
+        match self.seen.iter().any(|view| is_of(grant, view) && is_possible(view)) {
+            true => Ok(()),
+            false => Err(format!("{grant:?} was never found: {:?}", self.seen)),
         }
     }
 }
