@@ -76,7 +76,7 @@ impl Engine {
         for ((name, group), row) in batch.keys.iter().zip(batch.requests).zip(read) {
             if let (None, Some(busy)) = (&fault, row.as_ref().and_then(EndedRow::busy_id)) {
                 let open = group.into_iter().filter(|request| request.ticket.is_some()).collect();
-                self.lanes.change.put_back_busy(name, open, busy.to_owned(), now);
+                self.lanes.change.put_back_busy(name, open, busy, now);
                 continue;
             }
             for request in group {

@@ -1,6 +1,6 @@
 //! The lane of plain charges.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,8 +76,8 @@ impl Engine {
         }
         let needs_batch =
             batch.waits_for.is_some() || batch.open_requests().any(|request| request.work.needs_batch);
-        // Alone of all statements here it waits for a row that somebody else has locked.
-        let may_wait = !self.has_stalled(|work| matches!(work, Work::Charge(..)));
+        // The statement for one charge waits for a locked row unasked: only where it can leave its place then.
+        let may_wait = self.stalls.is_fast();
         let amounts = |group: &Vec<Pending<Charge>>| integer_array(group.iter().map(|r| r.work.microcents));
         let (kind, params) = match batch.requests.as_slice() {
             // The general statement costs several times as much to plan.
@@ -113,8 +113,7 @@ impl Engine {
         let can_sweep = shape.has("+reservations");
         let mut groups: Vec<Option<Vec<Pending<Charge>>>> = batch.requests.into_iter().map(Some).collect();
         let mut fault = None;
-        let mut busy = Vec::new();
-        let mut busy_places = HashSet::new();
+        let mut busy = HashMap::new();
         for row in rows {
             let sent =
                 |place: usize| groups.get(place).and_then(Option::as_ref).map_or(0, |group| total(group));
@@ -142,8 +141,8 @@ impl Engine {
                     continue;
                 }
                 ChargedRow::Busy { id, .. } => {
-                    let open = group.into_iter().filter(|request| request.ticket.is_some()).collect();
-                    busy.push((place, open, id));
+                    busy.insert(place, id);
+                    groups[place] = Some(group);
                     continue;
                 }
             };
@@ -168,17 +167,14 @@ impl Engine {
             }
             self.spend_in_full(column, name, blocked, true);
         }
-        for (place, group, row) in busy {
-            let name = &batch.keys[place];
-            self.lanes.charge[column as usize].put_back_busy(name, group, row, now);
-            busy_places.insert(place);
-        }
         for (place, (name, group)) in batch.keys.iter().zip(groups).enumerate() {
-            if busy_places.contains(&place) {
+            let open = group.into_iter().flatten().filter(|request| request.ticket.is_some());
+            if let Some(row) = busy.get(&place) {
+                self.lanes.charge[column as usize].put_back_busy(name, open.collect(), row, now);
                 continue;
             }
             let mut undecided = Vec::new();
-            for mut request in group.into_iter().flatten().filter(|request| request.ticket.is_some()) {
+            for mut request in open {
                 match &fault {
                     Some(error) => self.answer_error(&request, error.clone()),
                     None if kind != StatementKind::ChargeBatch => {

@@ -131,11 +131,15 @@ impl Fault {
         matches!(self.sqlstate(), Some("42703" | "42P01"))
     }
 
-    /// Whether the statement failed for what one of its requests says, or for one of its rows, so that the others would
-    /// have succeeded without it.
+    /// Whether the statement may have failed for what one of its requests says, or for one of its rows, so that the
+    /// others succeed without it. A server that only reads, say, refuses all of them.
     pub(super) fn is_of_one(&self) -> bool {
-        let is_certain = self.kind == FaultKind::Refused && self.effect() == Effect::None;
-        is_certain && !self.is_transient() && !self.is_outdated() && !self.is_duplicate()
+        // data_exception, integrity_constraint_violation, syntax_error_or_access_rule_violation,
+        // program_limit_exceeded, and what functions of the application raise
+        let is_candidate =
+            |code: &str| ["22", "23", "42", "54", "P0"].iter().any(|class| code.starts_with(class));
+        let is_refused = self.kind == FaultKind::Refused && self.sqlstate().is_some_and(is_candidate);
+        is_refused && !self.is_outdated() && !self.is_duplicate()
     }
 
     /// Whether a unique index refused what another client was writing at the same time. The second look sees it.

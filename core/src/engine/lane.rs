@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{AnyBatch, Batch, Expired, Pending};
+use super::busy::BusyRows;
 
 /// As many keys are not worth a second statement.
 const FEW_KEYS: usize = 32;
@@ -35,45 +36,15 @@ pub(super) struct KeyLane<T> {
     pub(super) blocked_until: Duration,
     /// Parts of a batch that failed, each to be sent as it is, until whoever is at fault is alone.
     parts: VecDeque<Batch<T>>,
-    /// Rows that statements wait for.
-    waited_for: Vec<Arc<str>>,
-    /// Keys whose rows, or their ancestors', were busy lately, the row of each, and until when it is waited for unasked.
-    hot: HashMap<Arc<str>, (Arc<str>, Duration)>,
-    /// The driver's clock at the last poll.
-    now: Duration,
+    /// Keys that are neither `ready` nor in a statement: a row that they need is locked.
+    busy: BusyRows,
 }
 
 #[derive(Debug)]
 struct Key<T> {
     waiting: Vec<Pending<T>>,
     in_flight: bool,
-    busy: Option<Busy>,
 }
-
-/// A row that somebody else has locked.
-#[derive(Debug)]
-struct Busy {
-    /// Its id.
-    row: Arc<str>,
-    /// How often it was found so.
-    times: u32,
-    /// When it is asked again. Until then its key is not `ready`.
-    again_at: Duration,
-}
-
-/// A row that was busy so often is waited for.
-const TIMES_ASKED: u32 = 1;
-/// How many statements of a lane wait for a row at once.
-const MAX_WAITING_STATEMENTS: usize = 2;
-/// From the first time that a row was busy to the next look at it; doubles from then on.
-const FIRST_LOOK: Duration = Duration::from_millis(1);
-const MOST_DOUBLINGS: u32 = 6;
-/// So long a row that was busy is waited for unasked.
-const HOT: Duration = Duration::from_secs(10);
-/// Unless as many statements wait as may: then it is looked at after this time.
-const HOT_LOOK: Duration = Duration::from_millis(8);
-/// So many keys with such rows are remembered.
-const MAX_HOT: usize = 10_000;
 
 impl<T> KeyLane<T> {
     pub(super) fn new(exclusive: bool) -> Self {
@@ -84,9 +55,7 @@ impl<T> KeyLane<T> {
             in_flight: 0,
             blocked_until: Duration::ZERO,
             parts: VecDeque::new(),
-            waited_for: Vec::new(),
-            hot: HashMap::new(),
-            now: Duration::ZERO,
+            busy: BusyRows::default(),
         }
     }
 
@@ -97,21 +66,16 @@ impl<T> KeyLane<T> {
                 return;
             }
         } else {
-            let known = Key { waiting: vec![request], in_flight: false, busy: None };
+            let known = Key { waiting: vec![request], in_flight: false };
             self.keys.insert(Arc::clone(&key), known);
         }
         self.enqueue(key);
     }
 
-    /// Lets a key be sent: with others, or in a statement that waits for the row that was busy lately.
+    /// Lets a key be sent: with others, or in a statement that waits for the row that was locked lately.
     fn enqueue(&mut self, name: Arc<str>) {
-        let hot = self.hot.get(&name).filter(|(_, until)| *until > self.now);
-        match (hot, self.keys.get_mut(&name)) {
-            (Some((row, _)), Some(key)) => {
-                let again_at = self.now + HOT_LOOK;
-                key.busy = Some(Busy { row: Arc::clone(row), times: TIMES_ASKED, again_at });
-            }
-            _ => self.ready.push_back(name),
+        if !self.busy.park_hot(&name) {
+            self.ready.push_back(name);
         }
     }
 
@@ -132,9 +96,6 @@ impl<T> KeyLane<T> {
             && let Some(name) = self.ready.pop_front()
         {
             let Some(key) = self.keys.get_mut(&name) else { continue };
-            if key.in_flight {
-                continue;
-            }
             let count = key.waiting.len().min(room);
             if count == 0 {
                 self.keys.remove(&name);
@@ -161,7 +122,6 @@ impl<T> KeyLane<T> {
         }
         if let Some(key) = self.keys.get_mut(name) {
             key.in_flight = false;
-            key.busy = None;
             if key.waiting.is_empty() {
                 self.keys.remove(name);
             } else {
@@ -176,11 +136,10 @@ impl<T> KeyLane<T> {
             return;
         }
         let exclusive = self.exclusive;
-        let key = self.keys.entry(Arc::clone(name)).or_insert_with(|| Key {
-            waiting: Vec::new(),
-            in_flight: exclusive,
-            busy: None,
-        });
+        let key = self
+            .keys
+            .entry(Arc::clone(name))
+            .or_insert_with(|| Key { waiting: Vec::new(), in_flight: exclusive });
         if key.waiting.is_empty() && !key.in_flight {
             self.ready.push_back(Arc::clone(name));
         }
@@ -188,67 +147,54 @@ impl<T> KeyLane<T> {
         key.waiting = requests;
     }
 
-    /// Puts the requests of a key back whose row, or an ancestor's, somebody else has locked. Only keys that are in one
-    /// statement at a time lock rows.
+    /// Puts the requests of a key back whose row, or an ancestor's, somebody else has locked.
     pub(super) fn put_back_busy(
         &mut self,
         name: &Arc<str>,
         requests: Vec<Pending<T>>,
-        row: String,
+        row: &str,
         now: Duration,
     ) {
-        // Not `ready` while it is in flight.
         self.put_back(name, requests);
         let Some(key) = self.keys.get_mut(name) else { return };
-        let times = key.busy.as_ref().map_or(0, |busy| busy.times) + 1;
-        let again_at = now + FIRST_LOOK * (1 << (times - 1).min(MOST_DOUBLINGS));
-        let row: Arc<str> = Arc::from(row);
-        key.busy = Some(Busy { row: Arc::clone(&row), times, again_at });
-        if self.hot.len() >= MAX_HOT {
-            self.hot.clear();
-        }
-        self.hot.insert(Arc::clone(name), (row, now + HOT));
         key.in_flight = false;
         if key.waiting.is_empty() {
             self.keys.remove(name);
+        } else {
+            self.busy.park(name, row, now);
         }
     }
 
-    /// Takes requests for a statement that waits for a row which was busy too often: all that need that row.
+    /// Takes requests for a statement that waits for a locked row: all that need that row, at most `max`.
     pub(super) fn take_waiting(&mut self, max: usize) -> Option<Batch<T>> {
-        if self.waited_for.len() >= MAX_WAITING_STATEMENTS {
-            return None;
-        }
-        let row = self.keys.values().find_map(|key| {
-            let busy = key.busy.as_ref().filter(|busy| busy.times >= TIMES_ASKED)?;
-            let is_free = !key.in_flight && !key.waiting.is_empty() && !self.waited_for.contains(&busy.row);
-            is_free.then(|| Arc::clone(&busy.row))
-        })?;
+        let (row, names) = self.busy.next_to_wait_for()?;
         let mut batch = Batch::new();
+        let mut left = Vec::new();
         let mut room = max;
-        for (name, key) in &mut self.keys {
-            let needs_it = key.busy.as_ref().is_some_and(|busy| busy.row == row) && !key.in_flight;
-            if room == 0 || !needs_it || key.waiting.is_empty() {
-                continue;
+        for name in names {
+            match self.keys.get_mut(&name) {
+                Some(key) if room > 0 => {
+                    let rest = key.waiting.split_off(key.waiting.len().min(room));
+                    let taken = std::mem::replace(&mut key.waiting, rest);
+                    room -= taken.len();
+                    key.in_flight = true;
+                    batch.requests.push(taken);
+                    batch.keys.push(name);
+                }
+                Some(_) => left.push(name),
+                None => {}
             }
-            let rest = key.waiting.split_off(key.waiting.len().min(room));
-            batch.requests.push(std::mem::replace(&mut key.waiting, rest));
-            room -= batch.requests.last().map_or(0, Vec::len);
-            key.in_flight = true;
-            batch.keys.push(Arc::clone(name));
         }
-        let keys = &self.keys;
-        self.ready.retain(|name| keys.get(name).is_none_or(|key| !key.in_flight));
-        self.waited_for.push(Arc::clone(&row));
+        self.busy.give_back(&row, left);
         batch.waits_for = Some(row);
         Some(batch)
     }
 
-    /// The statement of a batch is over.
-    pub(super) fn ended(&mut self, batch: &Batch<T>) {
+    /// The statement of a batch is over, or takes long.
+    pub(super) fn leave(&mut self, batch: &Batch<T>) {
         match &batch.waits_for {
             None => self.in_flight -= 1,
-            Some(row) => self.waited_for.retain(|other| other != row),
+            Some(row) => self.busy.waited(row),
         }
     }
 
@@ -267,11 +213,14 @@ impl<T> KeyLane<T> {
 
     /// Takes everything that waits.
     pub(super) fn take_all(&mut self) -> Vec<Pending<T>> {
-        let parts = self.parts.drain(..).flat_map(|part| part.requests).flatten();
-        let waiting = parts.chain(self.keys.values_mut().flat_map(|key| key.waiting.drain(..))).collect();
-        for key in self.keys.values_mut() {
-            key.busy = None;
+        let mut waiting = Vec::new();
+        for part in std::mem::take(&mut self.parts) {
+            for (name, group) in part.keys.iter().zip(part.requests) {
+                waiting.extend(group);
+                self.release(name);
+            }
         }
+        waiting.extend(self.keys.values_mut().flat_map(|key| key.waiting.drain(..)));
         self.drop_idle_keys();
         waiting
     }
@@ -298,6 +247,7 @@ impl<T> KeyLane<T> {
         self.keys.retain(|_, key| key.in_flight || !key.waiting.is_empty());
         let keys = &self.keys;
         self.ready.retain(|name| keys.contains_key(name));
+        self.busy.retain(|name| keys.contains_key(name));
     }
 }
 
@@ -331,32 +281,15 @@ impl<T> AnyLane for KeyLane<T> {
     }
 
     fn pause(&self) -> Option<Duration> {
-        let is_paused =
-            !(self.ready.is_empty() && self.parts.is_empty()) && self.blocked_until > Duration::ZERO;
-        let parked = self.keys.values().filter(|key| key.is_parked()).filter_map(|key| key.busy.as_ref());
-        parked.map(|busy| busy.again_at).chain(is_paused.then_some(self.blocked_until)).min()
+        let has_work = !self.ready.is_empty() || !self.parts.is_empty();
+        let pause = Some(self.blocked_until).filter(|until| has_work && *until > Duration::ZERO);
+        [pause, self.busy.pause()].into_iter().flatten().min()
     }
 
     fn end_pause(&mut self, now: Duration) {
-        self.now = now;
         if self.blocked_until <= now {
             self.blocked_until = Duration::ZERO;
         }
-        for (name, key) in &mut self.keys {
-            if key.is_parked()
-                && let Some(busy) = key.busy.as_mut().filter(|busy| busy.again_at <= now)
-            {
-                busy.again_at = Duration::ZERO;
-                self.ready.push_back(Arc::clone(name));
-            }
-        }
-    }
-}
-
-impl<T> Key<T> {
-    /// Whether it waits for the time at which its row is looked at again.
-    fn is_parked(&self) -> bool {
-        let has_time = self.busy.as_ref().is_some_and(|busy| busy.again_at > Duration::ZERO);
-        has_time && !self.in_flight && !self.waiting.is_empty()
+        self.ready.extend(self.busy.take_due(now));
     }
 }

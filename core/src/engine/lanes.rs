@@ -12,6 +12,7 @@ use super::queue::Queue;
 use super::retry::Repeatable;
 use super::rows::ended::ReservationChange;
 use super::spends::Spending;
+use super::stall::Long;
 use super::{Engine, Fault};
 use crate::error::Error;
 use crate::table::template::Statements;
@@ -122,14 +123,15 @@ impl Engine {
         lane: impl Fn(&mut Lanes) -> &mut KeyLane<T>,
     ) -> Option<Batch<T>> {
         let max_batch = self.options.max_batch;
-        loop {
+        while self.stalls.has_room(Long::Waiting) {
             let mut batch = lane(&mut self.lanes).take_waiting(max_batch)?;
             self.drop_cancelled(&lane, &mut batch);
             if !batch.keys.is_empty() {
                 return Some(batch);
             }
-            lane(&mut self.lanes).ended(&batch);
+            lane(&mut self.lanes).leave(&batch);
         }
+        None
     }
 
     /// Puts a batch whose statement failed back into its lane, or answers it.

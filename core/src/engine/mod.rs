@@ -18,6 +18,7 @@
 mod admin;
 mod answer;
 mod batch;
+mod busy;
 mod catalogue;
 mod changes;
 mod charges;
@@ -269,8 +270,12 @@ impl Engine {
     /// Takes what became of a statement: its rows, each the text of its only column, or why there are none. An unknown
     /// id (a statement given up after its callers' time was over) is ignored.
     pub fn receive(&mut self, now: Duration, id: StatementId, result: Result<&[String], Fault>) {
-        let Some(work) = self.in_flight.remove(&id) else { return };
-        self.leave_lane(id, &work);
+        let work = self.in_flight.remove(&id);
+        if let Some(work) = &work {
+            self.leave_lane(id, work);
+        }
+        self.stalls.forget(id);
+        let Some(work) = work else { return };
         match work {
             Work::Catalogue(_) => self.receive_catalogue(now, result),
             Work::Refresh(asked_for) => self.receive_refresh(now, &asked_for, result),

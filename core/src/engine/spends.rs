@@ -285,7 +285,7 @@ impl Engine {
             }
             let lane = &mut self.lanes.spend[column as usize];
             if let Some(row) = busy_row {
-                lane.put_back_busy(name, again, row, now);
+                lane.put_back_busy(name, again, &row, now);
                 continue;
             }
             lane.put_back(name, again);

@@ -1,6 +1,7 @@
-//! Statements that take long: they do not keep those of others waiting.
+//! Statements that take long, of themselves or for a locked row. They keep nobody else waiting, and they never take the
+//! whole pool.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::batch::Batch;
@@ -8,8 +9,28 @@ use super::{Engine, StatementId, Work};
 
 /// A statement that is under way for so long leaves its place in the lane to the next one.
 pub(super) const STALL: Duration = Duration::from_millis(100);
-/// So many at most, or they would take every connection of the pool.
-pub(super) const MAX_STALLED: usize = 2;
+
+/// Why a statement holds a connection longer than others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Long {
+    /// It waits for a locked row.
+    Waiting,
+    /// It takes long.
+    Slow,
+    /// The same, of an operation that shares no statement.
+    SlowAdmin,
+}
+
+impl Long {
+    /// How many there may be. Together they leave connections of the smallest usual pool, of ten, to others.
+    pub(super) const fn most(self) -> usize {
+        match self {
+            Long::Waiting => 3,
+            Long::Slow => 2,
+            Long::SlowAdmin => 1,
+        }
+    }
+}
 
 /// Statements under way, by how long.
 #[derive(Debug, Default)]
@@ -18,77 +39,96 @@ pub(super) struct Stalls {
     pub(super) now: Duration,
     /// When statements were sent that hold a place in a lane. Some may be over.
     sent: VecDeque<(StatementId, Duration)>,
-    /// Those that have left it.
-    stalled: HashSet<StatementId>,
+    /// Those that take long, also ones that nobody waits for any more: they have a connection still.
+    long: HashMap<StatementId, Long>,
+}
+
+impl Stalls {
+    pub(super) fn has_room(&self, why: Long) -> bool {
+        self.long.values().filter(|other| **other == why).count() < why.most()
+    }
+
+    /// Whether none takes long of itself.
+    pub(super) fn is_fast(&self) -> bool {
+        !self.long.values().any(|why| *why == Long::Slow)
+    }
+
+    /// The driver has reported on a statement.
+    pub(super) fn forget(&mut self, id: StatementId) {
+        self.long.remove(&id);
+    }
 }
 
 impl Engine {
     pub(super) fn note_sent(&mut self, id: StatementId, work: &Work) {
-        if has_place(work) {
+        if waits(work) {
+            self.stalls.long.insert(id, Long::Waiting);
+        } else if class(work).is_some() {
             self.stalls.sent.push_back((id, self.stalls.now));
         }
     }
 
     /// Frees the places of statements that take long.
     pub(super) fn free_stalled(&mut self, now: Duration) {
-        while let Some((id, sent_at)) = self.stalls.sent.front().copied() {
-            if sent_at + STALL > now {
-                break;
-            }
+        let is_due = |sent: &&(StatementId, Duration)| sent.1 + STALL <= now;
+        while let Some((id, _)) = self.stalls.sent.front().filter(is_due).copied() {
             self.stalls.sent.pop_front();
-            if self.stalls.stalled.len() >= MAX_STALLED {
-                continue;
-            }
-            if let Some(work) = self.in_flight.remove(&id) {
+            let Some(work) = self.in_flight.remove(&id) else { continue };
+            if let Some(why) = class(&work).filter(|why| self.stalls.has_room(*why)) {
                 self.leave_lane(id, &work);
-                self.stalls.stalled.insert(id);
-                self.in_flight.insert(id, work);
+                self.stalls.long.insert(id, why);
             }
+            self.in_flight.insert(id, work);
         }
     }
 
-    /// When the next statement will have taken long.
+    /// When the next statement will have taken long, if it may leave its place then.
     pub(super) fn next_stall(&mut self) -> Option<Duration> {
-        let sent = &mut self.stalls.sent;
-        while sent.front().is_some_and(|(id, _)| !self.in_flight.contains_key(id)) {
-            sent.pop_front();
+        let is_over = |sent: &(StatementId, Duration)| !self.in_flight.contains_key(&sent.0);
+        while self.stalls.sent.front().is_some_and(is_over) {
+            self.stalls.sent.pop_front();
         }
-        let can_stall = self.stalls.stalled.len() < MAX_STALLED;
-        sent.front().filter(|_| can_stall).map(|(_, sent_at)| *sent_at + STALL)
+        let may_leave = |id| {
+            let class = self.in_flight.get(id).and_then(class);
+            class.is_some_and(|why| self.stalls.has_room(why))
+        };
+        let next = self.stalls.sent.iter().find(|(id, _)| may_leave(id));
+        next.map(|(_, sent_at)| *sent_at + STALL)
     }
 
-    /// Whether a statement takes long that is like this.
-    pub(super) fn has_stalled(&self, is_like: impl Fn(&Work) -> bool) -> bool {
-        self.stalls.stalled.iter().any(|id| self.in_flight.get(id).is_some_and(&is_like))
-    }
-
-    /// A statement is over, or takes long: the next one may take its place.
+    /// A statement is over, or takes long, or nobody waits for it: the next one may take its place.
     pub(super) fn leave_lane(&mut self, id: StatementId, work: &Work) {
-        if self.stalls.stalled.remove(&id) {
+        if matches!(self.stalls.long.get(&id), Some(Long::Slow | Long::SlowAdmin)) {
             return;
         }
         match work {
-            Work::Validate(column, _, batch, _) => self.lanes.validate[*column as usize].ended(batch),
-            Work::Charge(column, _, batch, _) => self.lanes.charge[*column as usize].ended(batch),
-            Work::Spend(column, _, batch, _) => self.lanes.spend[*column as usize].ended(batch),
-            Work::Change(batch) => self.lanes.change.ended(batch),
+            Work::Validate(column, _, batch, _) => self.lanes.validate[*column as usize].leave(batch),
+            Work::Charge(column, _, batch, _) => self.lanes.charge[*column as usize].leave(batch),
+            Work::Spend(column, _, batch, _) => self.lanes.spend[*column as usize].leave(batch),
+            Work::Change(batch) => self.lanes.change.leave(batch),
             Work::Admin(..) => self.lanes.admin.in_flight -= 1,
             Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => {}
         }
     }
 }
 
-/// Whether a statement holds a place in a lane.
-fn has_place(work: &Work) -> bool {
-    fn is_counted<T>(batch: &Batch<T>) -> bool {
-        batch.waits_for.is_none()
+/// What a statement is if it takes long; `None` if it holds no place in a lane.
+fn class(work: &Work) -> Option<Long> {
+    match work {
+        Work::Validate(..) | Work::Charge(..) | Work::Spend(..) | Work::Change(_) => Some(Long::Slow),
+        Work::Admin(..) => Some(Long::SlowAdmin),
+        Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => None,
+    }
+}
+
+fn waits(work: &Work) -> bool {
+    fn of<T>(batch: &Batch<T>) -> bool {
+        batch.waits_for.is_some()
     }
     match work {
-        Work::Validate(_, _, batch, _) => is_counted(batch),
-        Work::Charge(_, _, batch, _) => is_counted(batch),
-        Work::Spend(_, _, batch, _) => is_counted(batch),
-        Work::Change(batch) => is_counted(batch),
-        Work::Admin(..) => true,
-        Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => false,
+        Work::Charge(_, _, batch, _) => of(batch),
+        Work::Spend(_, _, batch, _) => of(batch),
+        Work::Change(batch) => of(batch),
+        Work::Validate(..) | Work::Admin(..) | Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => false,
     }
 }

@@ -91,7 +91,7 @@ impl Bench {
 
     /// From then on a statement keeps its place in the lane however long it takes.
     fn stall_as_many_as_may_be(&mut self) {
-        for n in 0..super::stall::MAX_STALLED {
+        for n in 0..super::stall::Long::Slow.most() {
             self.charge(&format!("stalled {n}"), 1);
             self.sent_one();
             self.pass(super::stall::STALL);
