@@ -206,7 +206,7 @@ export interface Reservation<Id extends KeyId = number> extends Balance {
   reservationId: string;
   /** ISO 8601: when it gives its amount back by itself. */
   expiresAt: string;
-  /** What open reservations hold; whole cents. */
+  /** What open reservations hold, in cents; a started cent counts. */
   budgetReservedCents: number;
   /** It was made earlier, under the same idempotency key. */
   replayed?: true;

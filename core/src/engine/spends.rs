@@ -19,6 +19,7 @@ use crate::table::template::{KeyColumn, StatementKind, Statements};
 pub(super) const NEEDED: &[&str] = &[
     "budget_used_cents",
     "budget_reserved_cents",
+    "budget_reserved_microcents",
     "budget_used_microcents",
     "ancestor_ids",
     "+reservations",

@@ -70,12 +70,11 @@ fn submit(world: &mut World) -> Checked {
 /// A spend in one of its other forms.
 fn spend(world: &mut World, name: &Name) -> Option<(Request, Ask)> {
     let kind = world.random.pick(&['c', 'o', 'r', 'r']);
-    // A cost without fractions, so that a reserve holds what it says.
     let number = world.random.below(4);
     let idempotency_key = (kind == 'c' || world.random.chance(50)).then(|| format!("{kind}{number}"));
     let amount = match &idempotency_key {
         Some(_) => (number as i64 + 1) * 11 * MICROCENTS_PER_CENT,
-        None => world.random.between(1, 150) * MICROCENTS_PER_CENT,
+        None => world.random.between(1, 150 * MICROCENTS_PER_CENT),
     };
     let cost = Cost::Microcents(amount);
     let credential = name.credential.clone();

@@ -11,7 +11,7 @@ use super::time::timestamp;
 use super::{fields, integer, is_true, place, read_key_id};
 use crate::budget::charge::{Charge, ChargeRefusal, Charged, Overrun};
 use crate::budget::limit::Limit;
-use crate::budget::money::{Balance, Cost, MICROCENTS_PER_CENT, cents_rounded_up};
+use crate::budget::money::{Balance, Cost, cents_rounded_up};
 use crate::budget::reservation::{ReservationId, Reserve, check_ttl};
 use crate::engine::answer::{Answer, Reservation, ReserveRefusal, ReserveRefusalReason};
 use crate::error::{Error, ErrorCode, storable};
@@ -108,14 +108,11 @@ impl Spend {
         }
     }
 
-    /// Micro-cents. A reserve holds whole cents.
+    /// Micro-cents.
     pub(crate) fn amount(&self) -> i64 {
-        match (self.cost, &self.kind) {
-            (Cost::Microcents(amount), SpendKind::Reserve { .. }) => {
-                cents_rounded_up(amount).saturating_mul(MICROCENTS_PER_CENT)
-            }
-            (Cost::Microcents(amount), SpendKind::Charge(_)) => amount,
-            (Cost::Free | Cost::Invalid, _) => 0,
+        match self.cost {
+            Cost::Microcents(amount) => amount,
+            Cost::Free | Cost::Invalid => 0,
         }
     }
 

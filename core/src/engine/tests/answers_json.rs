@@ -27,6 +27,7 @@ fn grant() -> Grant {
         budget_used_cents: 2,
         budget_used_microcents: 1_500_000,
         budget_reserved_cents: 10,
+        budget_reserved_microcents: 10_000_000,
         budget_remaining_cents: Some(88),
         budget_period: Some("day".to_owned()),
         budget_reset_at: Some(at()),

@@ -33,15 +33,12 @@ locked AS MATERIALIZED (
         k.id,
         k.account_id,
         k.budget_cents::bigint AS budget_cents,
+        {cap} AS cap,
         {max_cents}::bigint * 1000000 AS storable,
-        LEAST(GREATEST(coalesce(k.budget_reserved_cents, 0), 0), {max_cents})::bigint * 1000000 AS reserved,
+        {reserved} AS reserved,
         coalesce({due}, false) AS is_due,
-        GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0) AS stored,
-        CASE WHEN {due} THEN 0
-            ELSE GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0)
-        END AS before,
-        CASE WHEN {due} THEN coalesce(k.budget_anchor_at, k.budget_reset_at) ELSE k.budget_anchor_at END AS anchor_at,
-        CASE WHEN {due} THEN {next_reset} ELSE k.budget_reset_at END AS reset_at
+        {used} AS stored,
+        {period}
     FROM wanted w
     CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = w.id FOR NO KEY UPDATE SKIP LOCKED) k
 ),
@@ -82,7 +79,7 @@ draw AS MATERIALIZED (
         d.reserved_after_microcents AS first_reserved,
         CASE WHEN d.action = 'extend' AND d.new_state = 'pending'
             THEN statement_timestamp() + d.given * interval '1 second' ELSE d.expires_at END AS expires_at,
-        l.id, l.account_id, l.budget_cents, l.storable, l.reserved, l.is_due, l.stored, l.before, l.anchor_at, l.reset_at,
+        l.id, l.account_id, l.budget_cents, l.cap, l.storable, l.reserved, l.is_due, l.stored, l.before, l.anchor_at, l.reset_at,
         coalesce(d.new_state <> 'pending', false) AND l.id IS NOT NULL AS is_end,
         CASE WHEN d.new_state <> 'pending' AND d.state = 'pending' THEN d.amount_microcents ELSE 0 END AS given_back,
         CASE WHEN d.new_state = 'settled' THEN d.given ELSE 0 END AS cost
@@ -105,6 +102,7 @@ spent AS (
         budget_used_cents = b.used_after / 1000000,
         budget_used_microcents = b.used_after % 1000000,
         budget_reserved_cents = b.reserved_after / 1000000,
+        budget_reserved_microcents = b.reserved_after % 1000000,
         budget_anchor_at = b.anchor_at,
         budget_reset_at = b.reset_at
     FROM (SELECT * FROM moved WHERE is_last AND place > 0) b
@@ -130,7 +128,7 @@ logged AS (
     )
     SELECT
         m.id, m.account_id, entry.kind, entry.amount, entry.used_after, entry.reserved_after,
-        GREATEST(LEAST(m.budget_cents, {max_cents}), -1)::bigint * 1000000 - entry.used_after - entry.reserved_after, m.budget_cents,
+        CASE WHEN m.budget_cents IS NOT NULL THEN m.cap - entry.used_after - entry.reserved_after END, m.budget_cents,
         entry.reservation_id, entry.via_key_id
     FROM moved m
     CROSS JOIN LATERAL (

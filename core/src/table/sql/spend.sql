@@ -41,17 +41,13 @@ locked AS MATERIALIZED (
         k.disabled_at IS NOT NULL AS is_disabled,
         coalesce(k.expires_at <= statement_timestamp(), false) AS is_expired,
         k.budget_cents::bigint AS budget_cents,
-        GREATEST(LEAST(k.budget_cents, {max_cents}), -1)::bigint * 1000000 AS cap,
+        {cap} AS cap,
         {max_cents}::bigint * 1000000 AS storable,
         {scopes_array} AS scopes,
-        LEAST(GREATEST(coalesce(k.budget_reserved_cents, 0), 0), {max_cents})::bigint * 1000000 AS reserved,
+        {reserved} AS reserved,
         coalesce({due}, false) AS is_due,
-        GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0) AS stored,
-        CASE WHEN {due} THEN 0
-            ELSE GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0)
-        END AS before,
-        CASE WHEN {due} THEN coalesce(k.budget_anchor_at, k.budget_reset_at) ELSE k.budget_anchor_at END AS anchor_at,
-        CASE WHEN {due} THEN {next_reset} ELSE k.budget_reset_at END AS reset_at,
+        {used} AS stored,
+        {period},
         -- Only a reserve answers the key and the states of its ancestors.
         CASE WHEN (SELECT bool_or(kind = 'r') FROM input) THEN ROW(
             1,
@@ -95,7 +91,7 @@ draw AS MATERIALIZED (
         coalesce(l.before >= 0 AND l.before / 1000000 >= l.budget_cents, false) AS is_exhausted,
         o.distance = 1 AND o.details ? 'scopes' AND l.scopes IS NOT NULL
             AND NOT (o.details->'scopes' ?| l.scopes) AS lacks_scope,
-        l.id, l.account_id, l.budget_cents, l.reserved, l.is_due, l.stored, l.before, l.anchor_at, l.reset_at,
+        l.id, l.account_id, l.budget_cents, l.cap AS budget, l.reserved, l.is_due, l.stored, l.before, l.anchor_at, l.reset_at,
         l.is_disabled, l.is_expired,
         l.id IS NULL OR l.is_revoked OR (o.distance = 1 AND l.lookup <> o.lookup) AS is_gone,
         CASE o.kind WHEN 'o' THEN l.storable ELSE LEAST(l.cap, l.storable) END AS cap,
@@ -139,6 +135,7 @@ spent AS (
         budget_used_cents = b.used_after / 1000000,
         budget_used_microcents = b.used_after % 1000000,
         budget_reserved_cents = b.reserved_after / 1000000,
+        budget_reserved_microcents = b.reserved_after % 1000000,
         budget_anchor_at = b.anchor_at,
         budget_reset_at = b.reset_at
     FROM (SELECT * FROM moved WHERE is_last AND place > 0) b
@@ -161,7 +158,7 @@ logged AS (
     )
     SELECT
         m.id, m.account_id, entry.kind, entry.amount, entry.used_after, entry.reserved_after,
-        GREATEST(LEAST(m.budget_cents, {max_cents}), -1)::bigint * 1000000 - entry.used_after - entry.reserved_after, m.budget_cents,
+        CASE WHEN m.budget_cents IS NOT NULL THEN m.budget - entry.used_after - entry.reserved_after END, m.budget_cents,
         entry.idempotency_key, entry.reservation_id, entry.via_key_id, entry.metadata
     FROM moved m
     CROSS JOIN LATERAL (

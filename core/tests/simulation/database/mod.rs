@@ -138,6 +138,7 @@ impl Database {
             "delegated_by",
             "external_subject",
             "budget_reserved_cents",
+            "budget_reserved_microcents",
             "budget_used_microcents",
             "budget_anchor_at",
             "disabled_at",

@@ -160,11 +160,11 @@ pub(super) fn money_of(balance: &Balance) -> Money {
 pub(super) fn is_of(grant: &Grant, view: &View) -> bool {
     let scopes = view.scope.map(|scope| vec![scope.to_owned()]);
     let money = (grant.budget_cents, grant.budget_used_cents, grant.budget_remaining_cents);
-    let exact = (grant.budget_used_microcents, grant.budget_reserved_cents);
+    let exact = (grant.budget_used_microcents, grant.budget_reserved_microcents);
     grant.id == view.id.into()
         && grant.scopes == scopes
         && money == (view.budget_cents, rounded_up(view.used), remaining(view, view.used))
-        && exact == (view.used, view.reserved / MICROCENTS_PER_CENT)
+        && exact == (view.used, view.reserved)
 }
 
 fn rounded_up(microcents: i64) -> i64 {
