@@ -192,7 +192,7 @@ export interface ReserveOptions extends Spent {
   ttl?: string;
   /** The scope that the key must have. A key that lacks it holds nothing. */
   scope?: string;
-  /** A second reserve of the key under this id answers the first one's reservation. */
+  /** A second reserve of the key under this id answers the first one's reservation while that holds its amount. */
   idempotencyKey?: string;
   /** Kept with the reservation and in the ledger: a JSON object. */
   metadata?: Record<string, unknown>;
@@ -208,7 +208,7 @@ export interface Reservation<Id extends KeyId = number> extends Balance {
   expiresAt: string;
   /** What open reservations hold, in cents; a started cent counts. */
   budgetReservedCents: number;
-  /** It was made earlier, under the same idempotency key. */
+  /** It was made earlier, under the same idempotency key, and holds its amount still. */
   replayed?: true;
   /** The key as it was before the amount was held: what `validate` would have answered. */
   grant: ValidateResult<Id>;
@@ -227,10 +227,21 @@ export type ReserveResult<Id extends KeyId = number> =
         | "expired"
         | "insufficient_scope"
         | "budget_exceeded"
-        | "idempotency_conflict";
+        | "idempotency_conflict"
+        | "unknown_reservation";
       /** The budget that has no room, where that is the reason. */
       limit?: ValidateFailure<Id>["limit"];
       reservationId?: undefined;
+    }
+  /** The reservation that was made under the same idempotency key was settled: with so much. */
+  | {
+      success: false;
+      reason: "already_settled";
+      reservationId: string;
+      costCents: number;
+      /** With `rounding: "exact"`. */
+      costMicrocents?: number;
+      limit?: undefined;
     };
 
 /** What `settle` answers. */
@@ -246,7 +257,9 @@ export type SettleResult =
       /** It was settled earlier: this is what that did. */
       replayed?: true;
     })
-  | { success: false; reason: "invalid_cost" | "unknown_reservation" | "released" };
+  | { success: false; reason: "invalid_cost" | "unknown_reservation" | "released" }
+  /** A total would not fit its column: nothing was recorded of so much, and the amount is held still. */
+  | { success: false; reason: "unrecordable"; costCents: number; costMicrocents?: number };
 
 /** What `release` answers: whether it gave an amount back. */
 export type ReleaseResult = { success: true; released: boolean } | { success: false; reason: "unknown_reservation" };

@@ -158,9 +158,17 @@ impl Engine {
                 let params = [id, refund.amount().to_string(), refund.details()];
                 send(StatementKind::Refund, params.map(Some).to_vec())
             }
-            Admin::Sweep(Sweep { listed: None, .. }) => {
+            Admin::Sweep(Sweep { listed: None, of, left, .. }) => {
                 shape.require(NEEDED)?;
-                send(StatementKind::ExpiredReservations, vec![Some(self.options.max_batch.to_string())])
+                let bounds = [self.options.max_batch.to_string(), left.to_string()];
+                match of {
+                    None => send(StatementKind::ExpiredReservations, bounds.map(Some).to_vec()),
+                    Some(id) => {
+                        shape.require(LINK)?;
+                        let params = bounds.into_iter().chain([id.to_string()]);
+                        send(StatementKind::ExpiredOfKey, params.map(Some).collect())
+                    }
+                }
             }
             Admin::Sweep(Sweep { listed: Some(ids), .. }) => {
                 let actions = text_array(ids.iter().map(|_| "expire"));
@@ -281,11 +289,13 @@ impl Engine {
     }
 
     fn answer_admin(&mut self, request: &Pending<Admin>, answer: Result<Answer, Error>) {
-        match answer {
+        match (&request.work, answer) {
             // A sweep of the engine's own has no caller.
-            _ if request.ticket.is_none() && matches!(request.work, Admin::Sweep(_)) => self.end_sweep(),
-            Ok(answer) => self.answer_with(request, answer),
-            Err(error) => self.answer_error(request, error),
+            (Admin::Sweep(Sweep { of: Some(of), .. }), answer) => {
+                self.end_sweep(of, matches!(answer, Ok(Answer::Swept(ended)) if ended > 0));
+            }
+            (_, Ok(answer)) => self.answer_with(request, answer),
+            (_, Err(error)) => self.answer_error(request, error),
         }
     }
 }

@@ -77,7 +77,7 @@ impl Engine {
 
     /// No statement can be built: whoever waits for one learns why.
     pub(super) fn fail_all_waiting(&mut self, error: &Error) {
-        self.end_sweep();
+        self.end_all_sweeps();
         for request in self.lanes.take_all() {
             self.answer_error(&request, error.clone());
         }

@@ -44,7 +44,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::answer::{Answer, Reservation, ReserveRefusal, ReserveRefusalReason, Reserved, Sink};
+pub use self::answer::{
+    Answer, Reservation, ReserveRefusal, ReserveRefusalReason, Reserved, SettledBefore, Sink,
+};
 pub use self::fault::Fault;
 pub use self::json::error_json;
 pub use self::options::{Align, Options};
@@ -76,6 +78,7 @@ use self::lookups::Lookup;
 use self::rows::ended::ReservationChange;
 use self::spends::Spending;
 use self::stall::Stalls;
+use self::sweep::SweepWaiters;
 use self::touch::Touches;
 use crate::error::{Error, ErrorCode};
 use crate::table::template::{KeyColumn, Statements};
@@ -139,9 +142,8 @@ pub struct Engine {
     children: [HashSet<Arc<str>>; 2],
     /// Keys that the plain statements could not charge last time: the next charge does not try them.
     refused: [HashSet<Arc<str>>; 2],
-    /// Whether a sweep of the engine's own waits or is under way, and the keys whose spends wait for it.
-    is_sweeping: bool,
-    waiting_for_sweep: Vec<(KeyColumn, Arc<str>)>,
+    /// Sweeps of the engine's own that wait or are under way.
+    sweeps: Vec<SweepWaiters>,
     touches: Touches,
     in_flight: BTreeMap<StatementId, Work>,
     stalls: Stalls,
@@ -173,8 +175,7 @@ impl Engine {
             lanes: Lanes::new(),
             children: [HashSet::new(), HashSet::new()],
             refused: [HashSet::new(), HashSet::new()],
-            is_sweeping: false,
-            waiting_for_sweep: Vec::new(),
+            sweeps: Vec::new(),
             touches: Touches::default(),
             in_flight: BTreeMap::new(),
             stalls: Stalls::default(),

@@ -71,6 +71,8 @@ statements! {
     Refund => "refund.sql",
     /// A list of reservations whose time is over.
     ExpiredReservations => "expired_reservations.sql",
+    /// The same of what is held of one key's budget.
+    ExpiredOfKey => "expired_of_key.sql",
     /// `last_used_at` of some keys.
     Touch => "touch.sql",
     /// A new key or subject.

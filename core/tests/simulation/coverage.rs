@@ -16,6 +16,8 @@ const EXPECTED: &[(&str, &str)] = &[
     ("spend", "recorded"),
     ("spend", "recorded past the cap"),
     ("spend", "replayed"),
+    ("spend", "decided anew"),
+    ("spend", "already_settled"),
     ("spend", "invalid_key"),
     ("spend", "revoked"),
     ("spend", "expired"),

@@ -2,8 +2,10 @@
 -- $1: uuid[], each once. $2: text[] of actions: settle, release, extend, expire. $3: bigint[] of micro-cents spent, or
 -- of seconds that an extended one lives from now. $4: the id of the only row that it waits for if somebody else has
 -- locked it, before it locks any other; or NULL.
--- One row a reservation that exists: see ended.rs. What was spent is always recorded, whatever the cap. A reservation
--- that needs a row which somebody else has locked is `busy`, and that row's id stands in place of the new state.
+-- One row a reservation that exists: see ended.rs. What was spent is recorded whatever the cap, and in whole: where the
+-- columns cannot hold it, the reservation is `unrecordable` and stays as it is, or is to be tried `again` where they could
+-- without others of the batch. A reservation that needs a row which somebody else has locked is `busy`, and that row's id
+-- stands in place of the new state.
 WITH waited AS MATERIALIZED (
     SELECT id FROM {table} WHERE id = $4::text::{id_type} FOR NO KEY UPDATE
 ),
@@ -72,7 +74,7 @@ decided AS MATERIALIZED (
     FROM reservation r
 ),
 -- One row for each key that a reservation draws on; from here on no join, see spend.sql.
-draw AS MATERIALIZED (
+drawn AS MATERIALIZED (
     SELECT
         d.n, d.id AS reservation_id, d.state, d.new_state, d.key_id, d.distance, d.amount_microcents, d.given,
         d.settled_microcents, d.budget_cents AS first_budget, d.used_after_microcents AS first_used,
@@ -86,15 +88,43 @@ draw AS MATERIALIZED (
     FROM (SELECT d.*, c.id AS drawn_id, c.distance FROM decided d CROSS JOIN LATERAL unnest(d.chain) WITH ORDINALITY AS c(id, distance)) d
     LEFT JOIN locked l ON l.id = d.drawn_id
 ),
+-- A cost is recorded on all of them or on none.
+draw AS MATERIALIZED (
+    SELECT
+        d.n, d.reservation_id, d.state, d.key_id, d.distance, d.amount_microcents, d.given, d.settled_microcents,
+        d.first_budget, d.first_used, d.first_reserved, d.id, d.account_id, d.budget_cents, d.cap, d.storable, d.reserved,
+        d.is_due, d.stored, d.before, d.anchor_at, d.reset_at, d.expires_at, d.is_recordable,
+        d.cost AS wanted_cost,
+        CASE WHEN d.is_recordable THEN d.new_state END AS new_state,
+        d.is_end AND d.is_recordable AS is_end,
+        CASE WHEN d.is_recordable THEN d.given_back ELSE 0 END AS given_back,
+        CASE WHEN d.is_recordable THEN d.cost ELSE 0 END AS cost
+    FROM (
+        SELECT d.*, bool_and(d.fits) OVER (PARTITION BY d.n) AS is_recordable
+        FROM (
+            SELECT
+                d.*,
+                d.id IS NULL OR d.cost = 0 OR sum(d.cost) OVER (PARTITION BY d.id ORDER BY d.n ROWS UNBOUNDED PRECEDING)
+                    <= d.storable - d.before AS fits
+            FROM drawn d
+        ) d
+    ) d
+),
 moved AS MATERIALIZED (
     SELECT
         d.*,
-        LEAST(d.before + sum(d.cost) OVER upto, d.storable)::bigint AS used_after,
+        (d.before + sum(d.cost) OVER upto)::bigint AS used_after,
         GREATEST(d.reserved - sum(d.given_back) OVER upto, 0)::bigint AS reserved_after,
         count(*) FILTER (WHERE d.is_end) OVER upto AS place,
         lead(d.n) OVER upto IS NULL AS is_last
     FROM draw d
     WINDOW upto AS (PARTITION BY d.id ORDER BY d.n ROWS UNBOUNDED PRECEDING)
+),
+-- Where something was not recorded: what the others of the batch left.
+finally AS (
+    SELECT m.n, m.storable, m.wanted_cost, max(m.used_after) OVER (PARTITION BY m.id) AS used_finally
+    FROM moved m
+    WHERE EXISTS (SELECT FROM moved WHERE NOT is_recordable)
 ),
 spent AS (
     UPDATE {table} k
@@ -145,7 +175,11 @@ logged AS (
 )
 SELECT ROW(
     m.n,
-    m.state,
+    CASE
+        WHEN m.is_recordable THEN m.state
+        WHEN (SELECT bool_or(o.wanted_cost > o.storable - o.used_finally) FROM finally o WHERE o.n = m.n) THEN 'unrecordable'
+        ELSE 'again'
+    END,
     m.new_state,
     m.amount_microcents,
     CASE WHEN m.new_state = 'settled' THEN m.given ELSE m.settled_microcents END,

@@ -113,8 +113,11 @@ impl Database {
             }
             (StatementKind::Spend, params) => self.spend(params),
             (StatementKind::Settle, params) => self.settle(params),
-            (StatementKind::ExpiredReservations, [limit]) => {
-                (self.expired_reservations(limit), vec![Effect::Other])
+            (StatementKind::ExpiredReservations, [limit, skip]) => {
+                (self.expired_reservations(limit, skip, None), vec![Effect::Other])
+            }
+            (StatementKind::ExpiredOfKey, [limit, skip, of]) => {
+                (self.expired_reservations(limit, skip, Some(number(of))), vec![Effect::Other])
             }
             (StatementKind::Touch, [ids, stale]) => {
                 (self.touch(&array(ids), number(stale)), vec![Effect::Other])
