@@ -158,10 +158,16 @@ impl Engine {
                 let params = [id, refund.amount().to_string(), refund.details()];
                 send(StatementKind::Refund, params.map(Some).to_vec())
             }
-            Admin::Sweep(Sweep { listed: None, of, left, .. }) => {
+            Admin::Sweep(sweep) => {
                 shape.require(NEEDED)?;
-                let bounds = [self.options.max_batch.to_string(), left.to_string()];
-                match of {
+                if let Some(ids) = sweep.part() {
+                    let actions = text_array(ids.iter().map(|_| "expire"));
+                    let amounts = integer_array(ids.iter().map(|_| 0));
+                    let params = vec![Some(text_array(ids)), Some(actions), Some(amounts), None];
+                    return send(StatementKind::Settle, params);
+                }
+                let bounds = [self.options.max_batch.to_string(), sweep.left.to_string()];
+                match &sweep.of {
                     None => send(StatementKind::ExpiredReservations, bounds.map(Some).to_vec()),
                     Some(id) => {
                         shape.require(LINK)?;
@@ -169,11 +175,6 @@ impl Engine {
                         send(StatementKind::ExpiredOfKey, params.map(Some).collect())
                     }
                 }
-            }
-            Admin::Sweep(Sweep { listed: Some(ids), .. }) => {
-                let actions = text_array(ids.iter().map(|_| "expire"));
-                let amounts = integer_array(ids.iter().map(|_| 0));
-                send(StatementKind::Settle, vec![Some(text_array(ids)), Some(actions), Some(amounts), None])
             }
             Admin::Events(filter) => {
                 shape.require(&["+events"])?;
@@ -279,6 +280,15 @@ impl Engine {
         if matches!(request.work, Admin::Insert(_)) && sqlstate == NO_MATCHING_INDEX {
             let error = Error::migration_required("the table lacks the unique index on external_subject");
             return self.answer_admin(&request, Err(error));
+        }
+        if let Admin::Sweep(sweep) = &request.work
+            && fault.is_of_one()
+            && let Some((sweep, is_over)) = sweep.clone().after_refusal()
+        {
+            if is_over {
+                return self.answer_admin(&request, Ok(Answer::Swept(sweep.ended)));
+            }
+            return self.lanes.admin.waiting.push_front(request.with_work(Admin::Sweep(sweep)));
         }
         if self.may_be_repeated(&mut request, fault) {
             self.lanes.admin.blocked_until = self.retry_at(now, fault, request.attempts);

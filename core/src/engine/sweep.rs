@@ -17,10 +17,12 @@ use crate::table::template::KeyColumn;
 pub(super) struct Sweep {
     /// Only what is held of this key's budget. Such a sweep is over as soon as it has ended something.
     pub(super) of: Option<KeyId>,
-    /// What is to be ended next; `None` before the list is known.
-    pub(super) listed: Option<Vec<String>>,
+    /// What is to be ended, in parts, the next one last; `None` before the list is known.
+    parts: Option<Vec<Vec<String>>>,
+    /// Whether there may be more than the list has.
+    is_full: bool,
     pub(super) ended: u64,
-    /// Those whose keys somebody else has locked are left for the next sweep.
+    /// Those whose keys somebody else has locked, or whose end the database refuses, are left for the next sweep.
     pub(super) left: u64,
 }
 
@@ -36,23 +38,52 @@ pub(super) struct SweepWaiters {
 impl Sweep {
     /// What is next, once a statement has answered, and whether that is nothing.
     pub(super) fn after(mut self, rows: &[String], max_batch: usize) -> Result<(Self, bool), Error> {
-        match self.listed.take() {
+        match &mut self.parts {
             None => {
                 let ids =
                     rows.iter().map(|row| only_field(row).map(Cow::into_owned)).collect::<Option<Vec<_>>>();
                 let ids = ids.ok_or_else(|| Error::unexpected("a reservation's id"))?;
                 let is_over = ids.is_empty();
-                self.listed = Some(ids);
+                self.is_full = ids.len() >= max_batch;
+                self.parts = Some(vec![ids]);
                 Ok((self, is_over))
             }
-            Some(ids) => {
+            Some(parts) => {
+                parts.pop();
                 let rows = rows.iter().map(|row| EndedRow::read(row)).collect::<Result<Vec<_>, _>>()?;
                 self.ended += rows.iter().map(|row| u64::from(row.has_changed())).sum::<u64>();
                 self.left += rows.iter().map(|row| u64::from(row.busy_id().is_some())).sum::<u64>();
-                let has_made_room = self.of.is_some() && self.ended > 0;
-                Ok((self, has_made_room || ids.len() < max_batch))
+                Ok(self.next_part())
             }
         }
+    }
+
+    /// The same if the database refused a part for one of its reservations: that one is left.
+    pub(super) fn after_refusal(mut self) -> Option<(Self, bool)> {
+        let parts = self.parts.as_mut()?;
+        let mut part = parts.pop()?;
+        if part.len() > 1 {
+            let half = part.split_off(part.len() / 2);
+            parts.extend([half, part]);
+        } else {
+            self.left += 1;
+        }
+        Some(self.next_part())
+    }
+
+    fn next_part(mut self) -> (Self, bool) {
+        if self.parts.as_ref().is_some_and(|parts| !parts.is_empty()) {
+            return (self, false);
+        }
+        self.parts = None;
+        let has_made_room = self.of.is_some() && self.ended > 0;
+        let is_over = has_made_room || !self.is_full;
+        (self, is_over)
+    }
+
+    /// What is to be ended next; `None` if a list is wanted first.
+    pub(super) fn part(&self) -> Option<&[String]> {
+        self.parts.as_ref()?.last().map(Vec::as_slice)
     }
 }
 

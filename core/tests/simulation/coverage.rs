@@ -52,6 +52,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("statement", "left out, for nobody waits for it"),
     ("reply", "for an engine that is gone"),
     ("fault", "aborted"),
+    ("fault", "refused for one row"),
     ("fault", "never sent"),
     ("fault", "reply lost"),
     ("fault", "cut off after execution"),

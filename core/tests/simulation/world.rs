@@ -12,6 +12,8 @@ use crate::setup::{Name, Setup};
 
 /// A driver gives a statement up this long after its callers did.
 const STATEMENT_MARGIN: Duration = Duration::from_secs(1);
+/// What the database says of a row that it refuses to change.
+pub const POISON: [&str; 2] = ["22003", "P0001"];
 /// No schedule needs nearly as many to come to rest.
 const MAX_STEPS_TO_REST: usize = 5_000;
 
@@ -77,7 +79,7 @@ impl World {
     pub fn new(seed: u64, is_traced: bool) -> Self {
         let mut random = Random::new(seed);
         let (setup, db, names) = Setup::draw(&mut random);
-        let promises = Promises::new(&db);
+        let promises = Promises::new(&db, setup.poisoned);
         let mut world = World {
             random,
             setup,
@@ -263,6 +265,10 @@ impl World {
     }
 
     fn fate(&mut self, statement: &Statement) -> Fate {
+        if self.has_faults && self.setup.poisoned.is_some_and(|id| self.db.draws_on(statement, id)) {
+            self.promises.coverage.count("fault", "refused for one row");
+            return Fate::Aborted(self.random.pick(&POISON));
+        }
         if !self.has_faults || !self.random.chance(self.setup.fault_percent) {
             return Fate::Executed;
         }

@@ -162,7 +162,8 @@ impl Database {
             spent.refusal = Some("insufficient_scope");
         }
         // What is held already is held, though nothing more is to be had.
-        let denial = self.view_of(key).denial().filter(|reason| *reason != "budget_exceeded");
+        let is_held = spent.status != "refused";
+        let denial = self.view_of(key).denial().filter(|reason| !is_held || *reason != "budget_exceeded");
         spent.refusal = denial.or(spent.refusal);
         true
     }
