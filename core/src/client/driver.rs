@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use sqlx::Postgres;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPool;
 use tokio::sync::{Notify, oneshot};
 
@@ -34,6 +36,8 @@ struct State {
     poll_due: bool,
     /// Whether a task ends the waiting of callers that do not watch their own time.
     has_watcher: bool,
+    /// Statements that were sent and are not over, also those that nobody waits for any more.
+    running: usize,
 }
 
 enum Caller {
@@ -47,7 +51,8 @@ type Ready = Vec<(Caller, CallResult)>;
 impl Driver {
     pub(super) fn new(options: Options, pool: PgPool, owns_pool: bool, transport: Transport) -> Self {
         let engine = Engine::new(options.clone());
-        let state = State { engine, callers: HashMap::new(), poll_due: false, has_watcher: false };
+        let state =
+            State { engine, callers: HashMap::new(), poll_due: false, has_watcher: false, running: 0 };
         Driver {
             pool,
             owns_pool,
@@ -76,7 +81,7 @@ impl Driver {
     pub(super) async fn call(this: &Arc<Self>, request: Request) -> CallResult {
         let has_deadline = !matches!(request, Request::Migrate);
         let (sender, mut receiver) = oneshot::channel();
-        let ticket = this.begin(request, Caller::Future(sender))?;
+        let ticket = this.take_call(request, Caller::Future(sender))?;
         let _cancel = CancelOnDrop { driver: this, ticket };
         let lost = || Error::new(ErrorCode::Closed, "the client stopped before it answered");
         if !has_deadline {
@@ -98,7 +103,7 @@ impl Driver {
         sink: Arc<dyn Sink>,
         token: u64,
     ) -> Result<Ticket, Error> {
-        this.begin(request, Caller::Sink(sink, token))
+        this.take_call(request, Caller::Sink(sink, token))
     }
 
     /// Forgets a request. If it is not sent yet it never will be, and its sink hears no more of it.
@@ -109,7 +114,7 @@ impl Driver {
         }
     }
 
-    fn begin(self: &Arc<Self>, request: Request, caller: Caller) -> Result<Ticket, Error> {
+    fn take_call(self: &Arc<Self>, request: Request, caller: Caller) -> Result<Ticket, Error> {
         let (ticket, ready) = {
             let mut state = self.state();
             let ticket = state.engine.submit(self.now(), request)?;
@@ -166,7 +171,11 @@ impl Driver {
             let changed = self.changed.notified();
             // What a runtime that stopped left behind is sent by nobody else.
             self.poll_soon();
-            if self.state().engine.is_idle() {
+            let is_idle = {
+                let state = self.state();
+                state.engine.is_idle() && state.running == 0
+            };
+            if is_idle {
                 break;
             }
             changed.await;
@@ -176,12 +185,16 @@ impl Driver {
         }
     }
 
-    /// Takes the statements that may be sent now.
+    /// Takes the statements that may be sent as soon as there are connections.
     fn poll(&self) -> Vec<Statement> {
         let mut state = self.state();
         state.poll_due = false;
         let now = self.now();
-        let statements = std::iter::from_fn(|| state.engine.poll(now)).collect();
+        let mut statements = Vec::new();
+        while let Some(statement) = state.engine.poll(now) {
+            state.engine.hold(statement.id);
+            statements.push(statement);
+        }
         let ready = ready_answers(&mut state);
         drop(state);
         give(ready);
@@ -201,9 +214,10 @@ impl Driver {
     }
 
     /// Takes what became of a statement. Its caller polls next.
-    fn receive(&self, id: StatementId, result: Result<Vec<String>, Fault>) {
+    fn receive(&self, id: StatementId, was_sent: bool, result: Result<Vec<String>, Fault>) {
         let ready = {
             let mut state = self.state();
+            state.running -= usize::from(was_sent);
             let now = self.now();
             match result {
                 Ok(rows) => state.engine.receive(now, id, Ok(&rows)),
@@ -217,15 +231,27 @@ impl Driver {
         self.changed.notify_waiters();
     }
 
-    async fn run(&self, statement: Statement) -> Result<Vec<String>, Fault> {
-        let mut connection = self.pool.acquire().await.map_err(not_sent)?;
-        if !self.state().engine.is_wanted(statement.id) {
-            return Err(Fault::not_sent("nobody waits for it any more"));
-        }
+    /// What is to be sent now that a statement has its connection.
+    fn begin(&self, statement: Statement) -> Option<Statement> {
+        let (statement, ready) = {
+            let mut state = self.state();
+            let statement = state.engine.begin(self.now(), statement);
+            state.running += usize::from(statement.is_some());
+            (statement, ready_answers(&mut state))
+        };
+        give(ready);
+        statement
+    }
+
+    async fn run(
+        &self,
+        mut connection: PoolConnection<Postgres>,
+        statement: &Statement,
+    ) -> Result<Vec<String>, Fault> {
         let running = async {
             match self.transport {
-                Transport::Prepared => query(&statement).fetch_all(&mut *connection).await,
-                Transport::Pooler => in_transaction(&mut connection, &statement).await,
+                Transport::Prepared => query(statement).fetch_all(&mut *connection).await,
+                Transport::Pooler => in_transaction(&mut connection, statement).await,
             }
         };
         if statement.is_unlimited() {
@@ -284,14 +310,16 @@ struct Worker {
     driver: Arc<Driver>,
     /// Whether it is the one that was to take what waits.
     polls: bool,
-    /// What it runs.
+    /// What it runs, or has a connection opened for.
     statement: Option<StatementId>,
+    was_sent: bool,
 }
 
 impl Worker {
     fn spawn(driver: &Arc<Driver>, first: Option<Statement>) {
         let statement = first.as_ref().map(|statement| statement.id);
-        let worker = Worker { driver: Arc::clone(driver), polls: first.is_none(), statement };
+        let worker =
+            Worker { driver: Arc::clone(driver), polls: first.is_none(), statement, was_sent: false };
         tokio::spawn(worker.run(first));
     }
 
@@ -304,9 +332,7 @@ impl Worker {
             let mut next = first;
             loop {
                 if let Some(statement) = next.take() {
-                    self.statement = Some(statement.id);
-                    let result = self.driver.run(statement).await;
-                    self.receive(result);
+                    self.run_one(statement).await;
                 }
                 // Callers that were just answered, or that are ready as well, submit first.
                 tokio::task::yield_now().await;
@@ -321,10 +347,27 @@ impl Worker {
         }
     }
 
+    async fn run_one(&mut self, statement: Statement) {
+        self.statement = Some(statement.id);
+        match self.driver.pool.acquire().await {
+            Err(error) => self.receive(Err(not_sent(error))),
+            Ok(connection) => {
+                let statement = self.driver.begin(statement);
+                self.statement = statement.as_ref().map(|statement| statement.id);
+                self.was_sent = statement.is_some();
+                if let Some(statement) = statement {
+                    let result = self.driver.run(connection, &statement).await;
+                    self.receive(result);
+                }
+            }
+        }
+    }
+
     fn receive(&mut self, result: Result<Vec<String>, Fault>) {
         if let Some(id) = self.statement.take() {
             self.polls = true;
-            self.driver.receive(id, result);
+            let was_sent = std::mem::take(&mut self.was_sent);
+            self.driver.receive(id, was_sent, result);
         }
     }
 }
@@ -332,7 +375,10 @@ impl Worker {
 /// Its runtime shut down: no caller is to wait for ever, for this statement or for the next.
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.receive(Err(Fault::lost("the runtime stopped while the statement ran")));
+        self.receive(Err(match self.was_sent {
+            true => Fault::lost("the runtime stopped while the statement ran"),
+            false => Fault::not_sent("the runtime stopped before the statement was sent"),
+        }));
         if self.polls {
             // No task can be spawned here: whoever calls next, or closes, sends what waits.
             self.driver.state().poll_due = false;

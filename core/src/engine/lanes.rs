@@ -199,7 +199,11 @@ impl Engine {
     }
 
     /// Drops requests whose callers are gone, and keys that then have none.
-    fn drop_cancelled<T>(&mut self, lane: impl Fn(&mut Lanes) -> &mut KeyLane<T>, batch: &mut Batch<T>) {
+    pub(super) fn drop_cancelled<T>(
+        &mut self,
+        lane: impl Fn(&mut Lanes) -> &mut KeyLane<T>,
+        batch: &mut Batch<T>,
+    ) {
         if self.cancelled.is_empty() {
             return;
         }

@@ -49,7 +49,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("statement", "outlived by the callers' time"),
     ("statement", "left a locked row out"),
     ("statement", "waited for a locked row"),
-    ("statement", "left out, for nobody waits for it"),
+    ("statement", "left out, for somebody is gone"),
     ("reply", "for an engine that is gone"),
     ("fault", "aborted"),
     ("fault", "refused for one row"),

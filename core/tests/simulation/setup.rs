@@ -35,6 +35,8 @@ pub struct Setup {
     pub fault_percent: u64,
     /// How often a row is locked by somebody else while a statement runs.
     pub locked_percent: u64,
+    /// Whether statements have to wait for connections.
+    pub has_small_pool: bool,
     /// The id of a row that the database refuses to change.
     pub poisoned: Option<i64>,
     /// Whether others charge the same keys with statements of their own. They know whole cents only.
@@ -59,6 +61,7 @@ impl Setup {
             steps: random.pick(&[15, 40, 40, 100]),
             fault_percent: random.pick(&[0, 3, 10, 40]),
             locked_percent: random.pick(&[0, 10, 60]),
+            has_small_pool: random.chance(40),
             poisoned: None,
             has_foreign_clients,
             has_fractions: migrated && !has_foreign_clients && random.chance(50),
