@@ -8,6 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use super::AgentKey;
 use super::driver::Driver;
+use super::home::Home;
 use super::transport::Transport;
 use crate::engine::{AcceptedPeriods, Align, KeyPrefix, Options, Rounding, TableName};
 use crate::error::{Error, ErrorCode};
@@ -104,15 +105,16 @@ impl Builder {
         self
     }
 
-    /// A client on the caller's pool, which `close` leaves open.
+    /// A client on the caller's pool, which `close` leaves open. Its statements run on the tokio runtimes of its callers: use
+    /// such a client within the runtime that the pool belongs to.
     ///
     /// # Errors
     /// `invalid_table_name`, `invalid_key_prefix`.
     pub fn pool(self, pool: PgPool) -> Result<AgentKey, Error> {
-        self.build(pool, false)
+        self.build(pool, false, Home::of_callers())
     }
 
-    /// A client with a pool of its own.
+    /// A client with a pool of its own, on a thread of its own: its calls may come from any tokio runtime.
     ///
     /// # Errors
     /// As `pool`, and `database` if the URL cannot be read or nothing answers there.
@@ -121,8 +123,16 @@ impl Builder {
             Error::new(ErrorCode::Database, format!("cannot connect: {e}")).with_source(Arc::new(e))
         };
         // Bad options are refused before anything is connected to.
-        let ak = self.connect_lazy(database_url.parse().map_err(cannot_connect)?)?;
-        ak.pool().acquire().await.map_err(cannot_connect)?;
+        let database = database_url.parse().map_err(cannot_connect)?;
+        let home = Home::own()?;
+        let pool = {
+            let _guard = home.enter();
+            self.pool_options().connect_lazy_with(database)
+        };
+        let (first, is_over) = (pool.clone(), Error::new(ErrorCode::Closed, "the client stopped"));
+        let ak = self.build(pool, true, home)?;
+        let connected = ak.driver.spawn(async move { first.acquire().await.map(drop) });
+        connected.await.map_err(|_| is_over)?.map_err(cannot_connect)?;
         Ok(ak)
     }
 
@@ -133,7 +143,7 @@ impl Builder {
     /// As `pool`.
     pub fn connect_lazy(self, database: PgConnectOptions) -> Result<AgentKey, Error> {
         let pool = self.pool_options().connect_lazy_with(database);
-        self.build(pool, true)
+        self.build(pool, true, Home::of_callers())
     }
 
     fn pool_options(&self) -> PgPoolOptions {
@@ -153,7 +163,7 @@ impl Builder {
             })
     }
 
-    fn build(self, pool: PgPool, owns_pool: bool) -> Result<AgentKey, Error> {
+    fn build(self, pool: PgPool, owns_pool: bool, home: Home) -> Result<AgentKey, Error> {
         let mut options = self.options;
         if let Some(name) = &self.table_name {
             options.table = TableName::new(name)?;
@@ -162,6 +172,6 @@ impl Builder {
             options.key_prefix = KeyPrefix::new(prefix)?;
         }
         options.seed = u64::from_ne_bytes(crate::random::bytes()?);
-        Ok(AgentKey { driver: Arc::new(Driver::new(options, pool, owns_pool, self.transport)) })
+        Ok(AgentKey { driver: Arc::new(Driver::new(options, pool, owns_pool, self.transport, home)) })
     }
 }

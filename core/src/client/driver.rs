@@ -8,7 +8,9 @@ use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPool;
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
 
+use super::home::Home;
 use super::statement_timeout;
 use super::transport::{Transport, failed, in_transaction, not_sent, query};
 use crate::engine::{Answer, Engine, Fault, Options, Request, Sink, Statement, StatementId, Stats, Ticket};
@@ -23,6 +25,7 @@ pub(super) struct Driver {
     pool: PgPool,
     owns_pool: bool,
     transport: Transport,
+    home: Home,
     options: Options,
     started: Instant,
     state: Mutex<State>,
@@ -49,7 +52,13 @@ enum Caller {
 type Ready = Vec<(Caller, CallResult)>;
 
 impl Driver {
-    pub(super) fn new(options: Options, pool: PgPool, owns_pool: bool, transport: Transport) -> Self {
+    pub(super) fn new(
+        options: Options,
+        pool: PgPool,
+        owns_pool: bool,
+        transport: Transport,
+        home: Home,
+    ) -> Self {
         let engine = Engine::new(options.clone());
         let state =
             State { engine, callers: HashMap::new(), poll_due: false, has_watcher: false, running: 0 };
@@ -57,11 +66,20 @@ impl Driver {
             pool,
             owns_pool,
             transport,
+            home,
             options,
             started: Instant::now(),
             state: Mutex::new(state),
             changed: Notify::new(),
         }
+    }
+
+    /// Runs a task where the connections are.
+    pub(super) fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.home.spawn(task)
     }
 
     pub(super) fn options(&self) -> &Options {
@@ -150,7 +168,7 @@ impl Driver {
             return;
         }
         let watcher = Watcher(Arc::clone(self));
-        tokio::spawn(async move {
+        self.home.spawn(async move {
             loop {
                 let deadline = {
                     let mut state = watcher.0.state();
@@ -207,7 +225,7 @@ impl Driver {
     fn poll_after_pause(self: &Arc<Self>) {
         let Some(at) = self.state().engine.next_retry() else { return };
         let this = Arc::clone(self);
-        tokio::spawn(async move {
+        self.home.spawn(async move {
             tokio::time::sleep(at.saturating_sub(this.now())).await;
             this.poll_soon();
         });
@@ -320,7 +338,7 @@ impl Worker {
         let statement = first.as_ref().map(|statement| statement.id);
         let worker =
             Worker { driver: Arc::clone(driver), polls: first.is_none(), statement, was_sent: false };
-        tokio::spawn(worker.run(first));
+        driver.home.spawn(worker.run(first));
     }
 
     #[expect(

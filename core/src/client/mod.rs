@@ -3,6 +3,7 @@
 mod builder;
 mod calls;
 mod driver;
+mod home;
 mod transport;
 
 use std::sync::Arc;
