@@ -13,7 +13,9 @@ use tokio::task::JoinHandle;
 use super::home::Home;
 use super::statement_timeout;
 use super::transport::{Transport, failed, in_transaction, not_sent, query};
-use crate::engine::{Answer, Engine, Fault, Options, Request, Sink, Statement, StatementId, Stats, Ticket};
+use crate::engine::{
+    Answer, Begun, Engine, Fault, Options, Request, Sink, Statement, StatementId, Stats, Ticket,
+};
 use crate::error::{Error, ErrorCode};
 
 /// What a call comes to.
@@ -253,7 +255,11 @@ impl Driver {
     fn begin(&self, statement: Statement) -> Option<Statement> {
         let (statement, ready) = {
             let mut state = self.state();
-            let statement = state.engine.begin(self.now(), statement);
+            let statement = match state.engine.begin(self.now(), statement.id) {
+                Begun::AsItIs => Some(statement),
+                Begun::Instead(other) => Some(other),
+                Begun::Nothing => None,
+            };
             state.running += usize::from(statement.is_some());
             (statement, ready_answers(&mut state))
         };

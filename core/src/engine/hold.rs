@@ -7,6 +7,19 @@ use super::lane::KeyLane;
 use super::lanes::Lanes;
 use super::{Engine, Statement, StatementId, Work};
 
+/// What is to be sent on a connection that a statement waited for.
+#[derive(Debug, Clone)]
+#[expect(clippy::exhaustive_enums, reason = "a driver must handle each")]
+#[must_use]
+pub enum Begun {
+    /// The statement.
+    AsItIs,
+    /// Another one: some of the statement's callers are gone.
+    Instead(Statement),
+    /// Nothing.
+    Nothing,
+}
+
 impl Engine {
     /// A statement that was polled waits for a connection: until [`Engine::begin`] it counts as not sent.
     pub fn hold(&mut self, id: StatementId) {
@@ -15,11 +28,8 @@ impl Engine {
         }
     }
 
-    /// A statement that was held has its connection. What is to be sent there now: the statement itself or, where some
-    /// of its callers are gone, another one. `None`: nothing. May also make answers.
-    #[must_use]
-    pub fn begin(&mut self, now: Duration, statement: Statement) -> Option<Statement> {
-        let id = statement.id;
+    /// A statement that was held has its connection: says what is to be sent there now. May also make answers.
+    pub fn begin(&mut self, now: Duration, id: StatementId) -> Begun {
         self.held.remove(&id);
         self.stalls.now = now;
         match self.in_flight.remove(&id) {
@@ -34,10 +44,10 @@ impl Engine {
             Some(work) => {
                 self.note_sent(id, &work);
                 self.in_flight.insert(id, work);
-                return Some(statement);
+                return Begun::AsItIs;
             }
         }
-        self.poll(now)
+        self.poll(now).map_or(Begun::Nothing, Begun::Instead)
     }
 
     /// Puts the requests of a statement back whose callers still wait.

@@ -52,6 +52,7 @@ pub use self::answer::{
     Answer, Reservation, ReserveRefusal, ReserveRefusalReason, Reserved, SettledBefore, Sink,
 };
 pub use self::fault::Fault;
+pub use self::hold::Begun;
 pub use self::json::error_json;
 pub use self::options::{Align, Options};
 pub use self::request::{AccountFilter, Request, Revocation, RevokeFilter};
@@ -278,7 +279,8 @@ impl Engine {
     /// Takes what became of a statement: its rows, each the text of its only column, or why there are none. An unknown
     /// id (a statement given up after its callers' time was over) is ignored.
     pub fn receive(&mut self, now: Duration, id: StatementId, result: Result<&[String], Fault>) {
-        self.held.remove(&id);
+        let was_held = self.held.remove(&id);
+        let result = result.map_err(|fault| if was_held { fault.before_sending() } else { fault });
         let work = self.in_flight.remove(&id);
         if let Some(work) = &work {
             self.leave_lane(id, work);

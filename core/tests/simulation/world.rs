@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentkey::engine::{Answer, Engine, Fault, KeyHash, Request, Statement, StatementKind, Ticket};
+use agentkey::engine::{Answer, Begun, Engine, Fault, KeyHash, Request, Statement, StatementKind, Ticket};
 use agentkey::{Error, ErrorCode};
 
 use crate::database::Database;
@@ -181,7 +181,11 @@ impl World {
         let Some(at) = self.processes.iter().position(|process| process.id == id) else { return Ok(None) };
         let was = statement.id;
         let engine = &mut self.processes[at].engine;
-        let begun = engine.begin(self.now, statement);
+        let begun = match engine.begin(self.now, statement.id) {
+            Begun::AsItIs => Some(statement),
+            Begun::Instead(other) => Some(other),
+            Begun::Nothing => None,
+        };
         let answers = engine.answers();
         self.hand_on(id, answers)?;
         if begun.as_ref().is_none_or(|begun| begun.id != was) {

@@ -1,6 +1,7 @@
 //! Statements that wait for a connection.
 
 use super::*;
+use crate::engine::Begun;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -23,9 +24,8 @@ fn narrow() -> Bench {
 fn a_statement_that_everybody_waits_for_is_sent_as_it_is() {
     let mut bench = narrow();
     let (tickets, batch) = held(&mut bench);
-    let begun = bench.engine.begin(bench.now, batch.clone()).unwrap();
-    assert_eq!((begun.id, params(&begun)), (batch.id, params(&batch)));
-    bench.rows(&begun, [charged(1, 0, 3), charged(2, 0, 3)]);
+    assert!(matches!(bench.engine.begin(bench.now, batch.id), Begun::AsItIs));
+    bench.rows(&batch, [charged(1, 0, 3), charged(2, 0, 3)]);
     assert!(tickets.into_iter().all(|ticket| !bench.is_open(ticket)));
     bench.assert_idle();
 }
@@ -35,7 +35,7 @@ fn whose_caller_is_gone_is_left_out() {
     let mut bench = narrow();
     let ([gone, first, second], batch) = held(&mut bench);
     bench.engine.cancel(gone);
-    let begun = bench.engine.begin(bench.now, batch).unwrap();
+    let Begun::Instead(begun) = bench.engine.begin(bench.now, batch.id) else { panic!("it is the same") };
     assert_eq!(params(&begun), [r#"{"a","b"}"#, r#"{"{2000000}","{3000000}"}"#]);
     bench.rows(&begun, [charged(1, 0, 2), charged(2, 0, 3)]);
     assert_eq!([first, second].map(|ticket| bench.usage(ticket)), [recorded(2), recorded(3)]);
@@ -47,7 +47,7 @@ fn nothing_is_sent_if_everybody_is_gone() {
     let mut bench = narrow();
     let (tickets, batch) = held(&mut bench);
     tickets.into_iter().for_each(|ticket| bench.engine.cancel(ticket));
-    assert!(bench.engine.begin(bench.now, batch).is_none());
+    assert!(matches!(bench.engine.begin(bench.now, batch.id), Begun::Nothing));
     bench.assert_idle();
 }
 
@@ -64,9 +64,9 @@ fn whose_time_is_over_learns_that_nothing_was_sent() {
     let next = bench.charge("a", 5);
     let sent = bench.sent_one();
     bench.engine.hold(sent.id);
-    assert!(bench.engine.begin(bench.now, batch).is_none());
-    let begun = bench.engine.begin(bench.now, sent).unwrap();
-    bench.rows(&begun, [charged(1, 0, 5)]);
+    assert!(matches!(bench.engine.begin(bench.now, batch.id), Begun::Nothing));
+    assert!(matches!(bench.engine.begin(bench.now, sent.id), Begun::AsItIs));
+    bench.rows(&sent, [charged(1, 0, 5)]);
     assert_eq!(bench.usage(next), recorded(5));
     bench.assert_idle();
 }
@@ -78,7 +78,7 @@ fn a_statement_without_a_connection_is_not_slow() {
     bench.pass(super::super::stall::STALL * 2);
     bench.charge("c", 1);
     assert!(bench.sent().is_empty(), "it would have no connection either");
-    assert!(bench.engine.begin(bench.now, batch).is_some());
+    assert!(matches!(bench.engine.begin(bench.now, batch.id), Begun::AsItIs));
     bench.pass(super::super::stall::STALL);
     assert_eq!(bench.sent().len(), 1);
 }
@@ -90,13 +90,13 @@ fn what_the_engine_needs_is_sent_whoever_is_gone() {
     let catalogue = bench.sent_one();
     bench.engine.hold(catalogue.id);
     bench.engine.cancel(gone);
-    assert!(bench.engine.begin(bench.now, catalogue).is_some());
+    assert!(matches!(bench.engine.begin(bench.now, catalogue.id), Begun::AsItIs));
 
     let mut bench = Bench::ready(Options::default());
     let gone = bench.revoke("1");
     let revoke = bench.sent_one();
     bench.engine.hold(revoke.id);
     bench.engine.cancel(gone);
-    assert!(bench.engine.begin(bench.now, revoke).is_none());
+    assert!(matches!(bench.engine.begin(bench.now, revoke.id), Begun::Nothing));
     bench.assert_idle();
 }
