@@ -281,6 +281,7 @@ function makeEngine(options: AgentKeyOptions): native.Engine {
       ledger: options.ledger === true,
       exact: rounding === "exact",
       touchIntervalSeconds: optionalCount("touchIntervalSeconds", options.touchIntervalSeconds, 0),
+      maxCostCents: optionalCount("maxCostCents", options.maxCostCents, 1),
       seed: Math.floor(Math.random() * 2 ** 32),
     });
   } catch (error) {

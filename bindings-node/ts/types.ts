@@ -32,6 +32,8 @@ interface CommonOptions {
   closeTimeoutMs?: number;
   /** How many calls may wait at once; more are refused with `overloaded`. Default 100,000. */
   maxWaiting?: number;
+  /** The most that one charge, reserve or settle may cost, in cents: more is an `invalid_cost`. Default no limit. */
+  maxCostCents?: number;
   /** `last_used_at` is written at most once per key and this many seconds. Default 60. */
   touchIntervalSeconds?: number;
 }

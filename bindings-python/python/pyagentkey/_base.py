@@ -100,6 +100,7 @@ class Base:
         timeout: float = 10.0,
         max_waiting: int = 100_000,
         touch_interval_seconds: int = 60,
+        max_cost_cents: Optional[int] = None,
         pooler: bool = False,
     ) -> None:
         """
@@ -116,6 +117,7 @@ class Base:
         :param timeout: seconds that a call may take; ``migrate`` has no limit
         :param max_waiting: calls that may wait at once; more are refused with :class:`OverloadedError`
         :param touch_interval_seconds: ``last_used_at`` is written when it is older than this
+        :param max_cost_cents: the most that one charge, reserve or settle may cost; more is an ``invalid_cost``
         :param pooler: behind PgBouncer in transaction mode results are silently wrong without it
         """
         options = {
@@ -130,6 +132,7 @@ class Base:
             "timeout": timeout,
             "max_waiting": whole("max_waiting", max_waiting),
             "touch_interval_seconds": whole("touch_interval_seconds", touch_interval_seconds),
+            "max_cost_cents": None if max_cost_cents is None else whole("max_cost_cents", max_cost_cents),
             "pooler": pooler,
         }
         self._client = _native.Client(dsn, options)

@@ -85,6 +85,12 @@ impl Builder {
         self
     }
 
+    /// The most that one charge, reserve or settle may cost, in cents: more is an `invalid_cost`. Default no limit.
+    pub fn max_cost_cents(mut self, cents: i64) -> Self {
+        self.options.max_cost_cents = Some(cents);
+        self
+    }
+
     /// `last_used_at` is written at most once per key and this many seconds. Default 60.
     pub fn touch_interval_seconds(mut self, seconds: u32) -> Self {
         self.options.touch_interval_seconds = seconds;
