@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::PgPool;
 use tokio::sync::{Notify, oneshot};
 
+use super::connect::Connector;
 use super::statement_timeout;
-use super::transport::{Transport, failed, in_transaction, not_sent, query};
+use super::transport::{Transport, failed, in_transaction, query};
 use crate::engine::{Answer, Engine, Fault, Options, Request, Sink, Statement, StatementId, Stats, Ticket};
 use crate::error::{Error, ErrorCode};
 
@@ -18,7 +18,7 @@ type CallResult = Result<Answer, Error>;
 type SinkBatch = (Arc<dyn Sink>, Vec<(u64, CallResult)>);
 
 pub(super) struct Driver {
-    pool: PgPool,
+    connector: Connector,
     owns_pool: bool,
     transport: Transport,
     options: Options,
@@ -45,11 +45,11 @@ enum Caller {
 type Ready = Vec<(Caller, CallResult)>;
 
 impl Driver {
-    pub(super) fn new(options: Options, pool: PgPool, owns_pool: bool, transport: Transport) -> Self {
+    pub(super) fn new(options: Options, connector: Connector, owns_pool: bool, transport: Transport) -> Self {
         let engine = Engine::new(options.clone());
         let state = State { engine, callers: HashMap::new(), poll_due: false, has_watcher: false };
         Driver {
-            pool,
+            connector,
             owns_pool,
             transport,
             options,
@@ -63,8 +63,8 @@ impl Driver {
         &self.options
     }
 
-    pub(super) fn pool(&self) -> &PgPool {
-        &self.pool
+    pub(super) fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -172,7 +172,7 @@ impl Driver {
             changed.await;
         }
         if self.owns_pool {
-            self.pool.close().await;
+            self.connector.pool().close().await;
         }
     }
 
@@ -218,7 +218,7 @@ impl Driver {
     }
 
     async fn run(&self, statement: Statement) -> Result<Vec<String>, Fault> {
-        let mut connection = self.pool.acquire().await.map_err(not_sent)?;
+        let mut connection = self.connector.acquire().await?;
         if !self.state().engine.is_wanted(statement.id) {
             return Err(Fault::not_sent("nobody waits for it any more"));
         }
@@ -228,17 +228,25 @@ impl Driver {
                 Transport::Pooler => in_transaction(&mut connection, &statement).await,
             }
         };
-        if statement.is_unlimited() {
-            return running.await.map_err(failed);
-        }
-        match tokio::time::timeout(statement_timeout(self.options.timeout), running).await {
-            Ok(result) => result.map_err(failed),
-            Err(_) => {
-                // Its answer may still be on the way: nobody else may use this connection.
-                drop(connection.detach());
-                Err(Fault::timed_out("the database did not answer in time"))
+        let result = if statement.is_unlimited() {
+            running.await
+        } else {
+            match tokio::time::timeout(statement_timeout(self.options.timeout), running).await {
+                Ok(result) => result,
+                Err(_) => {
+                    // Its answer may still be on the way: nobody else may use this connection.
+                    drop(connection.detach());
+                    return Err(Fault::timed_out("the database did not answer in time"));
+                }
             }
-        }
+        };
+        result.map_err(|error| {
+            let fault = failed(error);
+            if self.connector.note(&fault) {
+                drop(connection.detach());
+            }
+            fault
+        })
     }
 
     fn now(&self) -> Duration {

@@ -2,7 +2,9 @@
 
 mod builder;
 mod calls;
+mod connect;
 mod driver;
+mod dsn;
 mod transport;
 
 use std::sync::Arc;
@@ -61,17 +63,17 @@ impl AgentKey {
         Builder::default()
     }
 
-    /// A client with default options and a pool of its own.
+    /// A client with default options and a pool of its own. See [`Builder::database_url`] for what a URL may be.
     ///
     /// # Errors
-    /// `database` if the URL cannot be read or nothing answers there.
+    /// `invalid_dsn` if the URL cannot be read, `database` if nothing answers there. No message holds a secret.
     pub async fn connect(database_url: &str) -> Result<Self, Error> {
         Self::builder().connect(database_url).await
     }
 
     /// The pool that statements run on.
     pub fn pool(&self) -> &PgPool {
-        self.driver.pool()
+        self.driver.connector().pool()
     }
 
     /// Counters.
