@@ -7,7 +7,6 @@ use agentkey::engine::{Cost, Credential, Request, invalid_scopes};
 use agentkey::{AgentKey, Builder, Charge, Error, ErrorCode};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
-use sqlx::postgres::PgConnectOptions;
 use tokio::runtime::Handle;
 
 use crate::call::Call;
@@ -26,7 +25,6 @@ pub(crate) struct Live {
 /// Options, checked, and the client that is made of them when the first call needs it, in each process.
 #[pyclass(frozen, module = "pyagentkey._native")]
 pub struct Client {
-    database: PgConnectOptions,
     builder: Builder,
     valid_scopes: Option<Vec<String>>,
     live: PerProcess<Live>,
@@ -38,14 +36,8 @@ impl Client {
     #[new]
     fn new(dsn: &str, options: ClientOptions) -> PyResult<Self> {
         let (builder, valid_scopes) = options.read()?;
-        let database = crate::dsn::parse(dsn)?;
-        Ok(Client {
-            database,
-            builder,
-            valid_scopes,
-            live: PerProcess::new(),
-            closed: AtomicBool::new(false),
-        })
+        let builder = builder.database_url(dsn).map_err(raise)?;
+        Ok(Client { builder, valid_scopes, live: PerProcess::new(), closed: AtomicBool::new(false) })
     }
 
     /// Any request, as JSON.
@@ -111,7 +103,7 @@ impl Client {
         self.live.get_or_try_init(|| {
             let runtime = handle()?;
             let entered = runtime.enter();
-            let ak = self.builder.clone().connect_lazy(self.database.clone()).map_err(raise)?;
+            let ak = self.builder.clone().connect_lazy().map_err(raise)?;
             drop(entered);
             Ok(Live { ak, runtime })
         })

@@ -8,7 +8,6 @@ mod call;
 mod channel;
 mod client;
 mod door;
-mod dsn;
 mod errors;
 mod options;
 mod results;
@@ -35,12 +34,6 @@ mod _native {
         bad_input_codes, charge_refusals, denial_reasons, duration_seconds, error_codes, has_scope,
         presented_key, reservation_refusals, reserve_refusals,
     };
-
-    /// Forgets what belongs to the parent. For `os.register_at_fork`.
-    #[pyfunction]
-    fn after_fork_in_child() {
-        crate::runtime::after_fork_in_child();
-    }
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

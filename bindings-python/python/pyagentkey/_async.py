@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from decimal import Decimal
 from types import TracebackType
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
 from . import _arguments as arguments
-from ._arguments import UNSET, Cents, Id, Subject, Unset
+from ._arguments import UNSET, Cents, Id, Subject, Unset, Usd
+from ._awaited import must_be_awaited
 from ._base import (
     CHARGED,
     DISCREPANCIES,
@@ -40,9 +40,11 @@ from ._results import Created, Discrepancy, Event, Usage, UsageOfPeriod, UsageRe
 T = TypeVar("T")
 
 
+@must_be_awaited
 class AsyncAgentKey(Base):
     """Keys on a Postgres table. For any number of event loops and threads, whose calls share statements. A task that is
-    cancelled while it awaits a call affects no other; a charge that was sent already may then have been recorded."""
+    cancelled while it awaits a call affects no other; a charge that was sent already may then have been recorded. What
+    is not awaited has no truth: ``if ak.validate(key):`` raises a ``TypeError``."""
 
     async def __aenter__(self) -> AsyncAgentKey:
         return self
@@ -104,7 +106,7 @@ class AsyncAgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         idempotency_key: Optional[str] = None,
         overrun: Literal["reject", "record"] = "reject",
         metadata: Optional[dict[str, Any]] = None,
@@ -114,7 +116,7 @@ class AsyncAgentKey(Base):
 
         :param cost_cents: a fraction of a cent is rounded up, unless the client is exact
         :param cost_microcents: instead, in millionths of a cent
-        :param cost_usd: instead, in US dollars, as a decimal
+        :param cost_usd: instead, in US dollars; a ``Decimal`` or a text is exact
         :param idempotency_key: a second charge of the key under it answers what the first one did, and moves nothing
         :param overrun: ``record``: one that does not fit is recorded all the same, for it is spent already
         :param metadata: kept in the ledger, JSON values
@@ -140,7 +142,7 @@ class AsyncAgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         idempotency_key: Optional[str] = None,
         overrun: Literal["reject", "record"] = "reject",
         metadata: Optional[dict[str, Any]] = None,
@@ -162,7 +164,7 @@ class AsyncAgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         ttl: str = "10m",
         scope: Optional[str] = None,
         idempotency_key: Optional[str] = None,
@@ -194,7 +196,7 @@ class AsyncAgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         ttl: str = "10m",
         scope: Optional[str] = None,
         idempotency_key: Optional[str] = None,
@@ -218,7 +220,7 @@ class AsyncAgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
     ) -> SettleResult:
         """Records what was really spent, whatever the estimate and the cap, and gives back what was held. Exactly once:
         a second settle answers what the first one did."""
@@ -248,7 +250,7 @@ class AsyncAgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         idempotency_key: Optional[str] = None,
         metadata: Optional[dict[str, Any]] = None,
     ) -> TrackUsageResult:
@@ -362,7 +364,10 @@ class AsyncAgentKey(Base):
         await self._submit(nothing, "migrate")
 
     async def close(self) -> None:
-        """Refuses new calls, waits for those under way, closes the connections."""
+        """Waits for requests that were admitted and for what they cost to be recorded, up to ``close_timeout`` seconds.
+        What is not recorded by then is logged and told to ``on_error``. Then it refuses new calls, waits for those
+        under way, and closes the connections."""
+        await self._ends.wait(self._close_timeout)
         call = self._client.close()
         if call is not None:
             await self._run(call)

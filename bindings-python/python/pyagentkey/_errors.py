@@ -59,8 +59,6 @@ class DatabaseError(AgentKeyError):
 
 CLASSES: dict[str, type[AgentKeyError]] = {
     **{code: InvalidInputError for code in _native.bad_input_codes()},
-    # Python's own: the core knows no data source names.
-    "invalid_dsn": InvalidInputError,
     "migration_required": MigrationRequiredError,
     "overloaded": OverloadedError,
     "timeout": CallTimeoutError,

@@ -49,10 +49,14 @@ class Channel:
 
 
 _channels: dict[AbstractEventLoop, Channel] = {}
+_process = os.getpid()
 
 
 def channel_of_running_loop() -> Channel:
     loop = get_running_loop()
+    # Not a hook of os.register_at_fork: servers that fork by themselves (uWSGI) run none.
+    if os.getpid() != _process:
+        _leave_parent_behind()
     channel = _channels.get(loop)
     return _open(loop) if channel is None else channel
 
@@ -66,8 +70,6 @@ def _open(loop: AbstractEventLoop) -> Channel:
 
 
 def _leave_parent_behind() -> None:
-    _native.after_fork_in_child()
+    global _process  # noqa: PLW0603
+    _process = os.getpid()
     _channels.clear()
-
-
-os.register_at_fork(after_in_child=_leave_parent_behind)

@@ -13,7 +13,6 @@ __all__ = [
     "Routes",
     "Step",
     "__version__",
-    "after_fork_in_child",
     "bad_input_codes",
     "charge_refusals",
     "denial_reasons",
@@ -162,9 +161,6 @@ class Routes:
         is_double: bool,
     ) -> Optional[Exchange]:
         """Begins to serve a request; `None` if the routes have no such path."""
-
-def after_fork_in_child() -> None:
-    """Forgets what belongs to the parent. For `os.register_at_fork`."""
 
 def bad_input_codes() -> list[str]:
     """The codes of errors that are the input's fault."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from decimal import Decimal
 from types import TracebackType
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
 from . import _arguments as arguments
-from ._arguments import UNSET, Cents, Id, Subject, Unset
+from ._arguments import UNSET, Cents, Id, Subject, Unset, Usd
 from ._base import (
     CHARGED,
     DISCREPANCIES,
@@ -103,7 +102,7 @@ class AgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         idempotency_key: Optional[str] = None,
         overrun: Literal["reject", "record"] = "reject",
         metadata: Optional[dict[str, Any]] = None,
@@ -113,7 +112,7 @@ class AgentKey(Base):
 
         :param cost_cents: a fraction of a cent is rounded up, unless the client is exact
         :param cost_microcents: instead, in millionths of a cent
-        :param cost_usd: instead, in US dollars, as a decimal
+        :param cost_usd: instead, in US dollars; a ``Decimal`` or a text is exact
         :param idempotency_key: a second charge of the key under it answers what the first one did, and moves nothing
         :param overrun: ``record``: one that does not fit is recorded all the same, for it is spent already
         :param metadata: kept in the ledger, JSON values
@@ -139,7 +138,7 @@ class AgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         idempotency_key: Optional[str] = None,
         overrun: Literal["reject", "record"] = "reject",
         metadata: Optional[dict[str, Any]] = None,
@@ -161,7 +160,7 @@ class AgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         ttl: str = "10m",
         scope: Optional[str] = None,
         idempotency_key: Optional[str] = None,
@@ -193,7 +192,7 @@ class AgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         ttl: str = "10m",
         scope: Optional[str] = None,
         idempotency_key: Optional[str] = None,
@@ -217,7 +216,7 @@ class AgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
     ) -> SettleResult:
         """Records what was really spent, whatever the estimate and the cap, and gives back what was held. Exactly once:
         a second settle answers what the first one did."""
@@ -247,7 +246,7 @@ class AgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         idempotency_key: Optional[str] = None,
         metadata: Optional[dict[str, Any]] = None,
     ) -> TrackUsageResult:

@@ -1,6 +1,9 @@
 //! How statements get a connection, and why they get none.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
@@ -45,17 +48,17 @@ impl Connector {
             // The pool must not connect to a server that takes no writes.
             self.ask().await?;
         }
-        let acquiring = self.pool.acquire();
-        tokio::pin!(acquiring);
+        let mut acquiring = pin!(self.pool.acquire());
         let patience = if works { PATIENCE } else { Duration::ZERO };
         let acquired = match tokio::time::timeout(patience, &mut acquiring).await {
             Ok(acquired) => acquired.map_err(|error| self.not_had(error)),
             Err(_) => {
-                tokio::select! {
-                    biased;
-                    acquired = &mut acquiring => acquired.map_err(|error| self.not_had(error)),
-                    fault = self.why() => Err(fault),
-                }
+                let mut why = pin!(self.why());
+                let first = poll_fn(|context| match acquiring.as_mut().poll(context) {
+                    Poll::Ready(acquired) => Poll::Ready(acquired.map_err(|error| self.not_had(error))),
+                    Poll::Pending => why.as_mut().poll(context).map(Err),
+                });
+                first.await
             }
         };
         self.works.store(acquired.is_ok(), Ordering::Relaxed);
