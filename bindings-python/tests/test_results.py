@@ -142,34 +142,6 @@ def test_results_can_be_made_compared_and_taken_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    "dsn",
-    ["", "nonsense", "mysql://h/d", "postgresql+asyncpg", "postgresql://h:x/d", "postgresql://h/d?nonsense=1",
-     "postgresql://h/d?sslmode=maybe", "postgresql://u:hunter2@h:99999/d", "postgresql://u:hunter2@h/d?pgbouncer=true",
-     "postgresql://u:hunter2@[::1/d"],
-)  # fmt: skip
-@pytest.mark.parametrize("make", [AgentKey, AsyncAgentKey])
-def test_a_bad_dsn_is_refused_at_once(make: Any, dsn: str) -> None:
-    with pytest.raises(InvalidInputError, match=r"^Invalid DSN: ") as error:
-        make(dsn)
-    assert error.value.code == "invalid_dsn"
-    assert "hunter2" not in repr(error.value)
-
-
-def test_dsns_as_others_write_them(db: Database) -> None:
-    rest = db.url.split("://", 1)[1]
-    for scheme in ("postgres", "postgresql+asyncpg", "postgresql+psycopg"):
-        with AgentKey(f"{scheme}://{rest}?sslmode=disable&application_name=app&connect_timeout=5", pool_size=1) as ak:
-            assert ak.validate("ak_x").reason == "invalid"
-    with (
-        AgentKey(f"{db.url}?ssl=disable&options=-c%20search_path%3Dnowhere") as ak,
-        pytest.raises(MigrationRequiredError),
-    ):
-        ak.create("acct")
-    with AgentKey(f"{db.url}?sslmode=require") as ak, pytest.raises(DatabaseError):
-        ak.validate("ak_x")
-
-
-@pytest.mark.parametrize(
     ("options", "error"),
     [
         ({"table_name": "a;b"}, InvalidInputError),

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Final, Optional, Protocol, Union
 from uuid import UUID
 
-from ._results import camel
+from ._data import camel
 
 Id = Union[str, int, UUID]
 Cents = Union[int, float, Decimal]

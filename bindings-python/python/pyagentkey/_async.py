@@ -33,9 +33,10 @@ from ._base import (
     outcome,
     truth,
 )
+from ._data import read
 from ._loops import channel_of_running_loop
 from ._native import Call
-from ._results import Created, Discrepancy, Event, Usage, UsageOfPeriod, UsageRefusal, read
+from ._results import Created, Discrepancy, Event, Usage, UsageOfPeriod, UsageRefusal
 
 T = TypeVar("T")
 

@@ -9,6 +9,7 @@ from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
 from . import _native
 from ._arguments import Dsn, dsn_text, seconds, texts, whole
+from ._data import Result, read
 from ._ends import Ends
 from ._results import (
     Denial,
@@ -20,14 +21,12 @@ from ._results import (
     Reservation,
     ReservationRefusal,
     ReserveRefusal,
-    Result,
     ScopeCheck,
     Settlement,
     Stats,
     Usage,
     UsageOfPeriod,
     UsageRefusal,
-    read,
 )
 
 T = TypeVar("T")

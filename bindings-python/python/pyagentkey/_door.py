@@ -14,10 +14,11 @@ from typing import Any, Callable, Optional, Union
 from . import _native
 from ._arguments import snake_arguments
 from ._async import AsyncAgentKey
+from ._data import Result, camel, read
 from ._ends import Ends
 from ._errors import AgentKeyError
 from ._native import Exchange, Response
-from ._results import Grant, Reservation, Result, camel, read
+from ._results import Grant, Reservation
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

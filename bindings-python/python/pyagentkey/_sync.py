@@ -32,8 +32,9 @@ from ._base import (
     outcome,
     truth,
 )
+from ._data import read
 from ._native import Call
-from ._results import Created, Discrepancy, Event, Usage, UsageOfPeriod, UsageRefusal, read
+from ._results import Created, Discrepancy, Event, Usage, UsageOfPeriod, UsageRefusal
 
 T = TypeVar("T")
 
