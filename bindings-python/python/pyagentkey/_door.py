@@ -149,11 +149,9 @@ class Door:
                 elif step.kind == "call":
                     await make_call(self._ak, exchange)
                 else:
-                    return self._ends.report(step.message)
-        except Exception:
-            _log.exception("what a request cost is not recorded")
-        finally:
-            self._ends.recorded(exchange)
+                    return self._ends.recorded(exchange, step.message)
+        except Exception as error:
+            self._ends.recorded(exchange, f"what a request cost is not recorded: {error!r}")
 
     async def _ask_price(self, exchange: Exchange, request: Any) -> None:
         assert self._price is not None

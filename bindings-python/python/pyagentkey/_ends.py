@@ -24,9 +24,12 @@ class Ends:
         """A request was admitted."""
         self._open.add(exchange)
 
-    def recorded(self, exchange: Exchange) -> None:
-        """Its end is recorded, or was reported."""
+    def recorded(self, exchange: Exchange, message: Optional[str]) -> None:
+        """Its end is recorded, or ``message`` says why not."""
+        if exchange not in self._open:
+            return  # The client was closed meanwhile, which reported it.
         self._open.discard(exchange)
+        self._report(message)
         if not self._open:
             for future in self._waiting:
                 if not future.done():
@@ -55,9 +58,9 @@ class Ends:
             elif step.kind == "call":
                 exchange.failed("closed", why)
             else:
-                return self.report(step.message)
+                return self._report(step.message)
 
-    def report(self, message: Optional[str]) -> None:
+    def _report(self, message: Optional[str]) -> None:
         """Tells what nobody waits for: the log, and the application's ``on_error``."""
         if message is None:
             return
