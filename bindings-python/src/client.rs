@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use agentkey::engine::{Cost, Credential, Request, invalid_scopes};
 use agentkey::{AgentKey, Builder, Charge, Error, ErrorCode};
@@ -12,7 +13,7 @@ use tokio::runtime::Handle;
 use crate::call::Call;
 use crate::channel;
 use crate::door::Exchange;
-use crate::errors::{misuse, raise};
+use crate::errors::{misuse, raise, wrong_value};
 use crate::options::ClientOptions;
 use crate::runtime::{PerProcess, handle};
 
@@ -65,12 +66,17 @@ impl Client {
         Ok(Call::of_exchange(self.live()?, request, exchange.clone()))
     }
 
-    /// `None` where there is nothing to close. Later calls are refused.
-    fn close(&self) -> Option<Call> {
+    /// Later calls are refused; those under way are waited for so long. `None` where there is nothing to close.
+    fn close(&self, seconds: f64) -> PyResult<Option<Call>> {
+        let limit = Duration::try_from_secs_f64(seconds).map_err(|e| wrong_value(e.to_string()))?;
         self.closed.store(true, Ordering::Relaxed);
-        let live = self.live.get()?;
+        let Some(live) = self.live.get() else { return Ok(None) };
         let ak = live.ak.clone();
-        Some(Call::of_task(live, async move { ak.close().await }))
+        let closing = async move {
+            // What is still under way then ends by itself, and the connections with it.
+            drop(tokio::time::timeout(limit, ak.close()).await);
+        };
+        Ok(Some(Call::of_task(live, closing)))
     }
 
     /// Runs a call and waits for its result.

@@ -367,9 +367,8 @@ class AsyncAgentKey(Base):
     async def close(self) -> None:
         """Waits for requests that were admitted and for what they cost to be recorded, up to ``close_timeout`` seconds.
         What is not recorded by then is logged and told to ``on_error``. Then it refuses new calls, waits for those
-        under way, and closes the connections."""
-        await self._ends.wait(self._close_timeout)
-        call = self._client.close()
+        under way as long as there is time left, and closes the connections."""
+        call = self._client.close(await self._ends.wait(self._close_timeout))
         if call is not None:
             await self._run(call)
 

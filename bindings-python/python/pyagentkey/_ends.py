@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Callable, Optional
 
 from ._native import Exchange
@@ -36,8 +37,9 @@ class Ends:
                     future.set_result(None)
             self._waiting.clear()
 
-    async def wait(self, seconds: float) -> None:
-        """Waits for all that are open. What is still open then is reported."""
+    async def wait(self, seconds: float) -> float:
+        """Waits for all that are open. What is still open then is reported. How much of the time is left."""
+        end = time.monotonic() + seconds
         if self._open:
             future = asyncio.get_running_loop().create_future()
             self._waiting.append(future)
@@ -45,6 +47,7 @@ class Ends:
         for exchange in list(self._open):
             self._open.discard(exchange)
             self._abandon(exchange)
+        return max(0.0, end - time.monotonic())
 
     def _abandon(self, exchange: Exchange) -> None:
         """Goes through the end of a request without the application and the database, and reports what that leaves."""

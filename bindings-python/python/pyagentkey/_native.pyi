@@ -58,7 +58,7 @@ class Client:
         """Charges a raw key."""
     def carry(self, exchange: Exchange) -> Call[None]:
         """Makes the call that an exchange asks for; the exchange goes on by itself when it is answered."""
-    def close(self) -> Optional[Call[None]]:
+    def close(self, seconds: float) -> Optional[Call[None]]:
         """`None` where there is nothing to close. Later calls are refused."""
     def wait(self, call: Call[_T]) -> _T:
         """Runs a call and waits for its result."""

@@ -361,8 +361,9 @@ class AgentKey(Base):
         self._submit(nothing, "migrate")
 
     def close(self) -> None:
-        """Refuses new calls, waits for those under way, closes the connections."""
-        call = self._client.close()
+        """Refuses new calls, waits up to ``close_timeout`` seconds for those under way, and closes the
+        connections."""
+        call = self._client.close(self._close_timeout)
         if call is not None:
             self._run(call)
 
