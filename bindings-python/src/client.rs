@@ -1,5 +1,6 @@
 //! The client: makes calls of requests. Waiting is the business of a channel, or of `wait`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use agentkey::engine::{Cost, Credential, Request, invalid_scopes};
 use agentkey::{AgentKey, Builder, Charge, Error, ErrorCode};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyString;
 use tokio::runtime::Handle;
 
 use crate::call::Call;
@@ -90,14 +91,14 @@ impl Client {
     }
 
     /// Counters of this process, by name.
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    fn stats(&self) -> HashMap<&'static str, u64> {
         let stats = self.live.get().map(|live| live.ak.stats()).unwrap_or_default();
-        let counters = PyDict::new(py);
-        counters.set_item("statements", stats.statements)?;
-        counters.set_item("pending", stats.pending)?;
-        counters.set_item("retries", stats.retries)?;
-        counters.set_item("failed_touches", stats.failed_touches)?;
-        Ok(counters)
+        HashMap::from([
+            ("statements", stats.statements),
+            ("pending", stats.pending as u64),
+            ("retries", stats.retries),
+            ("failed_touches", stats.failed_touches),
+        ])
     }
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Any, Final, Optional, Protocol, Union
+from typing import Any, Final, Optional, Protocol, Union, runtime_checkable
 from uuid import UUID
 
 from ._data import camel
@@ -27,12 +27,14 @@ class Subject:
     name: str
 
 
+@runtime_checkable
 class SqlAlchemyUrl(Protocol):
     """``sqlalchemy.URL``, which hides its password when it is printed."""
 
     def render_as_string(self, hide_password: bool = True) -> str: ...
 
 
+@runtime_checkable
 class PydanticDsn(Protocol):
     """``pydantic.PostgresDsn``."""
 
@@ -45,9 +47,9 @@ Dsn = Union[str, SqlAlchemyUrl, PydanticDsn]
 def dsn_text(dsn: Dsn) -> str:
     if isinstance(dsn, str):
         return dsn
-    if hasattr(dsn, "render_as_string"):
+    if isinstance(dsn, SqlAlchemyUrl):
         return dsn.render_as_string(hide_password=False)
-    if hasattr(dsn, "unicode_string"):
+    if isinstance(dsn, PydanticDsn):
         return dsn.unicode_string()
     raise _wrong("dsn", "str, a URL of SQLAlchemy or a PostgresDsn of pydantic", dsn)
 

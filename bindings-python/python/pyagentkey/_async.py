@@ -94,8 +94,8 @@ class AsyncAgentKey(Base):
 
     async def validate(self, key: str) -> ValidateResult:
         """What a key may do and what remains of its budget, or why it is refused (then the result is false)."""
-        call: Call[ValidateResult] = self._client.validate(key)
-        return await self._run(call)
+        result: ValidateResult = await self._run(self._client.validate(key))
+        return result
 
     async def validate_by_subject(self, subject: str) -> ValidateResult:
         """The same for an external subject."""
@@ -125,8 +125,9 @@ class AsyncAgentKey(Base):
         if cost_cents is not None and overrun == "reject":
             others = (cost_microcents, cost_usd, idempotency_key, metadata)
             if others.count(None) == len(others):
-                call: Call[TrackUsageResult] = self._client.charge(key, arguments.plain_cents(cost_cents))
-                return await self._run(call)
+                charge = self._client.charge(key, arguments.plain_cents(cost_cents))
+                result: TrackUsageResult = await self._run(charge)
+                return result
         return await self._submit(
             CHARGED,
             "trackUsage",
@@ -376,5 +377,5 @@ class AsyncAgentKey(Base):
         """Any request but the two that are hot."""
         return read_answer(await self._run(self._client.submit(arguments.request(op, **members))))
 
-    async def _run(self, call: Call[T]) -> T:
+    async def _run(self, call: Call) -> Any:
         return await channel_of_running_loop().run(call)

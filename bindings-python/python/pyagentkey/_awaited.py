@@ -36,7 +36,9 @@ class Awaited:
         return repr(self._coroutine)
 
 
-Coroutine.register(Awaited)
+# Type checkers see no ABC in it.
+_coroutine: Any = Coroutine
+_coroutine.register(Awaited)
 
 
 def must_be_awaited(cls: C) -> C:
@@ -53,8 +55,9 @@ def _wrapped(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., A
         return Awaited(method(*args, **kwargs))
 
     # Frameworks ask whether to await what a function answers: FastAPI's Depends, mocks.
-    if hasattr(inspect, "markcoroutinefunction"):
-        inspect.markcoroutinefunction(call)
-    else:
-        call._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    mark = getattr(inspect, "markcoroutinefunction", None)
+    if mark is not None:
+        mark(call)
+    else:  # Python 3.11 and older
+        setattr(call, "_is_coroutine", asyncio.coroutines._is_coroutine)  # type: ignore[attr-defined]  # noqa: B010
     return call

@@ -118,7 +118,7 @@ class Door:
                 return logged(step.response)
             elif step.kind == "pass":
                 # A double's results reach the handler as they are.
-                grant = told.get("validate", step.grant)
+                grant: Any = told.get("validate", step.grant)
                 held = told.get("reserve")
                 if held is None and step.reservation is not None:
                     held = read(Reservation, json.loads(step.reservation))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 from asyncio import AbstractEventLoop, CancelledError, Future, get_running_loop
-from typing import Any, TypeVar
+from typing import Any
 
 from . import _native
 from ._native import Call
-
-T = TypeVar("T")
 
 
 class Channel:
@@ -21,9 +19,9 @@ class Channel:
         self._waiting: dict[int, Future[Any]] = {}
         loop.add_reader(self._mailbox.fileno(), self.deliver)
 
-    async def run(self, call: Call[T]) -> T:
+    async def run(self, call: Call) -> Any:
         token = self._mailbox.start(call)
-        future: Future[T] = self._create_future()
+        future: Future[Any] = self._create_future()
         self._waiting[token] = future
         try:
             return await future

@@ -90,8 +90,8 @@ class AgentKey(Base):
 
     def validate(self, key: str) -> ValidateResult:
         """What a key may do and what remains of its budget, or why it is refused (then the result is false)."""
-        call: Call[ValidateResult] = self._client.validate(key)
-        return self._run(call)
+        result: ValidateResult = self._run(self._client.validate(key))
+        return result
 
     def validate_by_subject(self, subject: str) -> ValidateResult:
         """The same for an external subject."""
@@ -121,8 +121,9 @@ class AgentKey(Base):
         if cost_cents is not None and overrun == "reject":
             others = (cost_microcents, cost_usd, idempotency_key, metadata)
             if others.count(None) == len(others):
-                call: Call[TrackUsageResult] = self._client.charge(key, arguments.plain_cents(cost_cents))
-                return self._run(call)
+                charge = self._client.charge(key, arguments.plain_cents(cost_cents))
+                result: TrackUsageResult = self._run(charge)
+                return result
         return self._submit(
             CHARGED,
             "trackUsage",
@@ -371,5 +372,5 @@ class AgentKey(Base):
         """Any request but the two that are hot."""
         return read_answer(self._run(self._client.submit(arguments.request(op, **members))))
 
-    def _run(self, call: Call[T]) -> T:
+    def _run(self, call: Call) -> Any:
         return self._client.wait(call)
