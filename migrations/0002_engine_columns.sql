@@ -46,19 +46,20 @@ BEGIN
      WHERE a.attrelid = tbl AND a.attnum > 0 AND NOT a.attisdropped
   );
 
-  -- budget_used_microcents is the fraction of a cent, 0 to 999999, beside budget_used_cents.
+  -- The columns in micro-cents are fractions of a cent, 0 to 999999, beside those in cents.
   SELECT pg_catalog.string_agg('ADD COLUMN IF NOT EXISTS ' || w.name || ' ' || w.definition, ', ')
     INTO additions
     FROM (VALUES
-      ('parent_id',              id_type || id_collation),
-      ('ancestor_ids',           id_type || '[]' || id_collation),
-      ('budget_reserved_cents',  'BIGINT DEFAULT 0'),
-      ('budget_used_microcents', 'INTEGER DEFAULT 0'),
-      ('budget_anchor_at',       'TIMESTAMPTZ'),
-      ('prev_key_hash',          'TEXT COLLATE pg_catalog."C"'),
-      ('prev_key_expires_at',    'TIMESTAMPTZ'),
-      ('disabled_at',            'TIMESTAMPTZ'),
-      ('metadata',               'JSONB')
+      ('parent_id',                  id_type || id_collation),
+      ('ancestor_ids',               id_type || '[]' || id_collation),
+      ('budget_reserved_cents',      'BIGINT DEFAULT 0'),
+      ('budget_reserved_microcents', 'INTEGER DEFAULT 0'),
+      ('budget_used_microcents',     'INTEGER DEFAULT 0'),
+      ('budget_anchor_at',           'TIMESTAMPTZ'),
+      ('prev_key_hash',              'TEXT COLLATE pg_catalog."C"'),
+      ('prev_key_expires_at',        'TIMESTAMPTZ'),
+      ('disabled_at',                'TIMESTAMPTZ'),
+      ('metadata',                   'JSONB')
     ) AS w (name, definition)
    WHERE w.name <> ALL (present);
 

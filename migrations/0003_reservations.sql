@@ -90,8 +90,8 @@ BEGIN
   FOR wanted IN
     SELECT *
       FROM (VALUES
-        ('res_pending', false, ARRAY['expires_at'],   'state = ''pending''::text'),
-        ('res_key',     false, ARRAY['key_id', 'id'], NULL)
+        ('res_pending', false, ARRAY['expires_at'],           'state = ''pending''::text'),
+        ('res_key',     false, ARRAY['key_id', 'expires_at'], 'state = ''pending''::text')
       ) AS w (suffix, is_unique, cols, predicate)
   LOOP
     CONTINUE WHEN EXISTS (

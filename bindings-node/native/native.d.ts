@@ -27,6 +27,10 @@ export declare class Engine {
   invalidScopes(scopes: Array<string>): Array<string>
   /** The next statement that may be sent now. */
   poll(): NativeStatement | null
+  /** The statement has to wait for a connection. */
+  hold(id: number): void
+  /** The statement has its connection. Whether it is to be sent there as it is; or what is to be sent instead. */
+  begin(id: number): boolean | NativeStatement
   /** Takes a statement's rows. */
   receive(id: number, rows: Array<string>): void
   /** Takes why a statement has no rows: the error's `code` and message. */

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use agentkey::Charge;
 use agentkey::engine::{
-    self, Cost, Credential, Fault, Request, Rounding, Statement, StatementId, Ticket, invalid_scopes,
+    self, Begun, Cost, Credential, Fault, Request, Rounding, Statement, StatementId, Ticket, invalid_scopes,
 };
 use chrono::Utc;
+use napi::Either;
 use napi_derive::napi;
 
 use crate::answers;
@@ -98,6 +99,22 @@ impl Engine {
     #[napi]
     pub fn poll(&mut self) -> Option<NativeStatement> {
         self.engine.poll(self.started.elapsed()).map(native)
+    }
+
+    /// The statement has to wait for a connection.
+    #[napi]
+    pub fn hold(&mut self, id: f64) {
+        self.engine.hold(StatementId(integer(id)));
+    }
+
+    /// The statement has its connection. Whether it is to be sent there as it is; or what is to be sent instead.
+    #[napi]
+    pub fn begin(&mut self, id: f64) -> Either<bool, NativeStatement> {
+        match self.engine.begin(self.started.elapsed(), StatementId(integer(id))) {
+            Begun::AsItIs => Either::A(true),
+            Begun::Nothing => Either::A(false),
+            Begun::Instead(statement) => Either::B(native(statement)),
+        }
     }
 
     /// Takes a statement's rows.

@@ -30,6 +30,8 @@ pub struct EngineOptions {
     pub ledger: bool,
     /// Whether costs are recorded to the micro-cent.
     pub exact: bool,
+    /// The most that one call may cost, in cents.
+    pub max_cost_cents: Option<u32>,
     /// Spreads retries.
     pub seed: u32,
 }
@@ -64,6 +66,7 @@ impl EngineOptions {
         if let Some(seconds) = self.touch_interval_seconds {
             options.touch_interval_seconds = seconds;
         }
+        options.max_cost_cents = self.max_cost_cents.map(i64::from);
         Ok(options)
     }
 }

@@ -17,7 +17,7 @@ import {
   spentOf,
   usageFilterOf,
 } from "./input.js";
-import { type NamedQuery, ownPool, type OwnPool, preparing } from "./pool.js";
+import { connecting, ownPool, type OwnPool, preparing } from "./pool.js";
 import type {
   AgentKeyOptions,
   CreateKeyOptions,
@@ -70,9 +70,11 @@ export class AgentKey<Id extends KeyId = number> {
   constructor(options: AgentKeyOptions) {
     this.#engine = makeEngine(options);
     this.#closeTimeoutMs = optionalCount("closeTimeoutMs", options.closeTimeoutMs, 0) ?? CLOSE_TIMEOUT_MS;
-    this.#ownPool = options.pool === undefined ? ownPool(options.connectionString) : undefined;
+    const prepare = Boolean(options.preparedStatements);
+    this.#ownPool = options.pool === undefined ? ownPool(options.connectionString, prepare) : undefined;
     const query = this.#ownPool?.query ?? queryOf(options.pool);
-    this.#driver = new Driver(this.#engine, options.preparedStatements ? preparing(query as unknown as NamedQuery) : query);
+    const connect = this.#ownPool?.connect ?? connecting(options.pool, prepare);
+    this.#driver = new Driver(this.#engine, prepare ? preparing(query) : query, connect);
   }
 
   /** Any request but the two that are hot. A method converts its arguments and names it. */
@@ -279,6 +281,7 @@ function makeEngine(options: AgentKeyOptions): native.Engine {
       ledger: options.ledger === true,
       exact: rounding === "exact",
       touchIntervalSeconds: optionalCount("touchIntervalSeconds", options.touchIntervalSeconds, 0),
+      maxCostCents: optionalCount("maxCostCents", options.maxCostCents, 1),
       seed: Math.floor(Math.random() * 2 ** 32),
     });
   } catch (error) {

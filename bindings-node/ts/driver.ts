@@ -1,4 +1,5 @@
 import type { Engine, NativeStatement } from "../native/native.js";
+import type { Connect, Connection } from "./pool.js";
 import { AgentKeyError, type ErrorCode, type ErrorFacts, codeOf, fromNative, noteFacts } from "./errors.js";
 
 /** Runs one statement with text parameters: `pool.query`. */
@@ -23,6 +24,7 @@ const SLOW_MS = 100;
 export class Driver {
   readonly #engine: Engine;
   readonly #query: Query;
+  readonly #connect: Connect | undefined;
   readonly #timeoutMs: number;
   readonly #callers = new Map<number, Caller>();
   /** Statements without an answer, and when they were sent. */
@@ -36,9 +38,10 @@ export class Driver {
   #retried: Cause | undefined;
   #closed: { promise: Promise<void>; resolve: () => void } | undefined;
 
-  constructor(engine: Engine, query: Query) {
+  constructor(engine: Engine, query: Query, connect?: Connect) {
     this.#engine = engine;
     this.#query = query;
+    this.#connect = connect;
     this.#timeoutMs = engine.timeoutMs;
   }
 
@@ -93,21 +96,56 @@ export class Driver {
     if (!this.#settle(cause) && cause) this.#retried ??= cause;
     this.#awaitRetry();
     if (this.#callers.size > 0) return;
-    if (this.#closed && this.#engine.isIdle) this.#end(this.#closed.resolve);
+    if (this.#closed && this.#engine.isIdle && this.#underWay.size === 0) this.#end(this.#closed.resolve);
     else if (!this.#closed) this.#deadline?.unref();
   };
 
   #run(statement: NativeStatement): void {
     this.#underWay.set(statement, performance.now());
+    let connection: Promise<Connection> | undefined;
+    try {
+      connection = this.#connect?.();
+    } catch (error) {
+      connection = Promise.reject(error);
+    }
+    if (!connection) return this.#send(statement, this.#query);
+    this.#engine.hold(statement.id);
+    connection.then(
+      (connection) => this.#begin(statement, connection),
+      (error) => this.#failed(statement, error),
+    );
+  }
+
+  /** A statement that waited for a connection has it: what nobody waits for any more is left out. */
+  #begin(held: NativeStatement, connection: Connection): void {
+    this.#underWay.delete(held);
+    const begun = this.#engine.begin(held.id);
+    const statement = begun === true ? held : begun;
+    if (!statement) {
+      connection.release();
+      return this.#pump();
+    }
+    this.#underWay.set(statement, performance.now());
+    this.#send(statement, connection.query, connection.release);
+    if (statement !== held) this.#pump();
+  }
+
+  #send(statement: NativeStatement, query: Query, release?: Connection["release"]): void {
     let result: PromiseLike<unknown>;
     try {
-      result = this.#query(statement.text, statement.values);
+      result = query(statement.text, statement.values);
     } catch (error) {
       result = Promise.reject(error);
     }
     Promise.resolve(result).then(
-      (result) => this.#received(statement, result),
-      (error) => this.#failed(statement, error),
+      (result) => {
+        release?.();
+        this.#received(statement, result);
+      },
+      (error) => {
+        release?.(error);
+        this.#failed(statement, error);
+      },
     );
   }
 

@@ -32,6 +32,8 @@ interface CommonOptions {
   closeTimeoutMs?: number;
   /** How many calls may wait at once; more are refused with `overloaded`. Default 100,000. */
   maxWaiting?: number;
+  /** The most that one charge, reserve or settle may cost, in cents: more is an `invalid_cost`. Default no limit. */
+  maxCostCents?: number;
   /** `last_used_at` is written at most once per key and this many seconds. Default 60. */
   touchIntervalSeconds?: number;
 }
@@ -192,7 +194,7 @@ export interface ReserveOptions extends Spent {
   ttl?: string;
   /** The scope that the key must have. A key that lacks it holds nothing. */
   scope?: string;
-  /** A second reserve of the key under this id answers the first one's reservation. */
+  /** A second reserve of the key under this id answers the first one's reservation while that holds its amount. */
   idempotencyKey?: string;
   /** Kept with the reservation and in the ledger: a JSON object. */
   metadata?: Record<string, unknown>;
@@ -206,9 +208,9 @@ export interface Reservation<Id extends KeyId = number> extends Balance {
   reservationId: string;
   /** ISO 8601: when it gives its amount back by itself. */
   expiresAt: string;
-  /** What open reservations hold; whole cents. */
+  /** What open reservations hold, in cents; a started cent counts. */
   budgetReservedCents: number;
-  /** It was made earlier, under the same idempotency key. */
+  /** It was made earlier, under the same idempotency key, and holds its amount still. */
   replayed?: true;
   /** The key as it was before the amount was held: what `validate` would have answered. */
   grant: ValidateResult<Id>;
@@ -227,10 +229,21 @@ export type ReserveResult<Id extends KeyId = number> =
         | "expired"
         | "insufficient_scope"
         | "budget_exceeded"
-        | "idempotency_conflict";
+        | "idempotency_conflict"
+        | "unknown_reservation";
       /** The budget that has no room, where that is the reason. */
       limit?: ValidateFailure<Id>["limit"];
       reservationId?: undefined;
+    }
+  /** The reservation that was made under the same idempotency key was settled: with so much. */
+  | {
+      success: false;
+      reason: "already_settled";
+      reservationId: string;
+      costCents: number;
+      /** With `rounding: "exact"`. */
+      costMicrocents?: number;
+      limit?: undefined;
     };
 
 /** What `settle` answers. */
@@ -246,7 +259,9 @@ export type SettleResult =
       /** It was settled earlier: this is what that did. */
       replayed?: true;
     })
-  | { success: false; reason: "invalid_cost" | "unknown_reservation" | "released" };
+  | { success: false; reason: "invalid_cost" | "unknown_reservation" | "released" }
+  /** A total would not fit its column: nothing was recorded of so much, and the amount is held still. */
+  | { success: false; reason: "unrecordable"; costCents: number; costMicrocents?: number };
 
 /** What `release` answers: whether it gave an amount back. */
 export type ReleaseResult = { success: true; released: boolean } | { success: false; reason: "unknown_reservation" };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentkey::engine::{AcceptedPeriods, Align, KeyPrefix, Rounding, TableName};
+use agentkey::engine::{AcceptedPeriods, Align, KeyPrefix, MAX_CENTS, Rounding, TableName};
 use agentkey::{AgentKey, Builder};
 use pyo3::prelude::*;
 
@@ -23,6 +23,7 @@ pub(crate) struct ClientOptions {
     timeout: f64,
     max_waiting: i64,
     touch_interval_seconds: i64,
+    max_cost_cents: Option<i64>,
     pooler: bool,
 }
 
@@ -56,6 +57,9 @@ impl ClientOptions {
             .max_waiting(in_range("max_waiting", self.max_waiting, 1, most)?)
             .touch_interval_seconds(in_range("touch_interval_seconds", self.touch_interval_seconds, 0, most)?)
             .pooler(self.pooler);
+        if let Some(cents) = self.max_cost_cents {
+            builder = builder.max_cost_cents(in_range("max_cost_cents", cents, 1, MAX_CENTS)?);
+        }
         if let Some(scopes) = &self.valid_scopes {
             builder = builder.valid_scopes(scopes);
         }

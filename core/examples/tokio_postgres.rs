@@ -31,9 +31,6 @@ impl Driver {
             }
             let now = self.started.elapsed();
             match self.engine.poll(now) {
-                Some(statement) if !self.engine.is_wanted(statement.id) => {
-                    self.engine.receive(now, statement.id, Err(Fault::not_sent("nobody waits for it")));
-                }
                 Some(statement) => {
                     let id = statement.id;
                     match self.run(statement).await {

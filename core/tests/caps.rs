@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use agentkey::{AgentKey, Charge, CreateKey, EventFilter, Period, ReservationId};
+use agentkey::{AgentKey, Charge, Cost, CreateKey, EventFilter, Period, ReservationId};
 use support::{Dice, TestDatabase, random};
 use tokio::task::JoinSet;
 
@@ -43,10 +43,11 @@ impl Tree {
 /// Every row within its budget, in one snapshot: used + reserved, and no parent below the sum of its children.
 const BROKEN: &str = "
     SELECT count(*) FROM sdk_api_keys k
-    WHERE budget_used_cents * 1000000 + budget_used_microcents + budget_reserved_cents * 1000000 > budget_cents * 1000000
+    WHERE budget_used_cents * 1000000 + budget_used_microcents + budget_reserved_cents * 1000000 + budget_reserved_microcents > budget_cents * 1000000
        OR budget_used_cents * 1000000 + budget_used_microcents
             < (SELECT sum(c.budget_used_cents * 1000000 + c.budget_used_microcents) FROM sdk_api_keys c WHERE c.parent_id = k.id)
-       OR budget_reserved_cents < (SELECT sum(c.budget_reserved_cents) FROM sdk_api_keys c WHERE c.parent_id = k.id)
+       OR budget_reserved_cents * 1000000 + budget_reserved_microcents
+            < (SELECT sum(c.budget_reserved_cents * 1000000 + c.budget_reserved_microcents) FROM sdk_api_keys c WHERE c.parent_id = k.id)
        OR budget_reserved_cents < 0";
 
 const SNAPSHOTS: usize = 5_000;
@@ -68,27 +69,33 @@ async fn no_snapshot_shows_a_cap_passed_or_a_partial_draw() {
             let mut dice = Dice(random());
             let mut held: Vec<(ReservationId, i64)> = Vec::new();
             while !is_over.load(Ordering::Relaxed) {
-                let cost = 1 + dice.roll(60) as i64;
+                // In micro-cents.
+                let most = 1 + dice.roll(60_000_000) as i64;
+                let cost = Cost::microcents(most);
                 match dice.roll(10) {
                     0..3 => drop(ak.track_usage(tree.any(&mut dice), cost).await.unwrap()),
                     3..7 => {
                         if let Ok(reservation) = ak.reserve(tree.any(&mut dice), cost).await.unwrap() {
-                            held.push((reservation.id, cost));
+                            held.push((reservation.id, most));
                         }
                     }
                     _ => {
-                        let Some((id, cost)) = held.pop() else { continue };
+                        let Some((id, most)) = held.pop() else { continue };
                         // Never more than was held: what is spent beyond is recorded, whatever the cap.
                         match dice.roll(3) {
                             0 => drop(ak.release(&id).await.unwrap()),
-                            _ => drop(ak.settle(&id, 1 + dice.roll(cost as usize) as i64).await.unwrap()),
+                            _ => drop(
+                                ak.settle(&id, Cost::microcents(1 + dice.roll(most as usize) as i64))
+                                    .await
+                                    .unwrap(),
+                            ),
                         }
                     }
                 }
                 operations.fetch_add(1, Ordering::Relaxed);
             }
-            for (id, cost) in held {
-                assert!(ak.settle(&id, cost).await.unwrap().is_ok());
+            for (id, most) in held {
+                assert!(ak.settle(&id, Cost::microcents(most)).await.unwrap().is_ok());
             }
         });
     }
@@ -102,7 +109,13 @@ async fn no_snapshot_shows_a_cap_passed_or_a_partial_draw() {
     }
     is_over.store(true, Ordering::Relaxed);
     tasks.join_all().await;
-    assert_eq!(db.number("SELECT sum(budget_reserved_cents) FROM sdk_api_keys").await, 0);
+    assert_eq!(
+        db.number(
+            "SELECT sum(budget_reserved_cents * 1000000 + budget_reserved_microcents) FROM sdk_api_keys"
+        )
+        .await,
+        0
+    );
     assert_eq!(db.number("SELECT count(*) FROM sdk_api_keys_reservations WHERE state = 'pending'").await, 0);
     assert_eq!(ak.verify_ledger(None).await.unwrap(), []);
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";

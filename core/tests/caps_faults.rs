@@ -34,7 +34,15 @@ async fn operate(ak: &AgentKey, key: &str, round: usize, n: usize) -> i64 {
                 return cost(n);
             }
         } else if let Ok(held) = ak.reserve(key, Reserve::new(5).idempotency_key(&id)).await {
-            let held = held.expect("no cap is near");
+            let held = match held {
+                Ok(held) => held,
+                // Its settle was recorded, though its reply was lost.
+                Err(refusal) => {
+                    let settled = refusal.settled.expect("no cap is near");
+                    assert_eq!(settled.cost_microcents, cost(n) * 1_000_000);
+                    return cost(n);
+                }
+            };
             if let Ok(settled) = ak.settle(&held.id, cost(n)).await {
                 assert_eq!(settled.unwrap().cost_microcents, cost(n) * 1_000_000);
                 return cost(n);

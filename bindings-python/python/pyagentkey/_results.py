@@ -144,7 +144,7 @@ class Reservation(Yes, Money):
     budget_used_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
     budget_remaining_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
     replayed: bool = field(default=False, metadata=OPTIONAL)
-    """Whether it was made earlier, under the same idempotency key."""
+    """Whether it was made earlier, under the same idempotency key, and holds its amount still."""
     success: Literal[True] = field(default=True, init=False, repr=False)
 
 
@@ -161,9 +161,16 @@ class ReserveRefusal(No, Result):
         "insufficient_scope",
         "budget_exceeded",
         "idempotency_conflict",
+        "already_settled",
+        "unknown_reservation",
     ]
     limit: Optional[Limit] = field(default=None, metadata=LIMIT)
     """The budget that has no room, where that is the reason."""
+    reservation_id: Optional[str] = field(default=None, metadata=OPTIONAL)
+    """The reservation that was made under the same idempotency key and is ``already_settled``."""
+    cost_cents: Optional[int] = field(default=None, metadata=OPTIONAL)
+    """What that was settled with."""
+    cost_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
     success: Literal[False] = field(default=False, init=False, repr=False)
 
 
@@ -212,7 +219,12 @@ class Extended(Yes, Result):
 class ReservationRefusal(No, Result):
     """A reservation that was not settled, released or extended: false."""
 
-    reason: Literal["invalid_cost", "unknown_reservation", "released", "settled", "expired"]
+    reason: Literal[
+        "invalid_cost", "unknown_reservation", "released", "settled", "expired", "unrecordable"
+    ]
+    cost_cents: Optional[int] = field(default=None, metadata=OPTIONAL)
+    """What is ``unrecordable``: a total would not fit its column. The amount is held still."""
+    cost_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
     success: Literal[False] = field(default=False, init=False, repr=False)
 
 

@@ -154,6 +154,12 @@ pub enum ReservationRefusal {
     Settled,
     /// Its time was over, and it gave back what it held.
     Expired,
+    /// The columns cannot hold the key's, or an ancestor's, total with this cost: nothing was recorded, and the
+    /// reservation still holds its amount.
+    Unrecordable {
+        /// What was to be recorded.
+        cost_microcents: i64,
+    },
 }
 
 impl ReservationRefusal {
@@ -164,6 +170,7 @@ impl ReservationRefusal {
         ReservationRefusal::Released,
         ReservationRefusal::Settled,
         ReservationRefusal::Expired,
+        ReservationRefusal::Unrecordable { cost_microcents: 0 },
     ];
 
     /// The refusal's stable name.
@@ -174,6 +181,7 @@ impl ReservationRefusal {
             ReservationRefusal::Released => "released",
             ReservationRefusal::Settled => "settled",
             ReservationRefusal::Expired => "expired",
+            ReservationRefusal::Unrecordable { .. } => "unrecordable",
         }
     }
 }
@@ -186,7 +194,7 @@ impl std::fmt::Display for ReservationRefusal {
 
 impl std::error::Error for ReservationRefusal {}
 
-/// What `settle` answers. Refusals: `invalid_cost`, `unknown_reservation`, `released`.
+/// What `settle` answers. Refusals: `invalid_cost`, `unknown_reservation`, `released`, `unrecordable`.
 pub type Settled = Result<Settlement, ReservationRefusal>;
 /// What `release` answers: whether it gave an amount back. Refusal: `unknown_reservation`.
 pub type Released = Result<bool, ReservationRefusal>;

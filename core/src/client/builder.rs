@@ -10,9 +10,10 @@ use super::AgentKey;
 use super::connect::Connector;
 use super::driver::Driver;
 use super::dsn::{self, Servers};
+use super::home::Home;
 use super::transport::Transport;
 use crate::engine::{AcceptedPeriods, Align, KeyPrefix, Options, Rounding, TableName};
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 
 /// Connections of a pool of our own. Calls share statements, so few are needed.
 const POOL_SIZE: u32 = 10;
@@ -87,6 +88,12 @@ impl Builder {
         self
     }
 
+    /// The most that one charge, reserve or settle may cost, in cents: more is an `invalid_cost`. Default no limit.
+    pub fn max_cost_cents(mut self, cents: i64) -> Self {
+        self.options.max_cost_cents = Some(cents);
+        self
+    }
+
     /// `last_used_at` is written at most once per key and this many seconds. Default 60.
     pub fn touch_interval_seconds(mut self, seconds: u32) -> Self {
         self.options.touch_interval_seconds = seconds;
@@ -107,12 +114,13 @@ impl Builder {
         self
     }
 
-    /// A client on the caller's pool, which `close` leaves open.
+    /// A client on the caller's pool, which `close` leaves open. Its statements run on the tokio runtimes of its callers: use
+    /// such a client within the runtime that the pool belongs to.
     ///
     /// # Errors
     /// `invalid_table_name`, `invalid_key_prefix`.
     pub fn pool(self, pool: PgPool) -> Result<AgentKey, Error> {
-        self.build(Connector::new(pool, Vec::new()), false)
+        self.build(Connector::new(pool, Vec::new()), false, Home::of_callers())
     }
 
     /// Where `connect_lazy` connects to:
@@ -134,14 +142,23 @@ impl Builder {
         Ok(self)
     }
 
-    /// A client with a pool of its own.
+    /// A client with a pool of its own, on a thread of its own: its calls may come from any tokio runtime.
     ///
     /// # Errors
     /// As `database_url` and `pool`, and `database` if nothing answers there.
     pub async fn connect(self, database_url: &str) -> Result<AgentKey, Error> {
         // Bad options are refused before anything is connected to.
-        let ak = self.database_url(database_url)?.connect_lazy()?;
-        ak.driver.connector().acquire().await.map_err(|fault| fault.error())?;
+        let home = Home::own()?;
+        let builder = self.database_url(database_url)?;
+        let connector = {
+            let _guard = home.enter();
+            builder.connector()
+        };
+        let ak = builder.build(connector, true, home)?;
+        let driver = Arc::clone(&ak.driver);
+        let connected = ak.driver.spawn(async move { driver.connector().acquire().await.map(drop) });
+        let is_over = |_| Error::new(ErrorCode::Closed, "the client stopped");
+        connected.await.map_err(is_over)?.map_err(|fault| fault.error())?;
         Ok(ak)
     }
 
@@ -151,10 +168,13 @@ impl Builder {
     /// # Errors
     /// As `pool`.
     pub fn connect_lazy(self) -> Result<AgentKey, Error> {
+        let connector = self.connector();
+        self.build(connector, true, Home::of_callers())
+    }
+
+    fn connector(&self) -> Connector {
         let first = self.servers.0.first().cloned().unwrap_or_default();
-        let pool = self.pool_options().connect_lazy_with(first);
-        let connector = Connector::new(pool, self.servers.0.clone());
-        self.build(connector, true)
+        Connector::new(self.pool_options().connect_lazy_with(first), self.servers.0.clone())
     }
 
     fn pool_options(&self) -> PgPoolOptions {
@@ -174,7 +194,7 @@ impl Builder {
             })
     }
 
-    fn build(self, connector: Connector, owns_pool: bool) -> Result<AgentKey, Error> {
+    fn build(self, connector: Connector, owns_pool: bool, home: Home) -> Result<AgentKey, Error> {
         let mut options = self.options;
         if let Some(name) = &self.table_name {
             options.table = TableName::new(name)?;
@@ -183,6 +203,6 @@ impl Builder {
             options.key_prefix = KeyPrefix::new(prefix)?;
         }
         options.seed = u64::from_ne_bytes(crate::random::bytes()?);
-        Ok(AgentKey { driver: Arc::new(Driver::new(options, connector, owns_pool, self.transport)) })
+        Ok(AgentKey { driver: Arc::new(Driver::new(options, connector, owns_pool, self.transport, home)) })
     }
 }

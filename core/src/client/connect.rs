@@ -18,6 +18,9 @@ use crate::engine::Fault;
 /// this is asked why. So long is an answer good for all that wait, too.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// Between two questions. Each opens a connection.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
 pub(super) struct Connector {
     pool: PgPool,
     /// The servers of a name with several hosts, in order. Empty where there is only one.
@@ -85,10 +88,14 @@ impl Connector {
 
     /// Ends only when the pool would wait in vain.
     async fn why(&self) -> Fault {
-        match self.ask().await {
-            // A server that starts, or has no free slot, may let the pool in soon.
-            Err(fault) if fault.sqlstate().is_none() || !fault.is_transient() => fault,
-            Err(_) | Ok(()) => std::future::pending().await,
+        let mut pause = PATIENCE;
+        loop {
+            match self.ask().await {
+                Err(fault) if fault.sqlstate().is_none() || !fault.is_transient() => return fault,
+                // The pool may be let in soon: its connections are in use, or the server starts or has no free slot.
+                Err(_) | Ok(()) => tokio::time::sleep(pause).await,
+            }
+            pause = LONGEST_PAUSE.min(pause * 2);
         }
     }
 

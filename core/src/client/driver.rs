@@ -4,12 +4,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use sqlx::Postgres;
+use sqlx::pool::PoolConnection;
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
 
 use super::connect::Connector;
+use super::home::Home;
 use super::statement_timeout;
 use super::transport::{Transport, failed, in_transaction, query};
-use crate::engine::{Answer, Engine, Fault, Options, Request, Sink, Statement, StatementId, Stats, Ticket};
+use super::worker::Worker;
+use crate::engine::{
+    Answer, Begun, Engine, Fault, Options, Request, Sink, Statement, StatementId, Stats, Ticket,
+};
 use crate::error::{Error, ErrorCode};
 
 /// What a call comes to.
@@ -21,6 +28,7 @@ pub(super) struct Driver {
     connector: Connector,
     owns_pool: bool,
     transport: Transport,
+    home: Home,
     options: Options,
     started: Instant,
     state: Mutex<State>,
@@ -34,6 +42,8 @@ struct State {
     poll_due: bool,
     /// Whether a task ends the waiting of callers that do not watch their own time.
     has_watcher: bool,
+    /// Statements that were sent and are not over, also those that nobody waits for any more.
+    running: usize,
 }
 
 enum Caller {
@@ -45,18 +55,34 @@ enum Caller {
 type Ready = Vec<(Caller, CallResult)>;
 
 impl Driver {
-    pub(super) fn new(options: Options, connector: Connector, owns_pool: bool, transport: Transport) -> Self {
+    pub(super) fn new(
+        options: Options,
+        connector: Connector,
+        owns_pool: bool,
+        transport: Transport,
+        home: Home,
+    ) -> Self {
         let engine = Engine::new(options.clone());
-        let state = State { engine, callers: HashMap::new(), poll_due: false, has_watcher: false };
+        let state =
+            State { engine, callers: HashMap::new(), poll_due: false, has_watcher: false, running: 0 };
         Driver {
             connector,
             owns_pool,
             transport,
+            home,
             options,
             started: Instant::now(),
             state: Mutex::new(state),
             changed: Notify::new(),
         }
+    }
+
+    /// Runs a task where the connections are.
+    pub(super) fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.home.spawn(task)
     }
 
     pub(super) fn options(&self) -> &Options {
@@ -76,7 +102,7 @@ impl Driver {
     pub(super) async fn call(this: &Arc<Self>, request: Request) -> CallResult {
         let has_deadline = !matches!(request, Request::Migrate);
         let (sender, mut receiver) = oneshot::channel();
-        let ticket = this.begin(request, Caller::Future(sender))?;
+        let ticket = this.take_call(request, Caller::Future(sender))?;
         let _cancel = CancelOnDrop { driver: this, ticket };
         let lost = || Error::new(ErrorCode::Closed, "the client stopped before it answered");
         if !has_deadline {
@@ -98,7 +124,7 @@ impl Driver {
         sink: Arc<dyn Sink>,
         token: u64,
     ) -> Result<Ticket, Error> {
-        this.begin(request, Caller::Sink(sink, token))
+        this.take_call(request, Caller::Sink(sink, token))
     }
 
     /// Forgets a request. If it is not sent yet it never will be, and its sink hears no more of it.
@@ -109,7 +135,7 @@ impl Driver {
         }
     }
 
-    fn begin(self: &Arc<Self>, request: Request, caller: Caller) -> Result<Ticket, Error> {
+    fn take_call(self: &Arc<Self>, request: Request, caller: Caller) -> Result<Ticket, Error> {
         let (ticket, ready) = {
             let mut state = self.state();
             let ticket = state.engine.submit(self.now(), request)?;
@@ -145,7 +171,7 @@ impl Driver {
             return;
         }
         let watcher = Watcher(Arc::clone(self));
-        tokio::spawn(async move {
+        self.home.spawn(async move {
             loop {
                 let deadline = {
                     let mut state = watcher.0.state();
@@ -166,7 +192,11 @@ impl Driver {
             let changed = self.changed.notified();
             // What a runtime that stopped left behind is sent by nobody else.
             self.poll_soon();
-            if self.state().engine.is_idle() {
+            let is_idle = {
+                let state = self.state();
+                state.engine.is_idle() && state.running == 0
+            };
+            if is_idle {
                 break;
             }
             changed.await;
@@ -176,12 +206,16 @@ impl Driver {
         }
     }
 
-    /// Takes the statements that may be sent now.
-    fn poll(&self) -> Vec<Statement> {
+    /// Takes the statements that may be sent as soon as there are connections.
+    pub(super) fn poll(&self) -> Vec<Statement> {
         let mut state = self.state();
         state.poll_due = false;
         let now = self.now();
-        let statements = std::iter::from_fn(|| state.engine.poll(now)).collect();
+        let mut statements = Vec::new();
+        while let Some(statement) = state.engine.poll(now) {
+            state.engine.hold(statement.id);
+            statements.push(statement);
+        }
         let ready = ready_answers(&mut state);
         drop(state);
         give(ready);
@@ -190,20 +224,27 @@ impl Driver {
         statements
     }
 
+    /// No task can be spawned now: whoever calls next, or closes, sends what waits.
+    pub(super) fn poll_later(&self) {
+        self.state().poll_due = false;
+        self.changed.notify_waiters();
+    }
+
     /// Has a worker take what may be sent again only after a pause.
-    fn poll_after_pause(self: &Arc<Self>) {
+    pub(super) fn poll_after_pause(self: &Arc<Self>) {
         let Some(at) = self.state().engine.next_retry() else { return };
         let this = Arc::clone(self);
-        tokio::spawn(async move {
+        self.home.spawn(async move {
             tokio::time::sleep(at.saturating_sub(this.now())).await;
             this.poll_soon();
         });
     }
 
     /// Takes what became of a statement. Its caller polls next.
-    fn receive(&self, id: StatementId, result: Result<Vec<String>, Fault>) {
+    pub(super) fn receive(&self, id: StatementId, was_sent: bool, result: Result<Vec<String>, Fault>) {
         let ready = {
             let mut state = self.state();
+            state.running -= usize::from(was_sent);
             let now = self.now();
             match result {
                 Ok(rows) => state.engine.receive(now, id, Ok(&rows)),
@@ -217,15 +258,31 @@ impl Driver {
         self.changed.notify_waiters();
     }
 
-    async fn run(&self, statement: Statement) -> Result<Vec<String>, Fault> {
-        let mut connection = self.connector.acquire().await?;
-        if !self.state().engine.is_wanted(statement.id) {
-            return Err(Fault::not_sent("nobody waits for it any more"));
-        }
+    /// What is to be sent now that a statement has its connection.
+    pub(super) fn begin(&self, statement: Statement) -> Option<Statement> {
+        let (statement, ready) = {
+            let mut state = self.state();
+            let statement = match state.engine.begin(self.now(), statement.id) {
+                Begun::AsItIs => Some(statement),
+                Begun::Instead(other) => Some(other),
+                Begun::Nothing => None,
+            };
+            state.running += usize::from(statement.is_some());
+            (statement, ready_answers(&mut state))
+        };
+        give(ready);
+        statement
+    }
+
+    pub(super) async fn run(
+        &self,
+        mut connection: PoolConnection<Postgres>,
+        statement: &Statement,
+    ) -> Result<Vec<String>, Fault> {
         let running = async {
             match self.transport {
-                Transport::Prepared => query(&statement).fetch_all(&mut *connection).await,
-                Transport::Pooler => in_transaction(&mut connection, &statement).await,
+                Transport::Prepared => query(statement).fetch_all(&mut *connection).await,
+                Transport::Pooler => in_transaction(&mut connection, statement).await,
             }
         };
         let result = if statement.is_unlimited() {
@@ -284,68 +341,6 @@ fn give(answers: Ready) {
     }
     for (sink, batch) in batches {
         sink.deliver(batch);
-    }
-}
-
-/// Takes statements and runs them, one after the other, until nothing waits.
-struct Worker {
-    driver: Arc<Driver>,
-    /// Whether it is the one that was to take what waits.
-    polls: bool,
-    /// What it runs.
-    statement: Option<StatementId>,
-}
-
-impl Worker {
-    fn spawn(driver: &Arc<Driver>, first: Option<Statement>) {
-        let statement = first.as_ref().map(|statement| statement.id);
-        let worker = Worker { driver: Arc::clone(driver), polls: first.is_none(), statement };
-        tokio::spawn(worker.run(first));
-    }
-
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "a worker spawns workers: that this is Send cannot be inferred"
-    )]
-    fn run(mut self, first: Option<Statement>) -> impl Future<Output = ()> + Send {
-        async move {
-            let mut next = first;
-            loop {
-                if let Some(statement) = next.take() {
-                    self.statement = Some(statement.id);
-                    let result = self.driver.run(statement).await;
-                    self.receive(result);
-                }
-                // Callers that were just answered, or that are ready as well, submit first.
-                tokio::task::yield_now().await;
-                self.polls = false;
-                let mut statements = self.driver.poll();
-                next = statements.pop();
-                statements.into_iter().for_each(|statement| Worker::spawn(&self.driver, Some(statement)));
-                if next.is_none() {
-                    return self.driver.poll_after_pause();
-                }
-            }
-        }
-    }
-
-    fn receive(&mut self, result: Result<Vec<String>, Fault>) {
-        if let Some(id) = self.statement.take() {
-            self.polls = true;
-            self.driver.receive(id, result);
-        }
-    }
-}
-
-/// Its runtime shut down: no caller is to wait for ever, for this statement or for the next.
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.receive(Err(Fault::lost("the runtime stopped while the statement ran")));
-        if self.polls {
-            // No task can be spawned here: whoever calls next, or closes, sends what waits.
-            self.driver.state().poll_due = false;
-            self.driver.changed.notify_waiters();
-        }
     }
 }
 

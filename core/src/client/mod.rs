@@ -5,7 +5,9 @@ mod calls;
 mod connect;
 mod driver;
 mod dsn;
+mod home;
 mod transport;
+mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;

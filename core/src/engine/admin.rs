@@ -158,14 +158,23 @@ impl Engine {
                 let params = [id, refund.amount().to_string(), refund.details()];
                 send(StatementKind::Refund, params.map(Some).to_vec())
             }
-            Admin::Sweep(Sweep { listed: None, .. }) => {
+            Admin::Sweep(sweep) => {
                 shape.require(NEEDED)?;
-                send(StatementKind::ExpiredReservations, vec![Some(self.options.max_batch.to_string())])
-            }
-            Admin::Sweep(Sweep { listed: Some(ids), .. }) => {
-                let actions = text_array(ids.iter().map(|_| "expire"));
-                let amounts = integer_array(ids.iter().map(|_| 0));
-                send(StatementKind::Settle, vec![Some(text_array(ids)), Some(actions), Some(amounts), None])
+                if let Some(ids) = sweep.part() {
+                    let actions = text_array(ids.iter().map(|_| "expire"));
+                    let amounts = integer_array(ids.iter().map(|_| 0));
+                    let params = vec![Some(text_array(ids)), Some(actions), Some(amounts), None];
+                    return send(StatementKind::Settle, params);
+                }
+                let bounds = [self.options.max_batch.to_string(), sweep.left.to_string()];
+                match &sweep.of {
+                    None => send(StatementKind::ExpiredReservations, bounds.map(Some).to_vec()),
+                    Some(id) => {
+                        shape.require(LINK)?;
+                        let params = bounds.into_iter().chain([id.to_string()]);
+                        send(StatementKind::ExpiredOfKey, params.map(Some).collect())
+                    }
+                }
             }
             Admin::Events(filter) => {
                 shape.require(&["+events"])?;
@@ -272,6 +281,15 @@ impl Engine {
             let error = Error::migration_required("the table lacks the unique index on external_subject");
             return self.answer_admin(&request, Err(error));
         }
+        if let Admin::Sweep(sweep) = &request.work
+            && fault.is_of_one()
+            && let Some((sweep, is_over)) = sweep.clone().after_refusal()
+        {
+            if is_over {
+                return self.answer_admin(&request, Ok(Answer::Swept(sweep.ended)));
+            }
+            return self.lanes.admin.waiting.push_front(request.with_work(Admin::Sweep(sweep)));
+        }
         if self.may_be_repeated(&mut request, fault) {
             self.lanes.admin.blocked_until = self.retry_at(now, fault, request.attempts);
             self.lanes.admin.waiting.push_front(request);
@@ -281,11 +299,13 @@ impl Engine {
     }
 
     fn answer_admin(&mut self, request: &Pending<Admin>, answer: Result<Answer, Error>) {
-        match answer {
+        match (&request.work, answer) {
             // A sweep of the engine's own has no caller.
-            _ if request.ticket.is_none() && matches!(request.work, Admin::Sweep(_)) => self.end_sweep(),
-            Ok(answer) => self.answer_with(request, answer),
-            Err(error) => self.answer_error(request, error),
+            (Admin::Sweep(Sweep { of: Some(of), .. }), answer) => {
+                self.end_sweep(of, matches!(answer, Ok(Answer::Swept(ended)) if ended > 0));
+            }
+            (_, Ok(answer)) => self.answer_with(request, answer),
+            (_, Err(error)) => self.answer_error(request, error),
         }
     }
 }

@@ -63,9 +63,10 @@ pub struct Reservation {
     pub expires_at: DateTime<Utc>,
     /// The key's budget with it.
     pub balance: Balance,
-    /// Whether it was made earlier, under the same idempotency key. The balance is that of then.
+    /// Whether it was made earlier, under the same idempotency key, and holds its amount still.
     pub replayed: bool,
-    /// The key as it was before the amount was held: what `validate` would have answered.
+    /// The key as it was before the amount was held, or as it is now if that was earlier: what `validate` would have
+    /// answered.
     pub grant: Box<Grant>,
 }
 
@@ -89,6 +90,20 @@ pub enum ReserveRefusalReason {
     BudgetExceeded,
     /// The idempotency key was used for another amount, or for a charge.
     IdempotencyConflict,
+    /// The reservation that was made under the same idempotency key was settled: what it was for is done.
+    AlreadySettled,
+    /// The reservation that was made under the same idempotency key was deleted, and the ledger does not say how it ended.
+    UnknownReservation,
+}
+
+/// What the reservation of a repeated reserve was settled with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SettledBefore {
+    /// The reservation.
+    pub id: ReservationId,
+    /// What was spent, in micro-cents.
+    pub cost_microcents: i64,
 }
 
 impl ReserveRefusalReason {
@@ -102,6 +117,8 @@ impl ReserveRefusalReason {
         ReserveRefusalReason::InsufficientScope,
         ReserveRefusalReason::BudgetExceeded,
         ReserveRefusalReason::IdempotencyConflict,
+        ReserveRefusalReason::AlreadySettled,
+        ReserveRefusalReason::UnknownReservation,
     ];
 
     /// The reason's stable name.
@@ -115,6 +132,8 @@ impl ReserveRefusalReason {
             ReserveRefusalReason::InsufficientScope => "insufficient_scope",
             ReserveRefusalReason::BudgetExceeded => "budget_exceeded",
             ReserveRefusalReason::IdempotencyConflict => "idempotency_conflict",
+            ReserveRefusalReason::AlreadySettled => "already_settled",
+            ReserveRefusalReason::UnknownReservation => "unknown_reservation",
         }
     }
 }
@@ -148,17 +167,19 @@ pub struct ReserveRefusal {
     pub limit: Option<Limit>,
     /// The key, where there is one.
     pub key: Option<Box<Grant>>,
+    /// What was recorded, where the reason is `AlreadySettled`.
+    pub settled: Option<SettledBefore>,
 }
 
 impl ReserveRefusal {
     pub(crate) fn new(reason: ReserveRefusalReason) -> Self {
-        ReserveRefusal { reason, limit: None, key: None }
+        ReserveRefusal { reason, limit: None, key: None, settled: None }
     }
 }
 
 impl From<Denial> for ReserveRefusal {
     fn from(denial: Denial) -> Self {
-        ReserveRefusal { reason: denial.reason.into(), limit: denial.limit, key: denial.key }
+        ReserveRefusal { limit: denial.limit, key: denial.key, ..ReserveRefusal::new(denial.reason.into()) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Requests, one by one and as many as share a statement.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,19 +92,25 @@ impl<T> Batch<T> {
 /// What all batches under way have in common, whatever is in them.
 pub(super) trait AnyBatch {
     /// Answers those whose time is over. Whether anybody still waits for the batch.
-    fn expire(&mut self, now: Duration, expired: &mut Vec<Expired>) -> bool;
+    fn expire(&mut self, now: Duration, was_sent: bool, expired: &mut Vec<Expired>) -> bool;
+    /// Whether some of its callers stopped waiting.
+    fn has_lost_callers(&self, cancelled: &HashSet<Ticket>) -> bool;
     /// When the time of the next one is over.
     fn next_deadline(&self) -> Option<Duration>;
 }
 
 impl<T> AnyBatch for Batch<T> {
-    fn expire(&mut self, now: Duration, expired: &mut Vec<Expired>) -> bool {
+    fn expire(&mut self, now: Duration, was_sent: bool, expired: &mut Vec<Expired>) -> bool {
         let mut open = false;
         for request in self.requests.iter_mut().flatten() {
-            expired.extend(request.expire(now, true));
+            expired.extend(request.expire(now, was_sent));
             open |= request.ticket.is_some();
         }
         open
+    }
+
+    fn has_lost_callers(&self, cancelled: &HashSet<Ticket>) -> bool {
+        self.requests.iter().flatten().any(|request| request.has_lost_callers(cancelled))
     }
 
     fn next_deadline(&self) -> Option<Duration> {
@@ -112,9 +119,14 @@ impl<T> AnyBatch for Batch<T> {
 }
 
 impl<T> AnyBatch for Pending<T> {
-    fn expire(&mut self, now: Duration, expired: &mut Vec<Expired>) -> bool {
-        expired.extend(Pending::expire(self, now, true));
+    fn expire(&mut self, now: Duration, was_sent: bool, expired: &mut Vec<Expired>) -> bool {
+        expired.extend(Pending::expire(self, now, was_sent));
         self.ticket.is_some() || self.deadline.is_none()
+    }
+
+    /// One without a time limit has perhaps no caller.
+    fn has_lost_callers(&self, cancelled: &HashSet<Ticket>) -> bool {
+        self.ticket.map_or(self.deadline.is_some(), |ticket| cancelled.contains(&ticket))
     }
 
     fn next_deadline(&self) -> Option<Duration> {

@@ -79,6 +79,12 @@ impl Engine {
                 self.lanes.change.put_back_busy(name, open, busy, now);
                 continue;
             }
+            if fault.is_none() && row.as_ref().is_some_and(EndedRow::is_undecided) {
+                let open = group.into_iter().filter(|request| request.ticket.is_some()).collect();
+                self.lanes.change.put_back(name, open);
+                self.lanes.change.release(name);
+                continue;
+            }
             for request in group {
                 match (&fault, &row) {
                     (Some(error), _) => self.answer_error(&request, error.clone()),

@@ -20,7 +20,10 @@ impl Engine {
                 Work::Catalogue(until) => *until > now,
                 // The driver's own time limit ends these.
                 Work::Refresh(_) | Work::Touch => true,
-                work => work.callers().is_none_or(|callers| callers.expire(now, &mut expired)),
+                work => {
+                    let was_sent = !self.held.contains(id);
+                    work.callers().is_none_or(|callers| callers.expire(now, was_sent, &mut expired))
+                }
             };
             if !is_open {
                 given_up.push(*id);

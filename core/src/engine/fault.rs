@@ -55,6 +55,11 @@ impl Fault {
         self
     }
 
+    /// The same fault of a statement that had no connection yet.
+    pub(super) fn before_sending(self) -> Self {
+        Fault { kind: FaultKind::NotSent, ..self }
+    }
+
     /// It was sent, and the connection ended before there was an answer.
     pub fn lost(message: impl Into<String>) -> Self {
         Fault { kind: FaultKind::Lost, sqlstate: None, message: message.into(), source: None }

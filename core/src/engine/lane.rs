@@ -190,6 +190,11 @@ impl<T> KeyLane<T> {
         Some(batch)
     }
 
+    /// The requests of a key that are in no statement.
+    pub(super) fn waiting_mut(&mut self, name: &Arc<str>) -> impl Iterator<Item = &mut Pending<T>> {
+        self.keys.get_mut(name).into_iter().flat_map(|key| &mut key.waiting)
+    }
+
     /// The statement of a batch is over, or takes long.
     pub(super) fn leave(&mut self, batch: &Batch<T>) {
         match &batch.waits_for {

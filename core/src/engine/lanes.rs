@@ -77,7 +77,7 @@ impl Engine {
 
     /// No statement can be built: whoever waits for one learns why.
     pub(super) fn fail_all_waiting(&mut self, error: &Error) {
-        self.end_sweep();
+        self.end_all_sweeps();
         for request in self.lanes.take_all() {
             self.answer_error(&request, error.clone());
         }
@@ -199,7 +199,11 @@ impl Engine {
     }
 
     /// Drops requests whose callers are gone, and keys that then have none.
-    fn drop_cancelled<T>(&mut self, lane: impl Fn(&mut Lanes) -> &mut KeyLane<T>, batch: &mut Batch<T>) {
+    pub(super) fn drop_cancelled<T>(
+        &mut self,
+        lane: impl Fn(&mut Lanes) -> &mut KeyLane<T>,
+        batch: &mut Batch<T>,
+    ) {
         if self.cancelled.is_empty() {
             return;
         }

@@ -9,8 +9,11 @@
 //!
 //! - It runs each statement as one implicit transaction, with all parameters as text, and hands back the only column of
 //!   each row as text.
-//! - It calls [`Engine::receive`] once for each statement, with the rows or with a [`Fault`] that says what it knows. A
-//!   statement that [`Engine::is_wanted`] no longer need not be sent.
+//! - It calls [`Engine::receive`] once for each statement that it sent or tried to, with the rows or with a [`Fault`] that
+//!   says what it knows.
+//! - Where a statement has to wait for a connection, it calls [`Engine::hold`] before, and sends what [`Engine::begin`]
+//!   answers after. What nobody waits for any more is left out then, and callers whose time is over learn that nothing
+//!   was sent.
 //! - It polls after each `submit`, `receive` and `expire`, and at [`Engine::next_retry`].
 //! - It calls [`Engine::expire`] at [`Engine::next_deadline`].
 //! - It tells [`Engine::cancel`] of callers that are gone.
@@ -24,6 +27,7 @@ mod changes;
 mod charges;
 mod deadline;
 mod fault;
+mod hold;
 pub(crate) mod json;
 mod lane;
 mod lanes;
@@ -44,8 +48,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::answer::{Answer, Reservation, ReserveRefusal, ReserveRefusalReason, Reserved, Sink};
+pub use self::answer::{
+    Answer, Reservation, ReserveRefusal, ReserveRefusalReason, Reserved, SettledBefore, Sink,
+};
 pub use self::fault::Fault;
+pub use self::hold::Begun;
 pub use self::json::error_json;
 pub use self::options::{Align, Options};
 pub use self::request::{AccountFilter, Request, Revocation, RevokeFilter};
@@ -76,6 +83,7 @@ use self::lookups::Lookup;
 use self::rows::ended::ReservationChange;
 use self::spends::Spending;
 use self::stall::Stalls;
+use self::sweep::SweepWaiters;
 use self::touch::Touches;
 use crate::error::{Error, ErrorCode};
 use crate::table::template::{KeyColumn, Statements};
@@ -139,12 +147,13 @@ pub struct Engine {
     children: [HashSet<Arc<str>>; 2],
     /// Keys that the plain statements could not charge last time: the next charge does not try them.
     refused: [HashSet<Arc<str>>; 2],
-    /// Whether a sweep of the engine's own waits or is under way, and the keys whose spends wait for it.
-    is_sweeping: bool,
-    waiting_for_sweep: Vec<(KeyColumn, Arc<str>)>,
+    /// Sweeps of the engine's own that wait or are under way.
+    sweeps: Vec<SweepWaiters>,
     touches: Touches,
     in_flight: BTreeMap<StatementId, Work>,
     stalls: Stalls,
+    /// Those of them that wait for a connection.
+    held: HashSet<StatementId>,
     answers: Vec<(Ticket, Result<Answer, Error>)>,
     cancelled: HashSet<Ticket>,
     pending: usize,
@@ -173,11 +182,11 @@ impl Engine {
             lanes: Lanes::new(),
             children: [HashSet::new(), HashSet::new()],
             refused: [HashSet::new(), HashSet::new()],
-            is_sweeping: false,
-            waiting_for_sweep: Vec::new(),
+            sweeps: Vec::new(),
             touches: Touches::default(),
             in_flight: BTreeMap::new(),
             stalls: Stalls::default(),
+            held: HashSet::new(),
             answers: Vec::new(),
             cancelled: HashSet::new(),
             pending: 0,
@@ -270,6 +279,8 @@ impl Engine {
     /// Takes what became of a statement: its rows, each the text of its only column, or why there are none. An unknown
     /// id (a statement given up after its callers' time was over) is ignored.
     pub fn receive(&mut self, now: Duration, id: StatementId, result: Result<&[String], Fault>) {
+        let was_held = self.held.remove(&id);
+        let result = result.map_err(|fault| if was_held { fault.before_sending() } else { fault });
         let work = self.in_flight.remove(&id);
         if let Some(work) = &work {
             self.leave_lane(id, work);
@@ -302,21 +313,6 @@ impl Engine {
             Work::Admin(request, statements) => {
                 self.receive_admin(now, request, statements.as_deref(), result);
             }
-        }
-    }
-
-    /// Whether anybody still waits for a statement. One that nobody waits for need not be sent: hand
-    /// [`Fault::not_sent`] to [`Engine::receive`] instead.
-    pub fn is_wanted(&self, id: StatementId) -> bool {
-        let is_open = |ticket: Option<Ticket>| ticket.is_some_and(|ticket| !self.cancelled.contains(&ticket));
-        match self.in_flight.get(&id) {
-            None => false,
-            Some(Work::Validate(_, _, batch, _)) => batch.open_requests().any(|r| is_open(r.ticket)),
-            Some(Work::Charge(_, _, batch, _)) => batch.open_requests().any(|r| is_open(r.ticket)),
-            Some(Work::Spend(_, _, batch, _)) => batch.open_requests().any(|r| is_open(r.ticket)),
-            Some(Work::Change(batch)) => batch.open_requests().any(|r| is_open(r.ticket)),
-            Some(Work::Admin(request, _)) => request.deadline.is_none() || is_open(request.ticket),
-            Some(Work::Catalogue(_) | Work::Refresh(_) | Work::Touch) => true,
         }
     }
 

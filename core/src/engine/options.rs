@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::budget::money::Rounding;
+use crate::budget::money::{Cost, Rounding};
 use crate::budget::period::AcceptedPeriods;
 use crate::key::raw::KeyPrefix;
 use crate::table::name::TableName;
@@ -54,12 +54,25 @@ pub struct Options {
     pub ledger: bool,
     /// How costs with a fraction of a cent are recorded.
     pub rounding: Rounding,
+    /// The most that one charge, reserve or settle may cost, in cents: more is an `invalid_cost`. `None` is no limit.
+    pub max_cost_cents: Option<i64>,
     /// `last_used_at` is written when it is older than this, in seconds.
     pub touch_interval_seconds: u32,
     /// How often a statement that certainly had no effect (a deadlock, say) is tried.
     pub max_attempts: u32,
     /// Spreads retries; give each engine its own.
     pub seed: u64,
+}
+
+impl Options {
+    /// A cost above the limit is none.
+    pub(crate) fn limited(&self, cost: Cost) -> Cost {
+        match (cost, self.max_cost_cents.map(Cost::cents)) {
+            (Cost::Microcents(cost), Some(Cost::Microcents(most))) if cost > most => Cost::Invalid,
+            (Cost::Microcents(_), Some(Cost::Free)) => Cost::Invalid,
+            (cost, _) => cost,
+        }
+    }
 }
 
 impl Default for Options {
@@ -76,6 +89,7 @@ impl Default for Options {
             max_in_flight: 2,
             ledger: false,
             rounding: Rounding::Up,
+            max_cost_cents: None,
             touch_interval_seconds: 60,
             max_attempts: 5,
             seed: 0,

@@ -15,11 +15,18 @@ impl Engine {
     pub(super) fn route(&mut self, caller: Pending<()>, request: Request) -> Result<(), Error> {
         match request {
             Request::Validate(credential) => self.route_lookup(caller, credential),
-            Request::Charge(credential, charge) => return self.route_charge(caller, credential, charge),
-            Request::Reserve(credential, reserve) => {
+            Request::Charge(credential, mut charge) => {
+                charge.cost = self.options.limited(charge.cost);
+                return self.route_charge(caller, credential, charge);
+            }
+            Request::Reserve(credential, mut reserve) => {
+                reserve.cost = self.options.limited(reserve.cost);
                 return self.route_spend(caller, credential, reserve.try_into()?);
             }
-            Request::Settle(id, cost) => self.route_change(caller, &id, ReservationChange::Settle(cost)),
+            Request::Settle(id, cost) => {
+                let cost = self.options.limited(cost);
+                self.route_change(caller, &id, ReservationChange::Settle(cost));
+            }
             Request::Release(id) => self.route_change(caller, &id, ReservationChange::Release),
             Request::Extend(id, ttl) => {
                 check_ttl(ttl)?;

@@ -11,6 +11,7 @@ use super::rows::spent::{Decision, Spend, SpentRow};
 use super::{Answer, Cost, Credential, Engine, Statement, Work, text_of};
 use crate::budget::charge::{Charge, ChargeOutcome};
 use crate::error::Error;
+use crate::id::KeyId;
 use crate::table::literal::{integer_array, text_array};
 use crate::table::shape::TableShape;
 use crate::table::template::{KeyColumn, StatementKind, Statements};
@@ -19,6 +20,7 @@ use crate::table::template::{KeyColumn, StatementKind, Statements};
 pub(super) const NEEDED: &[&str] = &[
     "budget_used_cents",
     "budget_reserved_cents",
+    "budget_reserved_microcents",
     "budget_used_microcents",
     "ancestor_ids",
     "+reservations",
@@ -26,8 +28,6 @@ pub(super) const NEEDED: &[&str] = &[
 ];
 /// Two statements that draw on the same ancestors would only wait for one another: one takes twice as many.
 pub(super) const MAX_IN_FLIGHT: usize = 1;
-/// How often a spend waits for a sweep of reservations that may stand in its way.
-const MAX_SWEEPS: u32 = 8;
 /// So many keys are remembered to have a parent, or to be refused.
 const MAX_REMEMBERED: usize = 10_000;
 
@@ -39,7 +39,16 @@ pub(super) struct Spending {
     is_general: bool,
     /// Whether the statement for plain charges may be tried again.
     is_plain: bool,
-    sweeps: u32,
+    /// The sweep that it waited for last, if it did for any.
+    pub(super) sweep: u64,
+    /// That sweep ended nothing: what stands in its way is no reservation whose time is over.
+    pub(super) is_swept: bool,
+}
+
+impl Spending {
+    fn new(spend: Spend, is_general: bool, is_plain: bool) -> Self {
+        Spending { spend: Box::new(spend), is_general, is_plain, sweep: 0, is_swept: false }
+    }
 }
 
 impl Repeatable for Spending {
@@ -70,8 +79,7 @@ impl Engine {
             (Some(answer), _) => self.answer_with(&caller, answer),
             (None, None) => self.answer_with(&caller, spend.of_no_key()),
             (None, Some((column, name))) => {
-                let spending =
-                    Spending { spend: Box::new(spend), is_general: true, is_plain: false, sweeps: 0 };
+                let spending = Spending::new(spend, true, false);
                 self.lanes.spend[column as usize].push(name, caller.with_work(spending));
             }
         }
@@ -88,8 +96,8 @@ impl Engine {
     ) {
         // Those whose time ran out meanwhile are answered already.
         for charge in charges.into_iter().filter(|charge| charge.ticket.is_some()) {
-            let spend = Box::new(Charge::new(Cost::Microcents(charge.work)).into());
-            let spending = Spending { spend, is_general, is_plain: !is_general, sweeps: 0 };
+            let spend = Charge::new(Cost::Microcents(charge.work)).into();
+            let spending = Spending::new(spend, is_general, !is_general);
             let spending = charge.with_work(spending);
             self.lanes.spend[column as usize].push(Arc::clone(name), spending);
         }
@@ -246,7 +254,7 @@ impl Engine {
         let mut read = read.into_iter();
         for (name, group) in batch.keys.iter().zip(batch.requests) {
             let mut again = Vec::new();
-            let mut waits_for_sweep = false;
+            let mut swept: Option<(KeyId, u64)> = None;
             let mut busy_row = None;
             for mut request in group {
                 let row = read.next().flatten();
@@ -272,13 +280,18 @@ impl Engine {
                         request.work.spend.see_scope();
                         again.push(request);
                     }
-                    Ok(Decision::AfterSweep(limit)) if request.work.sweeps >= MAX_SWEEPS => {
-                        self.answer_with(&request, spend.does_not_fit(limit));
-                    }
-                    Ok(Decision::AfterSweep(_)) => {
-                        request.work.sweeps += 1;
-                        waits_for_sweep = true;
+                    Ok(Decision::AfterSweep(Some(limit))) if !request.work.is_swept => {
+                        // One at a time: the others of this key are decided anew after it.
+                        let of = limit.key_id;
+                        let (swept, sweep) =
+                            swept.get_or_insert_with(|| (of.clone(), self.sweep_for(&of, column, name)));
+                        if *swept == of {
+                            request.work.sweep = *sweep;
+                        }
                         again.push(request);
+                    }
+                    Ok(Decision::AfterSweep(limit)) => {
+                        self.answer_with(&request, spend.does_not_fit(limit));
                     }
                     Err(error) => self.answer_error(&request, error),
                 }
@@ -289,9 +302,7 @@ impl Engine {
                 continue;
             }
             lane.put_back(name, again);
-            if waits_for_sweep {
-                self.sweep_for(column, name);
-            } else {
+            if swept.is_none() {
                 lane.release(name);
             }
         }

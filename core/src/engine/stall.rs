@@ -53,6 +53,11 @@ impl Stalls {
         !self.long.values().any(|why| *why == Long::Slow)
     }
 
+    /// A statement waits for a connection yet.
+    pub(super) fn unsend(&mut self, id: StatementId) {
+        self.sent.retain(|(sent, _)| *sent != id);
+    }
+
     /// The driver has reported on a statement.
     pub(super) fn forget(&mut self, id: StatementId) {
         self.long.remove(&id);

@@ -5,6 +5,7 @@ mod answers_json;
 mod batching;
 mod catalogue;
 mod faults;
+mod holds;
 mod isolation;
 mod limits;
 mod repeats;

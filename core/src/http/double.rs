@@ -134,6 +134,10 @@ impl ReadKey {
                 .budget_used_microcents
                 .unwrap_or_else(|| self.budget_used_cents.unwrap_or(0).saturating_mul(MICROCENTS_PER_CENT)),
             budget_reserved_cents: self.budget_reserved_cents.unwrap_or(0),
+            budget_reserved_microcents: self
+                .budget_reserved_cents
+                .unwrap_or(0)
+                .saturating_mul(MICROCENTS_PER_CENT),
             budget_remaining_cents: self.budget_remaining_cents,
             budget_period: self.budget_period,
             budget_reset_at: self.budget_reset_at,

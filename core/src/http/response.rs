@@ -112,7 +112,9 @@ impl Response {
             // The amount, the scope and the idempotency key are this side's.
             ReserveRefusalReason::InvalidCost
             | ReserveRefusalReason::InsufficientScope
-            | ReserveRefusalReason::IdempotencyConflict => {
+            | ReserveRefusalReason::IdempotencyConflict
+            | ReserveRefusalReason::AlreadySettled
+            | ReserveRefusalReason::UnknownReservation => {
                 let message = format!("cannot reserve: {}", refusal.reason);
                 return Response::unavailable(&Error::new(ErrorCode::InvalidBudget, message));
             }

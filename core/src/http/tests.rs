@@ -48,6 +48,7 @@ fn anything() -> Grant {
         budget_used_cents: 0,
         budget_used_microcents: 0,
         budget_reserved_cents: 0,
+        budget_reserved_microcents: 0,
         budget_remaining_cents: None,
         budget_period: None,
         budget_reset_at: None,

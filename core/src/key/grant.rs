@@ -28,8 +28,11 @@ pub struct Grant {
     /// The same to the micro-cent.
     #[serde(skip)]
     pub budget_used_microcents: i64,
-    /// What open reservations hold of it, in cents.
+    /// What open reservations hold of it, in cents; a started cent counts.
     pub budget_reserved_cents: i64,
+    /// The same to the micro-cent.
+    #[serde(skip)]
+    pub budget_reserved_microcents: i64,
     /// What remains, in cents, never below 0; `None` without a budget.
     pub budget_remaining_cents: Option<i64>,
     /// `hour`, `day`, `week`, `month`, `year`, or `None` for one budget for life.
@@ -53,7 +56,7 @@ impl Grant {
     /// What remains of the budget beside what is spent and held, in micro-cents; `None` without a budget.
     pub fn budget_remaining_microcents(&self) -> Option<i64> {
         let microcents = |cents: i64| cents.saturating_mul(MICROCENTS_PER_CENT);
-        let taken = self.budget_used_microcents.saturating_add(microcents(self.budget_reserved_cents));
+        let taken = self.budget_used_microcents.saturating_add(self.budget_reserved_microcents);
         self.budget_cents.map(|cents| microcents(cents).saturating_sub(taken).max(0))
     }
 }

@@ -24,6 +24,7 @@ pub(crate) const OPTIONAL_COLUMNS: &[(&str, &str)] = &[
     ("delegated_by", "text"),
     ("external_subject", "text"),
     ("budget_reserved_cents", "bigint"),
+    ("budget_reserved_microcents", "integer"),
     ("budget_used_microcents", "integer"),
     ("budget_anchor_at", "timestamptz"),
     ("disabled_at", "timestamptz"),

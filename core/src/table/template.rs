@@ -71,6 +71,8 @@ statements! {
     Refund => "refund.sql",
     /// A list of reservations whose time is over.
     ExpiredReservations => "expired_reservations.sql",
+    /// The same of what is held of one key's budget.
+    ExpiredOfKey => "expired_of_key.sql",
     /// `last_used_at` of some keys.
     Touch => "touch.sql",
     /// A new key or subject.
@@ -147,7 +149,8 @@ pub(crate) const CATALOGUE: &str = include_str!("sql/catalogue.sql");
 ///
 /// The files in `sql/` are plain SQL with these marks, which only ever become identifiers, types and other SQL, never
 /// values: `{table}`; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
-/// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{next_reset}`, `{first_reset}` and `{due}`, the period rule;
+/// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{cap}`, `{used}` and `{reserved}`, a key's budget;
+/// `{next_reset}`, `{first_reset}`, `{due}` and `{period}`, the period rule;
 /// `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
 /// scopes; `{lookup}`, the column that keys are found by, and `{lookup_cast}`, what makes a text comparable to it;
 /// `{reservations}` and `{events}`, the companion tables; `{ledger}`, whether all money is written into the ledger. A
@@ -211,6 +214,10 @@ impl Rendering<'_> {
             "scopes_type" => sql.push_str(type_of("scopes")),
             "max_cents" => sql.push_str(&self.shape.max_cents().to_string()),
             "max_credit" => sql.push_str(&MAX_CREDIT_CENTS.min(self.shape.max_cents()).to_string()),
+            "cap" => self.expand(include_str!("sql/cap.sql"), all_columns, sql),
+            "used" => self.expand(include_str!("sql/used.sql"), all_columns, sql),
+            "reserved" => self.expand(include_str!("sql/reserved.sql"), all_columns, sql),
+            "period" => self.expand(include_str!("sql/period.sql"), all_columns, sql),
             "due" => self.expand(include_str!("sql/due.sql"), all_columns, sql),
             "key_columns" => self.expand(include_str!("sql/key_columns.sql"), all_columns, sql),
             "ancestor_state" => self.expand(include_str!("sql/ancestor_state.sql"), all_columns, sql),

@@ -115,6 +115,9 @@ pub fn client(options: &Value, pool: PgPool) -> Result<Result<AgentKey, Error>, 
     if let Some(scopes) = fields.optional("validScopes") {
         builder = builder.valid_scopes(texts(scopes)?);
     }
+    if let Some(cents) = fields.optional_count("maxCostCents")? {
+        builder = builder.max_cost_cents(cents.try_into().map_err(|_| "too much")?);
+    }
     if let Some(seconds) = fields.optional_count("touchIntervalSeconds")? {
         builder = builder.touch_interval_seconds(u32::try_from(seconds).map_err(|e| e.to_string())?);
     }

@@ -70,12 +70,11 @@ fn submit(world: &mut World) -> Checked {
 /// A spend in one of its other forms.
 fn spend(world: &mut World, name: &Name) -> Option<(Request, Ask)> {
     let kind = world.random.pick(&['c', 'o', 'r', 'r']);
-    // A cost without fractions, so that a reserve holds what it says.
     let number = world.random.below(4);
     let idempotency_key = (kind == 'c' || world.random.chance(50)).then(|| format!("{kind}{number}"));
     let amount = match &idempotency_key {
         Some(_) => (number as i64 + 1) * 11 * MICROCENTS_PER_CENT,
-        None => world.random.between(1, 150) * MICROCENTS_PER_CENT,
+        None => world.random.between(1, 150 * MICROCENTS_PER_CENT),
     };
     let cost = Cost::Microcents(amount);
     let credential = name.credential.clone();
@@ -218,14 +217,19 @@ fn charge_as_another_client(world: &mut World) -> Checked {
 /// After the last fault a call succeeds, without a restart.
 fn everything_works_again(world: &mut World) -> Checked {
     world.promises.faults_are_over = true;
-    let name = world.names[0].clone();
-    for at in 0..world.processes.len() {
+    world.submit(0, Request::Migrate, Ask::Migrate)?;
+    world.come_to_rest()?;
+    for (n, name) in world.names.clone().iter().enumerate() {
+        let at = n % world.processes.len();
         let ask = Ask::Validate { lookup: name.lookup.clone() };
         world.submit(at, Request::Validate(name.credential.clone()), ask)?;
         if let Some(cost) = new_cost(world, &name.lookup) {
             let ask = Ask::Charge { lookup: name.lookup.clone(), cost };
             let charge = Charge::new(Cost::Microcents(cost));
             world.submit(at, Request::Charge(name.credential.clone(), charge), ask)?;
+        }
+        if let Some((request, ask)) = spend(world, name) {
+            world.submit(at, request, ask)?;
         }
     }
     world.come_to_rest()

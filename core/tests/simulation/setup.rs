@@ -35,6 +35,10 @@ pub struct Setup {
     pub fault_percent: u64,
     /// How often a row is locked by somebody else while a statement runs.
     pub locked_percent: u64,
+    /// Whether statements have to wait for connections.
+    pub has_small_pool: bool,
+    /// The id of a row that the database refuses to change.
+    pub poisoned: Option<i64>,
     /// Whether others charge the same keys with statements of their own. They know whole cents only.
     pub has_foreign_clients: bool,
     /// Whether costs have fractions of a cent.
@@ -52,11 +56,13 @@ impl Setup {
         options.max_waiting = random.pick(&[4, 1_000, 1_000]);
         options.max_attempts = random.pick(&[2, 5]);
         options.timeout = Duration::from_secs(random.pick(&[2, 10]));
-        let setup = Setup {
+        let mut setup = Setup {
             engines: random.pick(&[1, 1, 2, 2, 3, 4]),
             steps: random.pick(&[15, 40, 40, 100]),
             fault_percent: random.pick(&[0, 3, 10, 40]),
             locked_percent: random.pick(&[0, 10, 60]),
+            has_small_pool: random.chance(40),
+            poisoned: None,
             has_foreign_clients,
             has_fractions: migrated && !has_foreign_clients && random.chance(50),
             options,
@@ -75,6 +81,7 @@ impl Setup {
         if migrated && random.chance(50) {
             grow(random, &mut keys);
         }
+        setup.poisoned = random.chance(25).then(|| random.between(1, keys.len() as i64));
         names.push(Name::of_subject(SUBJECT));
         (
             setup,

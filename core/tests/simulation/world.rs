@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use agentkey::ErrorCode;
-use agentkey::engine::{Engine, Fault, KeyHash, Request, Statement, StatementKind, Ticket};
+use agentkey::engine::{Answer, Begun, Engine, Fault, KeyHash, Request, Statement, StatementKind, Ticket};
+use agentkey::{Error, ErrorCode};
 
 use crate::database::Database;
 use crate::promises::{Ask, Checked, ProcessId, Promises};
@@ -12,6 +12,8 @@ use crate::setup::{Name, Setup};
 
 /// A driver gives a statement up this long after its callers did.
 const STATEMENT_MARGIN: Duration = Duration::from_secs(1);
+/// What the database says of a row that it refuses to change.
+pub const POISON: [&str; 2] = ["22003", "P0001"];
 /// No schedule needs nearly as many to come to rest.
 const MAX_STEPS_TO_REST: usize = 5_000;
 
@@ -25,14 +27,11 @@ pub enum Message {
         process: ProcessId,
         statement: Statement,
         sent_at: Duration,
+        /// It waits for a connection.
+        is_held: bool,
     },
     /// `due`: when the driver learns of it.
-    Reply {
-        process: ProcessId,
-        statement: Statement,
-        result: Result<Vec<String>, Fault>,
-        due: Duration,
-    },
+    Reply { process: ProcessId, statement: Statement, result: Result<Vec<String>, Fault>, due: Duration },
 }
 
 /// What becomes of a statement on its way.
@@ -77,7 +76,7 @@ impl World {
     pub fn new(seed: u64, is_traced: bool) -> Self {
         let mut random = Random::new(seed);
         let (setup, db, names) = Setup::draw(&mut random);
-        let promises = Promises::new(&db);
+        let promises = Promises::new(&db, setup.poisoned);
         let mut world = World {
             random,
             setup,
@@ -150,15 +149,54 @@ impl World {
         }
         let answers = process.engine.answers();
         for statement in statements {
-            self.trace(|| format!("process {id} sends {}", shown(&statement)));
-            self.promises.sent(id, &statement, self.setup.options.max_batch)?;
-            self.messages.push(Message::Request { process: id, statement, sent_at: self.now });
+            // Now and then it has to wait for a connection.
+            let is_held = self.setup.has_small_pool && self.random.chance(50);
+            if is_held {
+                self.trace(|| format!("process {id} has no connection for {}", shown(&statement)));
+                self.processes[at].engine.hold(statement.id);
+            } else {
+                self.sends(id, &statement)?;
+            }
+            self.messages.push(Message::Request { process: id, statement, sent_at: self.now, is_held });
         }
+        self.hand_on(id, answers)?;
+        self.check_not_stalled(at)
+    }
+
+    fn sends(&mut self, process: ProcessId, statement: &Statement) -> Checked {
+        self.trace(|| format!("process {process} sends {}", shown(statement)));
+        self.promises.sent(process, statement, self.setup.options.max_batch)
+    }
+
+    fn hand_on(&mut self, id: ProcessId, answers: Vec<(Ticket, Result<Answer, Error>)>) -> Checked {
         for (ticket, answer) in answers {
             self.trace(|| format!("process {id} answers {ticket:?}: {answer:?}"));
             self.promises.answered(&self.db, self.now, id, ticket, &answer)?;
         }
-        self.check_not_stalled(at)
+        Ok(())
+    }
+
+    /// A statement has its connection. What is sent there.
+    fn begin(&mut self, id: ProcessId, statement: Statement) -> Checked<Option<Statement>> {
+        let Some(at) = self.processes.iter().position(|process| process.id == id) else { return Ok(None) };
+        let was = statement.id;
+        let engine = &mut self.processes[at].engine;
+        let begun = match engine.begin(self.now, statement.id) {
+            Begun::AsItIs => Some(statement),
+            Begun::Instead(other) => Some(other),
+            Begun::Nothing => None,
+        };
+        let answers = engine.answers();
+        self.hand_on(id, answers)?;
+        if begun.as_ref().is_none_or(|begun| begun.id != was) {
+            self.promises.coverage.count("statement", "left out, for somebody is gone");
+        }
+        if let Some(statement) = &begun {
+            self.sends(id, statement)?;
+        } else {
+            self.drive(at)?;
+        }
+        Ok(begun)
     }
 
     /// An engine that has something to do waits for a reply or for a time that is to come.
@@ -184,9 +222,13 @@ impl World {
             return Ok(());
         }
         match self.messages.swap_remove(n) {
-            Message::Request { process, statement, sent_at } => {
+            Message::Request { process, statement, sent_at, is_held: false } => {
                 self.deliver_request(process, statement, sent_at)
             }
+            Message::Request { process, statement, .. } => match self.begin(process, statement)? {
+                Some(statement) => self.deliver_request(process, statement, self.now),
+                None => Ok(()),
+            },
             Message::Reply { process, statement, result, .. } => {
                 self.deliver_reply(process, &statement, result)
             }
@@ -194,10 +236,10 @@ impl World {
     }
 
     fn deliver_request(&mut self, process: ProcessId, statement: Statement, sent_at: Duration) -> Checked {
-        let fate = match self.is_left_out(process, &statement) {
-            true => Fate::NeverSent,
-            false => self.fate(&statement),
-        };
+        if self.processes.iter().all(|p| p.id != process) {
+            self.promises.coverage.count("statement", "sent by an engine that is gone");
+        }
+        let fate = self.fate(&statement);
         self.trace(|| format!("the statement {:?} of process {process} is {fate:?}", statement.id));
         let is_executed = matches!(
             fate,
@@ -237,19 +279,6 @@ impl World {
         is_locked.then(|| self.random.between(1, self.db.keys.len() as i64))
     }
 
-    /// A driver that has not sent a statement yet may find that nobody waits for it any more.
-    fn is_left_out(&mut self, process: ProcessId, statement: &Statement) -> bool {
-        let Some(process) = self.processes.iter().find(|p| p.id == process) else {
-            self.promises.coverage.count("statement", "sent by an engine that is gone");
-            return false;
-        };
-        let is_left_out = !process.engine.is_wanted(statement.id) && self.random.chance(50);
-        if is_left_out {
-            self.promises.coverage.count("statement", "left out, for nobody waits for it");
-        }
-        is_left_out
-    }
-
     /// Others may use a key before its creation is acknowledged.
     fn learn_names(&mut self) {
         for key in &self.db.keys {
@@ -263,6 +292,10 @@ impl World {
     }
 
     fn fate(&mut self, statement: &Statement) -> Fate {
+        if self.has_faults && self.setup.poisoned.is_some_and(|id| self.db.draws_on(statement, id)) {
+            self.promises.coverage.count("fault", "refused for one row");
+            return Fate::Aborted(self.random.pick(&POISON));
+        }
         if !self.has_faults || !self.random.chance(self.setup.fault_percent) {
             return Fate::Executed;
         }

@@ -140,6 +140,17 @@ fn reserved_json(reserved: &Reserved, exact: bool) -> String {
         reason: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
         limit: Option<Budget<'a>>,
+        #[serde(flatten)]
+        settled: Option<Before<'a>>,
+    }
+    /// What the reservation of a repeated reserve was settled with.
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Before<'a> {
+        reservation_id: &'a str,
+        cost_cents: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cost_microcents: Option<i64>,
     }
     match reserved {
         Ok(held) => json(&Held {
@@ -155,6 +166,11 @@ fn reserved_json(reserved: &Reserved, exact: bool) -> String {
             success: false,
             reason: refused.reason.as_str(),
             limit: refused.limit.as_ref().map(Budget::of),
+            settled: refused.settled.as_ref().map(|settled| Before {
+                reservation_id: settled.id.as_str(),
+                cost_cents: cents_rounded_up(settled.cost_microcents),
+                cost_microcents: exact.then_some(settled.cost_microcents),
+            }),
         }),
     }
 }
@@ -173,6 +189,15 @@ fn settled_json(settled: &Settled, exact: bool) -> String {
         #[serde(skip_serializing_if = "Option::is_none")]
         replayed: Option<bool>,
     }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Unrecordable {
+        success: bool,
+        reason: &'static str,
+        cost_cents: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cost_microcents: Option<i64>,
+    }
     match settled {
         Ok(done) => json(&Done {
             success: true,
@@ -181,6 +206,12 @@ fn settled_json(settled: &Settled, exact: bool) -> String {
             money: Money::of(&done.balance, exact),
             cost_microcents: exact.then_some(done.cost_microcents),
             replayed: done.replayed.then_some(true),
+        }),
+        Err(ReservationRefusal::Unrecordable { cost_microcents }) => json(&Unrecordable {
+            success: false,
+            reason: "unrecordable",
+            cost_cents: cents_rounded_up(*cost_microcents),
+            cost_microcents: exact.then_some(*cost_microcents),
         }),
         Err(refusal) => refused(*refusal),
     }

@@ -47,7 +47,7 @@ impl ChargedRow {
             place,
             budget_cents: integer(&budget)?,
             before: integer(&before)?.unwrap_or_else(|| after.saturating_sub(sent(place))),
-            reserved: microcents(integer(&reserved)?.unwrap_or(0)),
+            reserved: integer(&reserved)?.unwrap_or(0),
             after,
         }))
     }
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_charge_alone_is_told_from_what_is_used_after_it() {
-        let key = read("(1,f,10,6,500000,2,)").unwrap();
+        let key = read("(1,f,10,6,500000,2000000,)").unwrap();
         assert_eq!((key.before, key.after, key.reserved), (4 * M + M / 2, 6 * M + M / 2, 2 * M));
         let unmigrated = read("(1,f,,1,,,)").unwrap();
         assert_eq!(

@@ -91,6 +91,11 @@ impl EndedRow {
         self.new_state.as_deref().filter(|_| self.state == "busy")
     }
 
+    /// Others of the batch took the room that its cost needs: nothing was decided.
+    pub(crate) fn is_undecided(&self) -> bool {
+        self.state == "again"
+    }
+
     /// Whether the reservation ended by this, or was extended.
     pub(crate) fn has_changed(&self) -> bool {
         self.new_state.is_some() && self.state != "busy"
@@ -100,6 +105,9 @@ impl EndedRow {
     pub(crate) fn answer(&self, change: ReservationChange) -> Answer {
         let has_changed = self.has_changed();
         match (change, self.state.as_str()) {
+            (ReservationChange::Settle(_), "unrecordable") => {
+                change.refused(ReservationRefusal::Unrecordable { cost_microcents: change.amount() })
+            }
             (ReservationChange::Settle(_), "released") => change.refused(ReservationRefusal::Released),
             (ReservationChange::Settle(_), _) => match (self.cost, self.balance) {
                 (Some(cost), Some(balance)) => Answer::Settled(Ok(Settlement {

@@ -119,6 +119,7 @@ impl<'r, 's> KeyRow<'r, 's> {
             budget_used_cents: balance.used_cents(),
             budget_used_microcents: balance.used_microcents,
             budget_reserved_cents: balance.reserved_cents(),
+            budget_reserved_microcents: balance.reserved_microcents,
             budget_remaining_cents: balance.remaining_cents(),
             budget_period: owned(period),
             budget_reset_at: reset_at.and_then(Moment::calendar),
@@ -157,7 +158,7 @@ impl<'r, 's> KeyRow<'r, 's> {
     }
 }
 
-/// `used` is cents and micro-cents; nothing if a period begins.
+/// `used` is cents and micro-cents, nothing if a period begins; `reserved` is micro-cents.
 fn balance(
     budget_cents: Option<i64>,
     used: Option<(&Field<'_>, &Field<'_>)>,
@@ -170,8 +171,7 @@ fn balance(
             .saturating_add(integer(microcents)?.unwrap_or(0)),
         None => 0,
     };
-    let reserved = integer(reserved)?.unwrap_or(0).saturating_mul(MICROCENTS_PER_CENT);
-    Ok(Balance::new(budget_cents, used, reserved))
+    Ok(Balance::new(budget_cents, used, integer(reserved)?.unwrap_or(0)))
 }
 
 /// Why a row stops a key, in the order in which reasons are checked.
@@ -300,8 +300,8 @@ mod tests {
 
     #[test]
     fn an_exceeded_budget_says_which_and_until_when() {
-        let denial =
-            verdict("(1,7,42,,,,,day,100,150,0,3,1764000000.5,,,1764000000.499999,f,f,f,,)").unwrap_err();
+        let denial = verdict("(1,7,42,,,,,day,100,150,0,3000000,1764000000.5,,,1764000000.499999,f,f,f,,)")
+            .unwrap_err();
         let limit = denial.limit.unwrap();
         assert_eq!((limit.budget_cents, limit.used_cents, limit.reserved_cents), (100, 150, 3));
         assert_eq!(limit.resets_at.unwrap().to_rfc3339(), "2025-11-24T16:00:00.500+00:00");
@@ -333,7 +333,8 @@ mod tests {
 
     #[test]
     fn a_period_that_begins_is_unused_and_ends_with_the_next_reset() {
-        let grant = verdict("(1,7,,,,,,day,100,100,9,3,1763900000,,,1764000000,f,f,f,1764080000,)").unwrap();
+        let grant =
+            verdict("(1,7,,,,,,day,100,100,9,3000000,1763900000,,,1764000000,f,f,f,1764080000,)").unwrap();
         assert_eq!((grant.budget_used_cents, grant.budget_remaining_cents), (0, Some(97)));
         assert_eq!(grant.budget_reset_at.unwrap().timestamp(), 1_764_080_000);
     }

@@ -11,11 +11,11 @@ use super::time::timestamp;
 use super::{fields, integer, is_true, place, read_key_id};
 use crate::budget::charge::{Charge, ChargeRefusal, Charged, Overrun};
 use crate::budget::limit::Limit;
-use crate::budget::money::{Balance, Cost, MICROCENTS_PER_CENT, cents_rounded_up};
+use crate::budget::money::{Balance, Cost, cents_rounded_up};
 use crate::budget::reservation::{ReservationId, Reserve, check_ttl};
-use crate::engine::answer::{Answer, Reservation, ReserveRefusal, ReserveRefusalReason};
+use crate::engine::answer::{Answer, Reservation, ReserveRefusal, ReserveRefusalReason, SettledBefore};
 use crate::error::{Error, ErrorCode, storable};
-use crate::key::grant::Verdict;
+use crate::key::grant::{DenialReason, Verdict};
 use crate::key::scope::{ADMIN, has_scope};
 use crate::table::shape::{MAX_INDEXED_BYTES, TableShape};
 
@@ -108,14 +108,11 @@ impl Spend {
         }
     }
 
-    /// Micro-cents. A reserve holds whole cents.
+    /// Micro-cents.
     pub(crate) fn amount(&self) -> i64 {
-        match (self.cost, &self.kind) {
-            (Cost::Microcents(amount), SpendKind::Reserve { .. }) => {
-                cents_rounded_up(amount).saturating_mul(MICROCENTS_PER_CENT)
-            }
-            (Cost::Microcents(amount), SpendKind::Charge(_)) => amount,
-            (Cost::Free | Cost::Invalid, _) => 0,
+        match self.cost {
+            Cost::Microcents(amount) => amount,
+            Cost::Free | Cost::Invalid => 0,
         }
     }
 
@@ -173,6 +170,12 @@ impl Spend {
 
     /// What the statement's row means for this operation.
     pub(crate) fn decided(&self, row: SpentRow) -> Result<Decision, Error> {
+        // A repeated reserve of a key that is no longer live.
+        if let (SpendKind::Reserve { .. }, Some(Err(denial))) = (&self.kind, &row.verdict)
+            && denial.reason != DenialReason::BudgetExceeded
+        {
+            return Ok(Decision::Final(Answer::Reserved(Err(denial.clone().into()))));
+        }
         Ok(Decision::Final(match row.status.as_str() {
             "ok" | "replayed" => {
                 let replayed = row.status == "replayed";
@@ -187,6 +190,10 @@ impl Spend {
                 }
             }
             "idempotency_conflict" => self.refused(ChargeRefusal::IdempotencyConflict, None),
+            "already_settled" => Answer::Reserved(Err(row.already_settled()?)),
+            "unknown_reservation" => {
+                Answer::Reserved(Err(ReserveRefusal::new(ReserveRefusalReason::UnknownReservation)))
+            }
             "refused" => match (&self.kind, row.verdict) {
                 (SpendKind::Charge(_), _) => self.refused(ChargeRefusal::InvalidKey, None),
                 (SpendKind::Reserve { .. }, Some(Err(denial))) => Answer::Reserved(Err(denial.into())),
@@ -246,6 +253,8 @@ pub(crate) struct SpentRow {
     has_expired: bool,
     /// The key of a reserve as it was before.
     verdict: Option<Verdict>,
+    /// What the reservation of a repeated reserve was settled with.
+    settled: Option<i64>,
 }
 
 impl SpentRow {
@@ -262,6 +271,7 @@ impl SpentRow {
             has_expired,
             key,
             ancestors,
+            settled,
         ] = fields(row, "an operation's row")?;
         let balance = match (integer(&used)?, integer(&reserved)?) {
             (Some(used), Some(reserved)) => Some(Balance::new(integer(&budget)?, used, reserved)),
@@ -282,7 +292,17 @@ impl SpentRow {
             limit,
             has_expired: is_true(&has_expired),
             verdict,
+            settled: integer(&settled)?,
         })
+    }
+
+    fn already_settled(self) -> Result<ReserveRefusal, Error> {
+        let id = self.reservation_id.as_deref().and_then(ReservationId::parse);
+        let (Some(id), Some(cost_microcents)) = (id, self.settled) else {
+            return Err(Error::unexpected("a settled reservation without its cost"));
+        };
+        let settled = Some(SettledBefore { id, cost_microcents });
+        Ok(ReserveRefusal { settled, ..ReserveRefusal::new(ReserveRefusalReason::AlreadySettled) })
     }
 
     fn reservation(
@@ -293,7 +313,7 @@ impl SpentRow {
         let id = self.reservation_id.as_deref().and_then(ReservationId::parse);
         let grant = match self.verdict {
             Some(Ok(grant)) => Box::new(grant),
-            // A repeated reserve answers the first one's, whatever has become of the key.
+            // What is held already is held, though nothing more is to be had.
             Some(Err(denial)) if replayed => match denial.key {
                 Some(key) => key,
                 None => return Err(Error::unexpected("a reservation of no key")),

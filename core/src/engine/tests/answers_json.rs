@@ -27,6 +27,7 @@ fn grant() -> Grant {
         budget_used_cents: 2,
         budget_used_microcents: 1_500_000,
         budget_reserved_cents: 10,
+        budget_reserved_microcents: 10_000_000,
         budget_remaining_cents: Some(88),
         budget_period: Some("day".to_owned()),
         budget_reset_at: Some(at()),
@@ -144,7 +145,13 @@ fn ends_of_reservations() {
         assert_eq!(Answer::Released(Ok(given_back)).json(false), released);
     }
     assert_eq!(Answer::Extended(Ok(at())).json(false), format!(r#"{{"success":true,"expiresAt":"{AT}"}}"#));
-    for refusal in ReservationRefusal::ALL {
+    let unrecordable = ReservationRefusal::Unrecordable { cost_microcents: 1_500_000 };
+    assert_eq!(
+        Answer::Settled(Err(unrecordable)).json(true),
+        r#"{"success":false,"reason":"unrecordable","costCents":2,"costMicrocents":1500000}"#
+    );
+    let plain = |refusal: &&ReservationRefusal| !matches!(refusal, ReservationRefusal::Unrecordable { .. });
+    for refusal in ReservationRefusal::ALL.iter().filter(plain) {
         let json = format!(r#"{{"success":false,"reason":"{refusal}"}}"#);
         for answer in
             [Answer::Settled(Err(*refusal)), Answer::Released(Err(*refusal)), Answer::Extended(Err(*refusal))]

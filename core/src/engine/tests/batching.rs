@@ -184,7 +184,7 @@ fn a_child_that_fits_is_charged_by_the_cheap_statement_and_else_by_the_general_o
     bench.rows::<String>(&tree, []);
     let general = bench.sent_one();
     assert_eq!(general.kind, StatementKind::Spend);
-    bench.rows(&general, ["(1,ok,100,4000000,0,,,,f,,)", "(2,refused,,,,,,,f,,)"]);
+    bench.rows(&general, ["(1,ok,100,4000000,0,,,,f,,,)", "(2,refused,,,,,,,f,,,)"]);
     assert_eq!([second, third].map(|t| bench.usage(t)), [refused(ChargeRefusal::InvalidKey), recorded(4)]);
     for nonsense in ["", "(2,f,100,4,0,0,)", "(1,t,,,,,)", "(1,f,100,x,0,0,)"] {
         let ticket = bench.charge("a", 5);

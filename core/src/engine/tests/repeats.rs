@@ -67,7 +67,7 @@ fn a_spend_with_an_idempotency_key_that_fails_twice_in_any_way_works_the_third_t
             bench.pass_pause();
         }
         let spend = bench.sent_one();
-        bench.rows(&spend, ["(1,replayed,100,5000000,0,,,,f,,)"]);
+        bench.rows(&spend, ["(1,replayed,100,5000000,0,,,,f,,,)"]);
         let Ok(charged) = bench.usage(ticket) else { panic!("{code}") };
         assert!(charged.replayed, "the first attempt had worked");
         bench.assert_idle();
@@ -195,48 +195,4 @@ fn a_timeout_during_a_pause_says_what_the_attempts_may_have_done() {
         assert_eq!(error.message().contains("not sent"), !may_have_been_recorded, "{error}");
         bench.assert_idle();
     }
-}
-
-#[test]
-fn a_batch_is_wanted_as_long_as_one_caller_waits() {
-    let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
-    bench.validate("x");
-    let blocking = bench.sent_one();
-    let callers = [bench.validate("a"), bench.validate("a"), bench.validate("b")];
-    bench.rows(&blocking, [live(1, 1)]);
-    assert!(!bench.engine.is_wanted(blocking.id), "it is answered");
-    let batch = bench.sent_one();
-    for caller in callers {
-        assert!(bench.engine.is_wanted(batch.id));
-        bench.engine.cancel(caller);
-    }
-    assert!(!bench.engine.is_wanted(batch.id));
-    bench.rows(&batch, [live(1, 1)]);
-    assert!(callers.iter().all(|caller| bench.is_open(*caller)));
-    bench.assert_idle();
-}
-
-#[test]
-fn what_the_engine_or_everybody_needs_is_wanted_whoever_is_gone() {
-    let mut bench = Bench::new(Options::default());
-    let gone = [bench.validate("a"), bench.submit(Request::Migrate)];
-    let sent = bench.sent();
-    assert_eq!(kinds(&sent), [StatementKind::Migrate, StatementKind::Catalogue]);
-    gone.into_iter().for_each(|ticket| bench.engine.cancel(ticket));
-    assert!(sent.iter().all(|statement| bench.engine.is_wanted(statement.id)));
-
-    let mut bench = Bench::ready(Options::default());
-    let ticket = bench.revoke("1");
-    let revoke = bench.sent_one();
-    assert!(bench.engine.is_wanted(revoke.id));
-    bench.engine.cancel(ticket);
-    assert!(!bench.engine.is_wanted(revoke.id));
-
-    bench.validate("a");
-    let lookup = bench.sent_one();
-    bench.rows(&lookup, [stale(1, 1)]);
-    let touch = bench.sent_one();
-    assert_eq!(touch.kind, StatementKind::Touch);
-    assert!(bench.engine.is_wanted(touch.id));
-    assert!(!bench.engine.is_wanted(StatementId(0)), "nobody asked for that");
 }

@@ -87,6 +87,7 @@ fn a_verdict_is_read_as_it_was_written() {
         budget_used_cents: 3,
         budget_used_microcents: 3_000_000,
         budget_reserved_cents: 2,
+        budget_reserved_microcents: 2_000_000,
         budget_period: Some("day".to_owned()),
         budget_reset_at: later(5),
         expires_at: DateTime::from_timestamp(253_402_300_800, 0),

@@ -6,7 +6,7 @@ CASE WHEN k.id IS NOT NULL THEN ROW(
     k.budget_cents,
     k.budget_used_cents,
     k.budget_used_microcents,
-    k.budget_reserved_cents,
+    {reserved},
     extract(epoch FROM k.budget_reset_at),
     extract(epoch FROM k.expires_at),
     k.revoked_at IS NOT NULL,

@@ -4,7 +4,7 @@
 -- does is charged, and a refused cost never crowds out an accepted one. $4: the id of the only row that it waits for if
 -- somebody else has locked it, before it locks any other; or NULL.
 -- One row a key that is live: its place in $1, whether it has a parent, budget, then after all its charges used cents,
--- micro-cents and reserved cents, then micro-cents used before; NULL where all of it was charged. A key with a parent is
+-- micro-cents and reserved micro-cents, then micro-cents used before; NULL where all of it was charged. A key with a parent is
 -- not charged: spend.sql decides, and the other fields are NULL. A key whose row somebody else has locked is not charged:
 -- its parent is NULL, and its id stands in place of the budget.
 WITH waited AS MATERIALIZED (
@@ -27,13 +27,9 @@ locked AS MATERIALIZED (
         input.total,
         input.costs,
         {k.budget_cents} AS budget_cents,
-        GREATEST(LEAST({k.budget_cents}, {max_cents}), -1)::bigint * 1000000 AS cap,
-        LEAST(GREATEST(coalesce({k.budget_reserved_cents}, 0), 0), {max_cents})::bigint * 1000000 AS reserved,
-        CASE WHEN {due} THEN 0
-            ELSE GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint * 1000000 + coalesce({k.budget_used_microcents}, 0)
-        END AS before,
-        CASE WHEN {due} THEN coalesce({k.budget_anchor_at}, {k.budget_reset_at}) ELSE {k.budget_anchor_at} END AS anchor_at,
-        CASE WHEN {due} THEN {next_reset} ELSE {k.budget_reset_at} END AS reset_at
+        {cap} AS cap,
+        {reserved} AS reserved,
+        {period}
         , k.ancestor_ids IS NOT NULL AS has_parent --? ancestor_ids
     FROM found input
     CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = input.id FOR NO KEY UPDATE SKIP LOCKED) k
@@ -71,7 +67,7 @@ charged AS (
       AND d.after > d.before
 )
 SELECT ROW(
-    d.n, false, d.budget_cents, d.after / 1000000, d.after % 1000000, d.reserved / 1000000, d.before
+    d.n, false, d.budget_cents, d.after / 1000000, d.after % 1000000, d.reserved, d.before
 )::text AS agentkey
 FROM decided d
 UNION ALL --? ancestor_ids

@@ -20,11 +20,7 @@ locked AS MATERIALIZED (
           AND k.revoked_at IS NULL
           AND k.ancestor_ids IS NULL --? ancestor_ids
           AND ({k.budget_reset_at} > statement_timestamp()) IS NOT FALSE
-          AND f.total <= (
-                GREATEST(LEAST({k.budget_cents}, {max_cents}), -1)::bigint
-                - GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint
-                - LEAST(GREATEST(coalesce({k.budget_reserved_cents}, 0), 0), {max_cents})
-              ) * 1000000 - coalesce({k.budget_used_microcents}, 0)
+          AND f.total <= {cap} - {used} - {reserved}
         FOR NO KEY UPDATE SKIP LOCKED
     ) k
 )
@@ -40,6 +36,6 @@ RETURNING ROW(
     {k.budget_cents},
     k.budget_used_cents,
     {k.budget_used_microcents},
-    {k.budget_reserved_cents},
+    {reserved},
     NULL
 )::text AS agentkey

@@ -1,8 +1,7 @@
 -- Charges one key in the common case: it is live and has no parent, no reset can be due and the charge fits. No row means
 -- that charge_batch.sql decides.
 -- $1: key hash or external subject. $2: micro-cents. The row, if the key is charged: as charge_batch.sql's.
--- A budget beyond what the column holds is cut to it: a total that cannot be stored is refused. All is compared in cents, a
--- started one counted: in micro-cents it might overflow.
+-- A budget beyond what the column holds is cut to it: a total that cannot be stored is refused.
 UPDATE {table} k
 SET
     budget_used_microcents = (coalesce({k.budget_used_microcents}, 0) + $2::text::bigint) % 1000000, --? budget_used_microcents
@@ -11,14 +10,13 @@ WHERE k.{lookup} = $1::text
   AND k.revoked_at IS NULL
   AND k.ancestor_ids IS NULL --? ancestor_ids
   AND ({k.budget_reset_at} > statement_timestamp()) IS NOT FALSE
-  AND coalesce(k.budget_used_cents, 0) <= GREATEST(LEAST({k.budget_cents}, {max_cents}), -1) - LEAST(GREATEST(coalesce({k.budget_reserved_cents}, 0), 0), {max_cents})
-        - $2::text::bigint / 1000000 - (coalesce({k.budget_used_microcents}, 0) + $2::text::bigint % 1000000 + 999999) / 1000000
+  AND $2::text::bigint <= {cap} - {used} - {reserved}
 RETURNING ROW(
     1,
     false,
     {k.budget_cents},
     k.budget_used_cents,
     {k.budget_used_microcents},
-    {k.budget_reserved_cents},
+    {reserved},
     NULL
 )::text AS agentkey

@@ -35,11 +35,7 @@ locked AS MATERIALIZED (
         WHERE k.id = w.id
           AND k.revoked_at IS NULL
           AND (k.budget_reset_at > statement_timestamp()) IS NOT FALSE
-          AND w.total <= (
-                GREATEST(LEAST(k.budget_cents, {max_cents}), -1)::bigint
-                - GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint
-                - LEAST(GREATEST(coalesce(k.budget_reserved_cents, 0), 0), {max_cents})
-              ) * 1000000 - coalesce(k.budget_used_microcents, 0)
+          AND w.total <= {cap} - {used} - {reserved}
         FOR NO KEY UPDATE SKIP LOCKED
     ) k
 ),
@@ -61,10 +57,10 @@ charged AS (
         GROUP BY c.id
     ) d
     WHERE k.id = d.id
-    RETURNING k.id, k.budget_cents, k.budget_used_cents, k.budget_used_microcents, k.budget_reserved_cents
+    RETURNING k.id, k.budget_cents, k.budget_used_cents, k.budget_used_microcents, {reserved} AS reserved
 )
 SELECT ROW(
-    a.n, false, k.budget_cents, k.budget_used_cents, k.budget_used_microcents, k.budget_reserved_cents, NULL
+    a.n, false, k.budget_cents, k.budget_used_cents, k.budget_used_microcents, k.reserved, NULL
 )::text AS agentkey
 FROM accepted a
 JOIN charged k ON k.id = a.id

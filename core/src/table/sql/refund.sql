@@ -16,11 +16,11 @@ locked AS MATERIALIZED (
         k.id,
         k.account_id,
         k.budget_cents::bigint AS budget_cents,
-        LEAST(GREATEST(coalesce(k.budget_reserved_cents, 0), 0), {max_cents})::bigint * 1000000 AS reserved,
+        {cap} AS cap,
+        {reserved} AS reserved,
         coalesce({due}, false) AS is_due,
-        GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0) AS stored,
-        CASE WHEN {due} THEN coalesce(k.budget_anchor_at, k.budget_reset_at) ELSE k.budget_anchor_at END AS anchor_at,
-        CASE WHEN {due} THEN {next_reset} ELSE k.budget_reset_at END AS reset_at
+        {used} AS stored,
+        {period}
     FROM wanted w
     CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = w.id FOR NO KEY UPDATE) k
 ),
@@ -34,10 +34,10 @@ earlier AS MATERIALIZED (
     ) e
 ),
 moved AS MATERIALIZED (
-    SELECT l.*, i.idempotency_key, i.metadata, back.amount, CASE WHEN l.is_due THEN 0 ELSE l.stored END - back.amount AS used_after
+    SELECT l.*, i.idempotency_key, i.metadata, back.amount, l.before - back.amount AS used_after
     FROM locked l
     CROSS JOIN input i
-    CROSS JOIN LATERAL (SELECT GREATEST(LEAST(i.amount, CASE WHEN l.is_due THEN 0 ELSE l.stored END), 0)) AS back(amount)
+    CROSS JOIN LATERAL (SELECT GREATEST(LEAST(i.amount, l.before), 0)) AS back(amount)
     WHERE NOT EXISTS (SELECT FROM earlier)
 ),
 given_back AS (
@@ -57,7 +57,7 @@ logged AS (
     )
     SELECT
         m.id, m.account_id, entry.kind, entry.amount, entry.used_after, m.reserved,
-        GREATEST(LEAST(m.budget_cents, {max_cents}), -1)::bigint * 1000000 - entry.used_after - m.reserved, m.budget_cents, entry.idempotency_key,
+        CASE WHEN m.budget_cents IS NOT NULL THEN m.cap - entry.used_after - m.reserved END, m.budget_cents, entry.idempotency_key,
         CASE WHEN entry.step = 2 AND m.distance > 1 THEN $1::text::{id_type} END, entry.metadata
     FROM moved m
     CROSS JOIN LATERAL (

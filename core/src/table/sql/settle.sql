@@ -2,8 +2,10 @@
 -- $1: uuid[], each once. $2: text[] of actions: settle, release, extend, expire. $3: bigint[] of micro-cents spent, or
 -- of seconds that an extended one lives from now. $4: the id of the only row that it waits for if somebody else has
 -- locked it, before it locks any other; or NULL.
--- One row a reservation that exists: see ended.rs. What was spent is always recorded, whatever the cap. A reservation
--- that needs a row which somebody else has locked is `busy`, and that row's id stands in place of the new state.
+-- One row a reservation that exists: see ended.rs. What was spent is recorded whatever the cap, and in whole: where the
+-- columns cannot hold it, the reservation is `unrecordable` and stays as it is, or is to be tried `again` where they could
+-- without others of the batch. A reservation that needs a row which somebody else has locked is `busy`, and that row's id
+-- stands in place of the new state.
 WITH waited AS MATERIALIZED (
     SELECT id FROM {table} WHERE id = $4::text::{id_type} FOR NO KEY UPDATE
 ),
@@ -33,15 +35,12 @@ locked AS MATERIALIZED (
         k.id,
         k.account_id,
         k.budget_cents::bigint AS budget_cents,
+        {cap} AS cap,
         {max_cents}::bigint * 1000000 AS storable,
-        LEAST(GREATEST(coalesce(k.budget_reserved_cents, 0), 0), {max_cents})::bigint * 1000000 AS reserved,
+        {reserved} AS reserved,
         coalesce({due}, false) AS is_due,
-        GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0) AS stored,
-        CASE WHEN {due} THEN 0
-            ELSE GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0)
-        END AS before,
-        CASE WHEN {due} THEN coalesce(k.budget_anchor_at, k.budget_reset_at) ELSE k.budget_anchor_at END AS anchor_at,
-        CASE WHEN {due} THEN {next_reset} ELSE k.budget_reset_at END AS reset_at
+        {used} AS stored,
+        {period}
     FROM wanted w
     CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = w.id FOR NO KEY UPDATE SKIP LOCKED) k
 ),
@@ -75,29 +74,57 @@ decided AS MATERIALIZED (
     FROM reservation r
 ),
 -- One row for each key that a reservation draws on; from here on no join, see spend.sql.
-draw AS MATERIALIZED (
+drawn AS MATERIALIZED (
     SELECT
         d.n, d.id AS reservation_id, d.state, d.new_state, d.key_id, d.distance, d.amount_microcents, d.given,
         d.settled_microcents, d.budget_cents AS first_budget, d.used_after_microcents AS first_used,
         d.reserved_after_microcents AS first_reserved,
         CASE WHEN d.action = 'extend' AND d.new_state = 'pending'
             THEN statement_timestamp() + d.given * interval '1 second' ELSE d.expires_at END AS expires_at,
-        l.id, l.account_id, l.budget_cents, l.storable, l.reserved, l.is_due, l.stored, l.before, l.anchor_at, l.reset_at,
+        l.id, l.account_id, l.budget_cents, l.cap, l.storable, l.reserved, l.is_due, l.stored, l.before, l.anchor_at, l.reset_at,
         coalesce(d.new_state <> 'pending', false) AND l.id IS NOT NULL AS is_end,
         CASE WHEN d.new_state <> 'pending' AND d.state = 'pending' THEN d.amount_microcents ELSE 0 END AS given_back,
         CASE WHEN d.new_state = 'settled' THEN d.given ELSE 0 END AS cost
     FROM (SELECT d.*, c.id AS drawn_id, c.distance FROM decided d CROSS JOIN LATERAL unnest(d.chain) WITH ORDINALITY AS c(id, distance)) d
     LEFT JOIN locked l ON l.id = d.drawn_id
 ),
+-- A cost is recorded on all of them or on none.
+draw AS MATERIALIZED (
+    SELECT
+        d.n, d.reservation_id, d.state, d.key_id, d.distance, d.amount_microcents, d.given, d.settled_microcents,
+        d.first_budget, d.first_used, d.first_reserved, d.id, d.account_id, d.budget_cents, d.cap, d.storable, d.reserved,
+        d.is_due, d.stored, d.before, d.anchor_at, d.reset_at, d.expires_at, d.is_recordable,
+        d.cost AS wanted_cost,
+        CASE WHEN d.is_recordable THEN d.new_state END AS new_state,
+        d.is_end AND d.is_recordable AS is_end,
+        CASE WHEN d.is_recordable THEN d.given_back ELSE 0 END AS given_back,
+        CASE WHEN d.is_recordable THEN d.cost ELSE 0 END AS cost
+    FROM (
+        SELECT d.*, bool_and(d.fits) OVER (PARTITION BY d.n) AS is_recordable
+        FROM (
+            SELECT
+                d.*,
+                d.id IS NULL OR d.cost = 0 OR sum(d.cost) OVER (PARTITION BY d.id ORDER BY d.n ROWS UNBOUNDED PRECEDING)
+                    <= d.storable - d.before AS fits
+            FROM drawn d
+        ) d
+    ) d
+),
 moved AS MATERIALIZED (
     SELECT
         d.*,
-        LEAST(d.before + sum(d.cost) OVER upto, d.storable)::bigint AS used_after,
+        (d.before + sum(d.cost) OVER upto)::bigint AS used_after,
         GREATEST(d.reserved - sum(d.given_back) OVER upto, 0)::bigint AS reserved_after,
         count(*) FILTER (WHERE d.is_end) OVER upto AS place,
         lead(d.n) OVER upto IS NULL AS is_last
     FROM draw d
     WINDOW upto AS (PARTITION BY d.id ORDER BY d.n ROWS UNBOUNDED PRECEDING)
+),
+-- Where something was not recorded: what the others of the batch left.
+finally AS (
+    SELECT m.n, m.storable, m.wanted_cost, max(m.used_after) OVER (PARTITION BY m.id) AS used_finally
+    FROM moved m
+    WHERE EXISTS (SELECT FROM moved WHERE NOT is_recordable)
 ),
 spent AS (
     UPDATE {table} k
@@ -105,6 +132,7 @@ spent AS (
         budget_used_cents = b.used_after / 1000000,
         budget_used_microcents = b.used_after % 1000000,
         budget_reserved_cents = b.reserved_after / 1000000,
+        budget_reserved_microcents = b.reserved_after % 1000000,
         budget_anchor_at = b.anchor_at,
         budget_reset_at = b.reset_at
     FROM (SELECT * FROM moved WHERE is_last AND place > 0) b
@@ -130,7 +158,7 @@ logged AS (
     )
     SELECT
         m.id, m.account_id, entry.kind, entry.amount, entry.used_after, entry.reserved_after,
-        GREATEST(LEAST(m.budget_cents, {max_cents}), -1)::bigint * 1000000 - entry.used_after - entry.reserved_after, m.budget_cents,
+        CASE WHEN m.budget_cents IS NOT NULL THEN m.cap - entry.used_after - entry.reserved_after END, m.budget_cents,
         entry.reservation_id, entry.via_key_id
     FROM moved m
     CROSS JOIN LATERAL (
@@ -147,7 +175,11 @@ logged AS (
 )
 SELECT ROW(
     m.n,
-    m.state,
+    CASE
+        WHEN m.is_recordable THEN m.state
+        WHEN (SELECT bool_or(o.wanted_cost > o.storable - o.used_finally) FROM finally o WHERE o.n = m.n) THEN 'unrecordable'
+        ELSE 'again'
+    END,
     m.new_state,
     m.amount_microcents,
     CASE WHEN m.new_state = 'settled' THEN m.given ELSE m.settled_microcents END,

@@ -6,8 +6,9 @@
 -- locks any other; or NULL.
 -- One row an operation whose key exists: its place in $1, status, budget, used and reserved micro-cents after it, the
 -- reservation's id and expiry, the budget that has no room, whether expired reservations may stand in the way; of a
--- reserve also its key as it was before (a row of validate.sql) and the states of its ancestors. An operation that needs a
--- row which somebody else has locked is `busy`, and that row's id stands in place of the reservation's.
+-- reserve also its key as it was before (a row of validate.sql) and the states of its ancestors; what a reservation that
+-- is `already_settled` was settled with. An operation that needs a row which somebody else has locked is `busy`, and that
+-- row's id stands in place of the reservation's.
 -- Per row that is drawn on, operations are accepted in ascending order of amount as long as all of them fit; one that
 -- was refused for others that did not come through in the end is to be tried again.
 WITH waited AS MATERIALIZED (
@@ -41,17 +42,13 @@ locked AS MATERIALIZED (
         k.disabled_at IS NOT NULL AS is_disabled,
         coalesce(k.expires_at <= statement_timestamp(), false) AS is_expired,
         k.budget_cents::bigint AS budget_cents,
-        GREATEST(LEAST(k.budget_cents, {max_cents}), -1)::bigint * 1000000 AS cap,
+        {cap} AS cap,
         {max_cents}::bigint * 1000000 AS storable,
         {scopes_array} AS scopes,
-        LEAST(GREATEST(coalesce(k.budget_reserved_cents, 0), 0), {max_cents})::bigint * 1000000 AS reserved,
+        {reserved} AS reserved,
         coalesce({due}, false) AS is_due,
-        GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0) AS stored,
-        CASE WHEN {due} THEN 0
-            ELSE GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0)
-        END AS before,
-        CASE WHEN {due} THEN coalesce(k.budget_anchor_at, k.budget_reset_at) ELSE k.budget_anchor_at END AS anchor_at,
-        CASE WHEN {due} THEN {next_reset} ELSE k.budget_reset_at END AS reset_at,
+        {used} AS stored,
+        {period},
         -- Only a reserve answers the key and the states of its ancestors.
         CASE WHEN (SELECT bool_or(kind = 'r') FROM input) THEN ROW(
             1,
@@ -73,10 +70,10 @@ busy AS MATERIALIZED (
 ),
 -- The operations, and what was recorded under their idempotency keys before. Another client may be recording it right
 -- now: the unique index refuses the second one then, and this statement is tried again.
-operation AS MATERIALIZED (
+repeated AS MATERIALIZED (
     SELECT
         i.n, i.lookup, i.kind, i.amount, i.details, f.id AS key_id, f.account_id, f.chain,
-        e.id IS NULL AS is_fresh, e.kind AS first_kind, e.amount_microcents AS first_amount,
+        e.id AS first_id, e.kind AS first_kind, e.amount_microcents AS first_amount,
         e.used_after_microcents AS first_used, e.reserved_after_microcents AS first_reserved,
         e.budget_cents AS first_budget, e.reservation_id AS first_reservation,
         CASE WHEN EXISTS (SELECT FROM busy) THEN (SELECT b.id FROM busy b WHERE b.id = ANY (f.chain) LIMIT 1) END AS busy_id
@@ -86,20 +83,73 @@ operation AS MATERIALIZED (
         SELECT * FROM {events} e WHERE e.key_id = f.id AND e.idempotency_key = i.details->>'idempotency_key' OFFSET 0
     ) e ON i.details ? 'idempotency_key'
 ),
+-- What became of the reservations of reserves that are repeated: their keys are locked, so that nobody else ends them.
+first AS MATERIALIZED (
+    SELECT r.id, r.state, r.settled_microcents, r.expires_at
+    FROM repeated o, (SELECT count(*) FROM locked) AS all_locked(rows)
+    CROSS JOIN LATERAL (
+        SELECT * FROM {reservations} WHERE id = o.first_reservation AND all_locked.rows >= 0 FOR UPDATE SKIP LOCKED
+    ) r
+    WHERE o.kind = 'r'
+      AND o.busy_id IS NULL
+),
+-- An operation is fresh, or was done before. One whose reservation ended without a cost is decided anew; `over`: its time
+-- is over, and what it holds is counted still. Of a reservation that was deleted the ledger tells the end.
+operation AS MATERIALIZED (
+    SELECT
+        o.n, o.lookup, o.kind, o.amount, o.details, o.key_id, o.account_id, o.chain, o.first_id, o.first_kind,
+        o.first_amount, o.first_used, o.first_reserved, o.first_budget, o.first_reservation,
+        CASE o.been WHEN 'over' THEN 0 ELSE o.amount END AS drawn,
+        o.been,
+        o.been IN ('never', 'over', 'ended') AS is_fresh,
+        CASE o.been WHEN 'locked' THEN o.key_id ELSE o.busy_id END AS busy_id,
+        o.settled
+    FROM (
+        SELECT
+            o.*,
+            coalesce(r.settled_microcents, e.amount_microcents) AS settled,
+            CASE
+                WHEN o.first_id IS NULL THEN 'never'
+                WHEN o.first_amount <> o.amount OR o.first_kind <> CASE o.kind WHEN 'r' THEN 'reserve' ELSE 'charge' END
+                THEN 'idempotency_conflict'
+                WHEN o.kind <> 'r' THEN 'replayed'
+                WHEN r.state = 'pending' THEN CASE WHEN r.expires_at > statement_timestamp() THEN 'replayed' ELSE 'over' END
+                WHEN coalesce(r.state, e.state) = 'settled' THEN 'already_settled'
+                WHEN coalesce(r.state, e.state) IN ('released', 'expired') THEN 'ended'
+                WHEN e.state = 'locked' THEN 'locked'
+                ELSE 'unknown_reservation'
+            END AS been
+        FROM repeated o
+        LEFT JOIN LATERAL (SELECT * FROM first WHERE id = o.first_reservation) r ON o.kind = 'r' AND o.first_id IS NOT NULL
+        LEFT JOIN LATERAL (
+            SELECT 'locked' AS state, NULL::bigint AS amount_microcents FROM {reservations} WHERE id = o.first_reservation
+            UNION ALL
+            (
+                SELECT CASE kind WHEN 'settle' THEN 'settled' ELSE 'released' END, amount_microcents
+                FROM {events}
+                WHERE key_id = o.key_id
+                  AND reservation_id = o.first_reservation
+                  AND kind IN ('settle', 'release', 'expire')
+                ORDER BY kind = 'settle' DESC
+            )
+            LIMIT 1
+        ) e ON o.kind = 'r' AND o.first_id IS NOT NULL AND r.id IS NULL
+    ) o
+),
 -- From here on no join: the planner knows little of these rows and would take them for few.
 draw AS MATERIALIZED (
     SELECT
-        o.n, o.kind, o.amount, o.details, o.key_id, o.distance,
+        o.n, o.kind, o.amount, o.drawn, o.details, o.key_id, o.distance, o.first_id, o.first_reservation, o.been,
         CASE WHEN l.lookup = o.lookup THEN l.key_row END AS key_row,
         CASE o.kind WHEN 'r' THEN coalesce(l.state, ROW(o.drawn_id, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::text) END AS state,
         coalesce(l.before >= 0 AND l.before / 1000000 >= l.budget_cents, false) AS is_exhausted,
         o.distance = 1 AND o.details ? 'scopes' AND l.scopes IS NOT NULL
             AND NOT (o.details->'scopes' ?| l.scopes) AS lacks_scope,
-        l.id, l.account_id, l.budget_cents, l.reserved, l.is_due, l.stored, l.before, l.anchor_at, l.reset_at,
+        l.id, l.account_id, l.budget_cents, l.cap AS budget, l.reserved, l.is_due, l.stored, l.before, l.anchor_at, l.reset_at,
         l.is_disabled, l.is_expired,
         l.id IS NULL OR l.is_revoked OR (o.distance = 1 AND l.lookup <> o.lookup) AS is_gone,
         CASE o.kind WHEN 'o' THEN l.storable ELSE LEAST(l.cap, l.storable) END AS cap,
-        sum(o.amount) OVER (PARTITION BY l.id ORDER BY o.kind <> 'o', o.amount, o.n ROWS UNBOUNDED PRECEDING)
+        sum(o.drawn) OVER (PARTITION BY l.id ORDER BY o.kind <> 'o', o.amount, o.n ROWS UNBOUNDED PRECEDING)
             <= CASE o.kind WHEN 'o' THEN l.storable ELSE LEAST(l.cap, l.storable) END - l.reserved - l.before AS fits
     FROM (
         SELECT o.*, c.id AS drawn_id, c.distance
@@ -127,7 +177,7 @@ moved AS MATERIALIZED (
     SELECT
         d.*,
         d.before + (coalesce(sum(d.amount) FILTER (WHERE d.status = 'ok' AND d.kind <> 'r') OVER upto, 0))::bigint AS used_after,
-        d.reserved + (coalesce(sum(d.amount) FILTER (WHERE d.status = 'ok' AND d.kind = 'r') OVER upto, 0))::bigint AS reserved_after,
+        d.reserved + (coalesce(sum(d.drawn) FILTER (WHERE d.status = 'ok' AND d.kind = 'r') OVER upto, 0))::bigint AS reserved_after,
         count(*) FILTER (WHERE d.status = 'ok') OVER upto AS place,
         lead(d.n) OVER upto IS NULL AS is_last
     FROM decided d
@@ -139,10 +189,35 @@ spent AS (
         budget_used_cents = b.used_after / 1000000,
         budget_used_microcents = b.used_after % 1000000,
         budget_reserved_cents = b.reserved_after / 1000000,
+        budget_reserved_microcents = b.reserved_after % 1000000,
         budget_anchor_at = b.anchor_at,
         budget_reset_at = b.reset_at
     FROM (SELECT * FROM moved WHERE is_last AND place > 0) b
     WHERE k.id = b.id
+),
+-- A reservation that is decided anew gives its idempotency key to the next one, and what it held.
+over AS (
+    UPDATE {reservations} r
+    SET
+        state = 'expired',
+        finished_at = statement_timestamp(),
+        budget_cents = m.budget_cents,
+        used_after_microcents = m.used_after,
+        reserved_after_microcents = m.reserved_after - m.amount
+    FROM moved m
+    WHERE r.id = m.first_reservation
+      AND m.been = 'over'
+      AND m.status = 'ok'
+      AND m.distance = 1
+),
+renamed AS (
+    UPDATE {events} e
+    SET idempotency_key = NULL
+    FROM moved m
+    WHERE e.id = m.first_id
+      AND m.status = 'ok'
+      AND m.distance = 1
+    RETURNING e.id
 ),
 held AS (
     INSERT INTO {reservations} (id, key_id, amount_microcents, expires_at, metadata)
@@ -161,27 +236,33 @@ logged AS (
     )
     SELECT
         m.id, m.account_id, entry.kind, entry.amount, entry.used_after, entry.reserved_after,
-        GREATEST(LEAST(m.budget_cents, {max_cents}), -1)::bigint * 1000000 - entry.used_after - entry.reserved_after, m.budget_cents,
+        CASE WHEN m.budget_cents IS NOT NULL THEN m.budget - entry.used_after - entry.reserved_after END, m.budget_cents,
         entry.idempotency_key, entry.reservation_id, entry.via_key_id, entry.metadata
     FROM moved m
     CROSS JOIN LATERAL (
-        SELECT 1, 'reset', -m.stored, 0::bigint, m.reserved_after - CASE m.kind WHEN 'r' THEN m.amount ELSE 0 END,
+        SELECT 1, 'reset', -m.stored, 0::bigint, m.reserved_after - CASE m.kind WHEN 'r' THEN m.drawn ELSE 0 END,
             NULL::text, NULL::uuid, NULL, NULL::jsonb
         WHERE m.is_due AND m.place = 1 AND m.stored <> 0 AND {ledger}
         UNION ALL
-        SELECT 2, CASE m.kind WHEN 'r' THEN 'reserve' ELSE 'charge' END, m.amount, m.used_after, m.reserved_after,
+        SELECT 2, 'expire', m.amount, m.used_after, m.reserved_after - m.amount, NULL, m.first_reservation,
+            CASE WHEN m.distance > 1 THEN m.key_id END, NULL
+        WHERE m.been = 'over' AND {ledger}
+        UNION ALL
+        SELECT 3, CASE m.kind WHEN 'r' THEN 'reserve' ELSE 'charge' END, m.amount, m.used_after, m.reserved_after,
             CASE m.distance WHEN 1 THEN m.details->>'idempotency_key' END,
             CASE m.kind WHEN 'r' THEN (m.details->>'id')::uuid END,
             CASE WHEN m.distance > 1 THEN m.key_id END, m.details->'metadata'
     ) AS entry(step, kind, amount, used_after, reserved_after, idempotency_key, reservation_id, via_key_id, metadata)
+    CROSS JOIN (SELECT count(*) FROM renamed) AS all_renamed(rows)
     WHERE m.status = 'ok'
+      AND all_renamed.rows >= 0
       AND ({ledger} OR (m.distance = 1 AND m.details ? 'idempotency_key'))
     ORDER BY m.id, m.place, entry.step
 )
 SELECT ROW(
     m.n, m.status, m.budget_cents, m.used_after, m.reserved_after, m.details->>'id',
     extract(epoch FROM statement_timestamp() + make_interval(secs => (m.details->>'ttl')::float8)), NULL, false,
-    CASE m.kind WHEN 'r' THEN m.key_row END, m.states[2:]
+    CASE m.kind WHEN 'r' THEN m.key_row END, m.states[2:], NULL
 )::text AS agentkey
 FROM moved m
 WHERE m.distance = 1
@@ -192,10 +273,11 @@ SELECT ROW(
     -- The nearest row that has no room for it even now, after the distance; none if all have.
     substr(min(
         m.distance || ROW(m.id, m.budget_cents, m.used_finally, m.reserved_finally, extract(epoch FROM m.reset_at))::text
-    ) FILTER (WHERE m.amount > m.cap - m.used_finally - m.reserved_finally), 2),
+    ) FILTER (WHERE m.drawn > m.cap - m.used_finally - m.reserved_finally), 2),
     -- Whether reservations could be expired that stand in the way.
-    coalesce(bool_or(m.amount > m.cap - m.used_finally - m.reserved_finally AND m.reserved_finally > 0), false)
+    coalesce(bool_or(m.drawn > m.cap - m.used_finally - m.reserved_finally AND m.reserved_finally > 0), false)
         AND EXISTS (SELECT FROM {reservations} WHERE state = 'pending' AND expires_at <= statement_timestamp()),
+    NULL,
     NULL,
     NULL
 )::text
@@ -213,15 +295,17 @@ UNION ALL
 SELECT ROW(
     o.n,
     CASE
-        WHEN o.first_amount <> o.amount OR o.first_kind <> CASE o.kind WHEN 'r' THEN 'reserve' ELSE 'charge' END
-        THEN 'idempotency_conflict'
-        ELSE 'replayed'
+        WHEN o.been = 'replayed' AND o.kind = 'r' AND (
+            l.id IS NULL OR o.details ? 'scopes' AND l.scopes IS NOT NULL AND NOT (o.details->'scopes' ?| l.scopes)
+        )
+        THEN 'refused'
+        ELSE o.been
     END,
-    o.first_budget,
-    o.first_used,
-    o.first_reserved,
+    CASE o.kind WHEN 'r' THEN l.budget_cents ELSE o.first_budget END,
+    CASE o.kind WHEN 'r' THEN l.before ELSE o.first_used END,
+    CASE o.kind WHEN 'r' THEN l.reserved ELSE o.first_reserved END,
     o.first_reservation,
-    (SELECT extract(epoch FROM r.expires_at) FROM {reservations} r WHERE r.id = o.first_reservation),
+    (SELECT extract(epoch FROM r.expires_at) FROM first r WHERE r.id = o.first_reservation),
     NULL,
     false,
     CASE o.kind WHEN 'r' THEN l.key_row END,
@@ -229,13 +313,14 @@ SELECT ROW(
         SELECT array_agg(coalesce(a.state, ROW(c.id, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::text) ORDER BY c.distance)
         FROM unnest(o.chain[2:]) WITH ORDINALITY AS c(id, distance)
         LEFT JOIN locked a ON a.id = c.id
-    ) END
+    ) END,
+    CASE o.been WHEN 'already_settled' THEN o.settled END
 )::text
 FROM operation o
 LEFT JOIN locked l ON l.id = o.key_id
 WHERE NOT o.is_fresh
   AND o.busy_id IS NULL
 UNION ALL
-SELECT ROW(o.n, 'busy', NULL, NULL, NULL, o.busy_id, NULL, NULL, false, NULL, NULL)::text
+SELECT ROW(o.n, 'busy', NULL, NULL, NULL, o.busy_id, NULL, NULL, false, NULL, NULL, NULL)::text
 FROM operation o
 WHERE o.busy_id IS NOT NULL

@@ -21,8 +21,8 @@ held AS (
 counted AS (
     SELECT
         k.id AS key_id,
-        GREATEST(LEAST(coalesce(k.budget_used_cents, 0), {max_cents}), -{max_credit})::bigint * 1000000 + coalesce(k.budget_used_microcents, 0) AS used,
-        LEAST(GREATEST(coalesce(k.budget_reserved_cents, 0), 0), {max_cents})::bigint * 1000000 AS reserved
+        {used} AS used,
+        {reserved} AS reserved
     FROM {table} k
     WHERE $1::text IS NULL OR k.id = $1::text::{id_type}
 )

@@ -187,6 +187,5 @@ fn longest_prefix(costs: &[i64], room: i64) -> i64 {
 fn charged_row(place: usize, after: Money, before: Option<i64>) -> String {
     let (budget, used, reserved) = after;
     let (cents, micro) = (used / MICROCENTS_PER_CENT, used % MICROCENTS_PER_CENT);
-    let reserved = reserved / MICROCENTS_PER_CENT;
     format!("({place},f,{},{cents},{micro},{reserved},{})", optional(budget), optional(before))
 }

@@ -88,6 +88,25 @@ impl Database {
         view
     }
 
+    /// Whether a statement moves money on a row.
+    pub fn draws_on(&self, statement: &Statement, id: i64) -> bool {
+        let first = statement.params.first().and_then(|param| param.as_deref()).unwrap_or_default();
+        let keys: Vec<&Key> = match statement.kind {
+            StatementKind::ChargeOne => self.find(first).into_iter().collect(),
+            StatementKind::ChargeMany
+            | StatementKind::ChargeBatch
+            | StatementKind::ChargeTree
+            | StatementKind::Spend => array(first).iter().filter_map(|lookup| self.find(lookup)).collect(),
+            StatementKind::Settle => {
+                let reservations = array(first);
+                let found = reservations.iter().filter_map(|id| self.reservation(id));
+                found.map(|reservation| self.by_id(reservation.key)).collect()
+            }
+            _ => Vec::new(),
+        };
+        keys.into_iter().any(|key| self.chain_of(key).contains(&id))
+    }
+
     /// Whether somebody else has locked a row that a statement needs. The one that it waits for is free by then.
     fn is_locked(&self, id: i64, waits_for: &str) -> bool {
         self.locked == Some(id) && waits_for != id.to_string()
@@ -113,8 +132,11 @@ impl Database {
             }
             (StatementKind::Spend, params) => self.spend(params),
             (StatementKind::Settle, params) => self.settle(params),
-            (StatementKind::ExpiredReservations, [limit]) => {
-                (self.expired_reservations(limit), vec![Effect::Other])
+            (StatementKind::ExpiredReservations, [limit, skip]) => {
+                (self.expired_reservations(limit, skip, None), vec![Effect::Other])
+            }
+            (StatementKind::ExpiredOfKey, [limit, skip, of]) => {
+                (self.expired_reservations(limit, skip, Some(number(of))), vec![Effect::Other])
             }
             (StatementKind::Touch, [ids, stale]) => {
                 (self.touch(&array(ids), number(stale)), vec![Effect::Other])
@@ -138,6 +160,7 @@ impl Database {
             "delegated_by",
             "external_subject",
             "budget_reserved_cents",
+            "budget_reserved_microcents",
             "budget_used_microcents",
             "budget_anchor_at",
             "disabled_at",

@@ -25,6 +25,13 @@ pub struct Reservation {
     pub draws: Vec<(String, i64)>,
 }
 
+impl Reservation {
+    /// Whether its time is over, though no sweep has ended it.
+    pub fn is_over(&self, now: i64) -> bool {
+        self.state == "pending" && self.expires_at <= now
+    }
+}
+
 #[derive(Default)]
 pub struct Companions {
     pub reservations: Vec<Reservation>,
@@ -39,11 +46,14 @@ impl Database {
     }
 
     pub(super) fn expired(&self) -> impl Iterator<Item = &Reservation> {
-        self.companions.reservations.iter().filter(|r| r.state == "pending" && r.expires_at <= self.now)
+        self.companions.reservations.iter().filter(|r| r.is_over(self.now))
     }
 
-    pub(super) fn expired_reservations(&self, limit: &str) -> Vec<String> {
-        self.expired().take(number(limit) as usize).map(|r| format!("({})", r.id)).collect()
+    /// `of`: only what is held of the budget of this key.
+    pub(super) fn expired_reservations(&self, limit: &str, skip: &str, of: Option<i64>) -> Vec<String> {
+        let draws_on = |r: &&Reservation| of.is_none_or(|of| self.chain_of(self.by_id(r.key)).contains(&of));
+        let listed = self.expired().filter(draws_on).skip(number(skip) as usize).take(number(limit) as usize);
+        listed.map(|r| format!("({})", r.id)).collect()
     }
 
     pub(super) fn settle(&mut self, params: &[&str]) -> (Vec<String>, Vec<Effect>) {

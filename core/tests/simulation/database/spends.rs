@@ -31,6 +31,10 @@ pub struct Spent {
     /// The key and what its ancestors mean for it, as they were before the statement.
     pub before: Option<View>,
     pub money: Option<Money>,
+    /// What the reservation of a repeated reserve was settled with.
+    pub settled: Option<i64>,
+    /// The reservation that was made under the same idempotency key before, and ended without a cost.
+    pub instead_of: Option<String>,
     pub draws: Vec<(String, i64)>,
 }
 
@@ -47,6 +51,8 @@ impl Spent {
             refusal: None,
             before: None,
             money: None,
+            settled: None,
+            instead_of: None,
             draws: Vec::new(),
         }
     }
@@ -96,7 +102,7 @@ impl Database {
                 continue;
             };
             if let Some(id) = self.chain_of(key).into_iter().find(|id| self.is_locked(*id, waits_for)) {
-                rows.push(format!("({},busy,,,,{id},,,f,,)", n + 1));
+                rows.push(format!("({},busy,,,,{id},,,f,,,)", n + 1));
                 effects.push(Effect::Busy);
                 continue;
             }
@@ -108,7 +114,7 @@ impl Database {
             let ttl = details["ttl"].as_i64().unwrap_or_default();
             let scopes = serde_json::from_value(details["scopes"].clone()).ok();
             let mut operation = Operation { n, spent, chain: self.chain_of(key), ttl, scopes, rows_beside };
-            if self.is_replayed(&mut operation.spent, key.id) {
+            if self.is_replayed(&mut operation, key) {
                 replayed.push(operation);
             } else {
                 operations.push(operation);
@@ -122,9 +128,13 @@ impl Database {
         (rows, effects)
     }
 
-    fn is_replayed(&self, spent: &mut Spent, key: i64) -> bool {
+    /// Whether an operation was done before under its idempotency key. One whose reservation ended without a cost is
+    /// decided anew.
+    fn is_replayed(&self, operation: &mut Operation, key: &Key) -> bool {
+        let lacks_scope = operation.lacks_scope(key);
+        let spent = &mut operation.spent;
         let name = spent.idempotency_key.clone();
-        let Some(first) = name.and_then(|name| self.companions.firsts.get(&(key, name))) else {
+        let Some(first) = name.and_then(|name| self.companions.firsts.get(&(key.id, name))) else {
             return false;
         };
         assert!(
@@ -132,11 +142,36 @@ impl Database {
             "no conflicts here"
         );
         spent.status = "replayed";
-        spent.money = Some(first.money);
-        spent.reservation.clone_from(&first.reservation);
-        let held = first.reservation.as_deref().and_then(|id| self.reservation(id));
-        spent.expires_at = held.map(|held| held.expires_at);
+        let Some(held) = first.reservation.as_deref().and_then(|id| self.reservation(id)) else {
+            spent.money = Some(first.money);
+            return true;
+        };
+        if held.state == "released" || held.state == "expired" || held.is_over(self.now) {
+            spent.instead_of = Some(held.id.clone());
+            return false;
+        }
+        spent.reservation = Some(held.id.clone());
+        spent.expires_at = Some(held.expires_at);
+        spent.money = Some(key.money(self.now));
+        spent.settled = held.cost;
+        if held.cost.is_some() {
+            spent.status = "already_settled";
+            spent.refusal = Some("already_settled");
+        } else if lacks_scope {
+            spent.status = "refused";
+            spent.refusal = Some("insufficient_scope");
+        }
+        // What is held already is held, though nothing more is to be had.
+        let is_held = spent.status != "refused";
+        let denial = self.view_of(key).denial().filter(|reason| !is_held || *reason != "budget_exceeded");
+        spent.refusal = denial.or(spent.refusal);
         true
+    }
+
+    /// What an operation needs on each row: what an unswept reservation holds, the next one takes over.
+    fn drawn(&self, spent: &Spent) -> i64 {
+        let before = spent.instead_of.as_deref().and_then(|id| self.reservation(id));
+        if before.is_some_and(|before| before.is_over(self.now)) { 0 } else { spent.amount }
     }
 
     /// Accepts an operation if none of the rows that it draws on forbids it, and on each of them all up to it in order
@@ -149,7 +184,7 @@ impl Database {
             for id in &operation.chain {
                 let view = self.by_id(*id).own_view(self.now);
                 let total = running.entry(*id).or_default();
-                *total += i128::from(operation.spent.amount);
+                *total += i128::from(self.drawn(&operation.spent));
                 let cap = if operation.spent.kind == 'o' { view.storable() } else { view.cap() };
                 fits &= *total <= i128::from(cap - view.reserved - view.used);
             }
@@ -193,6 +228,7 @@ impl Database {
 
     pub(super) fn record(&mut self, operation: &mut Operation) {
         let now = self.now;
+        let drawn = self.drawn(&operation.spent);
         let Operation { spent, chain, ttl, .. } = operation;
         for id in chain.iter() {
             let key = self.keys.iter_mut().find(|key| key.id == *id).expect("a key");
@@ -200,7 +236,7 @@ impl Database {
             if spent.kind == 'r' {
                 // As the statement does it, also where only something is held: the reset that is due is written.
                 key.write_used(view.used, now);
-                key.reserved += spent.amount;
+                key.reserved += drawn;
             } else {
                 key.write_used(view.used + spent.amount, now);
                 if key.own_view(now).is_over() {
@@ -211,6 +247,11 @@ impl Database {
         }
         let money = self.by_id(chain[0]).money(now);
         spent.money = Some(money);
+        if let Some(over) = spent.instead_of.as_deref().filter(|_| drawn == 0) {
+            let over = self.companions.reservations.iter_mut().find(|r| r.id == over).expect("a reservation");
+            let (budget, used, reserved) = money;
+            (over.state, over.money) = ("expired", Some((budget, used, reserved - over.amount)));
+        }
         if spent.kind == 'r' {
             spent.expires_at = Some(now + *ttl);
             self.companions.reservations.push(Reservation {
@@ -234,7 +275,7 @@ impl Database {
             };
             let before = self.companions.firsts.insert((chain[0], name.clone()), first);
             assert!(
-                before.is_none(),
+                before.is_none() || spent.instead_of.is_some(),
                 "one statement recorded an idempotency key twice: the real one would fail for ever"
             );
         }
@@ -245,7 +286,7 @@ impl Database {
         operation.chain.iter().copied().find(|id| {
             let view = self.by_id(*id).own_view(self.now);
             let cap = if operation.spent.kind == 'o' { view.storable() } else { view.cap() };
-            operation.spent.amount > cap - view.used - view.reserved
+            self.drawn(&operation.spent) > cap - view.used - view.reserved
         })
     }
 
@@ -264,19 +305,20 @@ impl Database {
         let holds = money.is_some_and(|(_, (_, _, reserved))| reserved > 0);
         let has_expired = holds && self.expired().next().is_some();
         let (key, states) = match (spent.kind, spent.status) {
-            ('r', "ok" | "replayed" | "refused") => {
+            ('r', "ok" | "replayed" | "refused" | "already_settled") => {
                 let (key, states) = &operation.rows_beside;
                 (quoted(key), quoted(states))
             }
             _ => Default::default(),
         };
         format!(
-            "({},{},{budget},{used},{reserved},{id},{},{},{},{key},{states})",
+            "({},{},{budget},{used},{reserved},{id},{},{},{},{key},{states},{})",
             n + 1,
             spent.status,
             optional(expires_at),
             limit.unwrap_or_default(),
             yes_or_no(has_expired),
+            optional(spent.settled.filter(|_| spent.status == "already_settled")),
         )
     }
 }

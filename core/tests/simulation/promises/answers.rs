@@ -9,6 +9,7 @@ use super::{Ask, Checked, Decision, ProcessId, Promises};
 use crate::coverage::Coverage;
 use crate::database::{Database, Money, View};
 use crate::setup::SUBJECT;
+use crate::world::POISON;
 
 impl Promises {
     /// A caller is answered.
@@ -108,11 +109,22 @@ impl Promises {
         Ok(())
     }
 
+    fn draws_on_poisoned(&self, ask: &Ask) -> bool {
+        let lookup = match ask {
+            Ask::Charge { lookup, .. } | Ask::Spend { lookup, .. } | Ask::End { lookup, .. } => lookup,
+            _ => return false,
+        };
+        self.poisoned.as_ref().is_some_and(|poisoned| self.chain(lookup).contains(poisoned))
+    }
+
     fn check_error(&mut self, now: Duration, process: ProcessId, ticket: Ticket, error: &Error) -> Checked {
         let call = &self.calls[&(process, ticket)];
         let wrong = |why: &str| Err(format!("{:?} is answered {error:?}: {why}; {call:?}", call.ask));
         if self.faults_are_over {
             return wrong("there is no fault any more");
+        }
+        if error.sqlstate().is_some_and(|code| POISON.contains(&code)) && !self.draws_on_poisoned(&call.ask) {
+            return wrong("it was another key's row");
         }
         match error.code() {
             ErrorCode::Timeout if now < call.deadline => return wrong("its time is not over"),
@@ -160,11 +172,11 @@ pub(super) fn money_of(balance: &Balance) -> Money {
 pub(super) fn is_of(grant: &Grant, view: &View) -> bool {
     let scopes = view.scope.map(|scope| vec![scope.to_owned()]);
     let money = (grant.budget_cents, grant.budget_used_cents, grant.budget_remaining_cents);
-    let exact = (grant.budget_used_microcents, grant.budget_reserved_cents);
+    let exact = (grant.budget_used_microcents, grant.budget_reserved_microcents);
     grant.id == view.id.into()
         && grant.scopes == scopes
         && money == (view.budget_cents, rounded_up(view.used), remaining(view, view.used))
-        && exact == (view.used, view.reserved / MICROCENTS_PER_CENT)
+        && exact == (view.used, view.reserved)
 }
 
 fn rounded_up(microcents: i64) -> i64 {

@@ -111,6 +111,8 @@ pub struct Promises {
     /// For each look-up that is under way, who waited when it was sent.
     audiences: HashMap<(ProcessId, StatementId), Vec<Ticket>>,
     books: BTreeMap<String, Book>,
+    /// The key whose row the database refuses to change.
+    poisoned: Option<String>,
     /// Acknowledged revocations.
     revoked: Vec<String>,
     /// From here on every call has to succeed.
@@ -120,8 +122,9 @@ pub struct Promises {
 
 impl Promises {
     /// What is used in the beginning counts as acknowledged.
-    pub fn new(db: &Database) -> Self {
-        let mut promises = Promises::default();
+    pub fn new(db: &Database, poisoned: Option<i64>) -> Self {
+        let poisoned = db.keys.iter().find(|key| Some(key.id) == poisoned).map(|key| key.lookup.clone());
+        let mut promises = Promises { poisoned, ..Promises::default() };
         for key in &db.keys {
             promises.chains.insert(key.lookup.clone(), db.lookups_of_chain(key));
             let view = key.own_view(db.now);

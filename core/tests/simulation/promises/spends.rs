@@ -9,13 +9,15 @@ use agentkey::engine::{Answer, Balance, Reservation, ReserveRefusal, Statement, 
 use super::answers::{is_of, money_of};
 use super::{Ask, Checked, ProcessId, Promises};
 use crate::database::text::array;
-use crate::database::{Spent, View};
+use crate::database::{Money, Spent, View};
 
 /// A spend that callers ask for, perhaps several of them under one idempotency key.
 #[derive(Debug, Default)]
 pub struct Spending {
-    /// The one that moved money.
-    recorded: Option<Spent>,
+    /// Those that moved money: one, and of a reserve another one each time that it ended without a cost.
+    recorded: Vec<Spent>,
+    /// What statements said that the key had.
+    monies: Vec<Money>,
     /// Why it was refused for good.
     refusals: BTreeSet<&'static str>,
     /// The key as the statements found it that decided.
@@ -24,7 +26,7 @@ pub struct Spending {
     expiries: BTreeSet<i64>,
     /// Its caller was told that it was certainly not recorded.
     is_disowned: bool,
-    fresh_answers: u32,
+    fresh_answers: usize,
     is_acknowledged: bool,
     under_way: u32,
 }
@@ -141,7 +143,7 @@ impl Promises {
             let key = details["idempotency_key"].as_str();
             let Some(name) = name_of(&lookup, kind, amount, key) else { continue };
             let spending = self.spends.entry(name).or_default();
-            if nothing_happened || (has_answered && spending.recorded.is_none()) {
+            if nothing_happened || (has_answered && spending.recorded.is_empty()) {
                 spending.under_way = spending.under_way.saturating_sub(1);
             }
         }
@@ -155,8 +157,9 @@ impl Promises {
         spending.seen.extend(spent.before);
         spending.refusals.extend(spent.refusal);
         spending.expiries.extend(spent.expires_at);
+        spending.monies.extend(spent.money);
         if spent.status == "ok" {
-            if spending.recorded.is_some() {
+            if spent.instead_of.is_some() == spending.recorded.is_empty() {
                 return Err(format!("the spend {name} is recorded twice"));
             }
             if spending.is_disowned {
@@ -165,7 +168,10 @@ impl Promises {
             if spent.draws.len() > 1 {
                 self.coverage.count("spend", "of a whole chain");
             }
-            spending.recorded = Some(spent.clone());
+            if spent.instead_of.is_some() {
+                self.coverage.count("spend", "decided anew");
+            }
+            spending.recorded.push(spent.clone());
         }
         Ok(())
     }
@@ -184,7 +190,7 @@ impl Promises {
         };
         let spending = self.spends.entry(name.clone()).or_default();
         spending.is_disowned = true;
-        match &spending.recorded {
+        match spending.recorded.first() {
             None => Ok(()),
             Some(recorded) => Err(format!("the spend {name} is said not to be recorded: {recorded:?}")),
         }
@@ -204,7 +210,7 @@ impl Promises {
             },
             Answer::Reserved(Ok(held)) if *kind == 'r' => {
                 let id = Some(held.id.as_str());
-                if id != spending.recorded.as_ref().and_then(|recorded| recorded.reservation.as_deref()) {
+                if !spending.recorded.iter().any(|recorded| recorded.reservation.as_deref() == id) {
                     return Err(format!("the spend {name} is answered {answer:?}: {spending:?}"));
                 }
                 spending.check_held(held).map_err(|why| format!("{name}: {why}"))?;
@@ -239,7 +245,7 @@ impl Promises {
                 let Some(reason) = spending.refusals.get(reason) else {
                     return Err(format!("the spend {name} is refused as {reason}: {spending:?}"));
                 };
-                if spending.recorded.is_some() && idempotency_key.is_none() {
+                if !spending.recorded.is_empty() && idempotency_key.is_none() {
                     return Err(format!("the spend {name} was recorded and is refused"));
                 }
                 self.coverage.count("spend", reason);
@@ -259,12 +265,12 @@ impl Spending {
         balance: Balance,
         replayed: bool,
     ) -> Result<Option<Vec<(String, i64)>>, &'static str> {
-        let recorded = self.recorded.as_ref().ok_or("it was never recorded")?;
-        if Some(money_of(&balance)) != recorded.money {
+        let recorded = self.recorded.first().ok_or("it was never recorded")?;
+        if !self.monies.contains(&money_of(&balance)) {
             return Err("it was another balance");
         }
-        self.fresh_answers += u32::from(!replayed);
-        if self.fresh_answers > 1 {
+        self.fresh_answers += usize::from(!replayed);
+        if self.fresh_answers > self.recorded.len() {
             return Err("it is new a second time");
         }
         let is_first = !std::mem::replace(&mut self.is_acknowledged, true);
@@ -288,7 +294,7 @@ impl Spending {
             }
             Some(key) => self.check_grant(key, |view| view.denial() == Some(reason)),
             // There is none, or it is only that the amount does not fit.
-            None if ["invalid_key", "budget_exceeded"].contains(&reason) => Ok(()),
+            None if ["invalid_key", "budget_exceeded", "already_settled"].contains(&reason) => Ok(()),
             None => Err(format!("{refusal:?} does not say of which key")),
         }
     }
