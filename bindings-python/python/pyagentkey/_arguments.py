@@ -4,10 +4,11 @@ may be is the core's to decide."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Optional, Protocol, Union, runtime_checkable
 from uuid import UUID
 
@@ -130,14 +131,16 @@ def optional_id(name: str, value: Optional[Id]) -> Optional[str]:
 
 
 def plain_cents(value: Cents) -> float:
-    """A cost in cents, which the core reads by its shortest decimal form. An integer beyond all bounds is more than any
+    """A cost in cents, which the core reads by its shortest decimal form. One beyond all bounds is more than any
     budget."""
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         raise _wrong("cost_cents", "int, float or Decimal", value)
-    if isinstance(value, int):
-        return float(max(-_MOST, min(value, _MOST)))
+    if isinstance(value, float) or (isinstance(value, Decimal) and not value.is_finite()):
+        return float(value)
+    if not -_MOST < value < _MOST:
+        return math.copysign(_MOST, value)
     cents = float(value)
-    if isinstance(value, Decimal) and abs(cents) < _MOST and Decimal(repr(cents)) != value:
+    if isinstance(value, Decimal) and Decimal(repr(cents)) != value:
         raise ValueError("cost_cents has more digits than a float holds: give cost_microcents or cost_usd")
     return cents
 
@@ -163,7 +166,21 @@ def _usd(value: Optional[Usd]) -> str:
     """Exactly as it is written; a float by its shortest decimal form."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
         raise _wrong("cost_usd", "str, Decimal, int or float", value)
-    return value if isinstance(value, str) else str(value)
+    if isinstance(value, str) and "e" not in value.lower():
+        return value
+    try:
+        return _without_exponent(Decimal(str(value)))
+    except InvalidOperation:
+        return str(value)  # which the core refuses
+
+
+def _without_exponent(amount: Decimal) -> str:
+    """Amounts beyond all bounds stay beyond them, in fewer digits."""
+    if not amount.is_finite():
+        return str(amount)
+    if amount and not -50 <= amount.adjusted() <= 50:
+        amount = Decimal((amount.is_signed(), (1,), 50 if amount.adjusted() > 0 else -50))
+    return format(amount, "f")
 
 
 def metadata(value: Optional[dict[str, Any]]) -> Optional[dict[str, Any]]:

@@ -219,9 +219,7 @@ class Extended(Yes, Result):
 class ReservationRefusal(No, Result):
     """A reservation that was not settled, released or extended: false."""
 
-    reason: Literal[
-        "invalid_cost", "unknown_reservation", "released", "settled", "expired", "unrecordable"
-    ]
+    reason: Literal["invalid_cost", "unknown_reservation", "released", "settled", "expired", "unrecordable"]
     cost_cents: Optional[int] = field(default=None, metadata=OPTIONAL)
     """What is ``unrecordable``: a total would not fit its column. The amount is held still."""
     cost_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
