@@ -134,6 +134,7 @@ check-python: have-cargo $(venv-ready)
 	@echo "==> check: Python, format and lints"
 	@$(build-python)
 	$(in-python) python scripts/generate_sync.py --check
+	$(in-python) VIRTUAL_ENV=$(abspath $(venv)) scripts/generate_stubs.sh --check
 	$(in-python) ruff format --check . ../examples/fastapi
 	$(in-python) ruff check . ../examples/fastapi
 	cargo clippy -p agentkey-python --all-targets -- -D warnings
@@ -147,7 +148,7 @@ packages-python: have-cargo $(venv-ready)
 	@rm -rf dist/python
 	$(in-python) maturin sdist --out ../dist/python
 	# Not with zig: its unwinder is not the system's, and an interpreter that ends while threads wait then crashes.
-	$(in-python) maturin build --release --out ../dist/python
+	$(in-python) maturin build --release --strip --out ../dist/python
 	$(with_postgres) $(python)/scripts/smoke.sh dist/python
 
 bench-python: have-cargo $(venv-ready)

@@ -13,14 +13,21 @@ NOTE = '"""The blocking client. Generated from _async.py by scripts/generate_syn
 ABOUT = '''    """Keys on a Postgres table. For any number of threads, whose calls share statements; a call that waits
     for the database lets other threads run."""'''
 
+CLOSING = '''        """Refuses new calls, waits up to ``close_timeout`` seconds for those under way, and closes the
+        connections."""'''
+
 REPLACEMENTS = [
     (r'\A""".*?"""', NOTE),
-    (r"from \._loops import .*\n", ""),
+    (r"from \._(loops|awaited) import .*\n", ""),
+    (r"@must_be_awaited\n", ""),
     (r"\bAsyncAgentKey\b", "AgentKey"),
     (r'(?<=class AgentKey\(Base\):\n)    """.*?"""', ABOUT),
     (r"\basync def __aenter__\b", "def __enter__"),
     (r"\basync def __aexit__\b", "def __exit__"),
     (r"\basync def\b", "def"),
+    # Only event loops serve requests.
+    (r"await self\._ends\.wait\((.*?)\)", "self._close_timeout"),
+    (r'(?<=def close\(self\) -> None:\n)        """.*?"""', CLOSING),
     (r"\bawait channel_of_running_loop\(\)\.run\(call\)", "self._client.wait(call)"),
     (r"\bawait ", ""),
 ]

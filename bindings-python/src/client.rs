@@ -1,19 +1,20 @@
 //! The client: makes calls of requests. Waiting is the business of a channel, or of `wait`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use agentkey::engine::{Cost, Credential, Request, invalid_scopes};
 use agentkey::{AgentKey, Builder, Charge, Error, ErrorCode};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
-use sqlx::postgres::PgConnectOptions;
+use pyo3::types::PyString;
 use tokio::runtime::Handle;
 
 use crate::call::Call;
 use crate::channel;
 use crate::door::Exchange;
-use crate::errors::{misuse, raise};
+use crate::errors::{misuse, raise, wrong_value};
 use crate::options::ClientOptions;
 use crate::runtime::{PerProcess, handle};
 
@@ -26,7 +27,6 @@ pub(crate) struct Live {
 /// Options, checked, and the client that is made of them when the first call needs it, in each process.
 #[pyclass(frozen, module = "pyagentkey._native")]
 pub struct Client {
-    database: PgConnectOptions,
     builder: Builder,
     valid_scopes: Option<Vec<String>>,
     live: PerProcess<Live>,
@@ -38,14 +38,8 @@ impl Client {
     #[new]
     fn new(dsn: &str, options: ClientOptions) -> PyResult<Self> {
         let (builder, valid_scopes) = options.read()?;
-        let database = crate::dsn::parse(dsn)?;
-        Ok(Client {
-            database,
-            builder,
-            valid_scopes,
-            live: PerProcess::new(),
-            closed: AtomicBool::new(false),
-        })
+        let builder = builder.database_url(dsn).map_err(raise)?;
+        Ok(Client { builder, valid_scopes, live: PerProcess::new(), closed: AtomicBool::new(false) })
     }
 
     /// Any request, as JSON.
@@ -73,12 +67,17 @@ impl Client {
         Ok(Call::of_exchange(self.live()?, request, exchange.clone()))
     }
 
-    /// `None` where there is nothing to close. Later calls are refused.
-    fn close(&self) -> Option<Call> {
+    /// Later calls are refused; those under way are waited for so long. `None` where there is nothing to close.
+    fn close(&self, seconds: f64) -> PyResult<Option<Call>> {
+        let limit = Duration::try_from_secs_f64(seconds).map_err(|e| wrong_value(e.to_string()))?;
         self.closed.store(true, Ordering::Relaxed);
-        let live = self.live.get()?;
+        let Some(live) = self.live.get() else { return Ok(None) };
         let ak = live.ak.clone();
-        Some(Call::of_task(live, async move { ak.close().await }))
+        let closing = async move {
+            // What is still under way then ends by itself, and the connections with it.
+            drop(tokio::time::timeout(limit, ak.close()).await);
+        };
+        Ok(Some(Call::of_task(live, closing)))
     }
 
     /// Runs a call and waits for its result.
@@ -92,14 +91,14 @@ impl Client {
     }
 
     /// Counters of this process, by name.
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    fn stats(&self) -> HashMap<&'static str, u64> {
         let stats = self.live.get().map(|live| live.ak.stats()).unwrap_or_default();
-        let counters = PyDict::new(py);
-        counters.set_item("statements", stats.statements)?;
-        counters.set_item("pending", stats.pending)?;
-        counters.set_item("retries", stats.retries)?;
-        counters.set_item("failed_touches", stats.failed_touches)?;
-        Ok(counters)
+        HashMap::from([
+            ("statements", stats.statements),
+            ("pending", stats.pending as u64),
+            ("retries", stats.retries),
+            ("failed_touches", stats.failed_touches),
+        ])
     }
 }
 
@@ -111,7 +110,7 @@ impl Client {
         self.live.get_or_try_init(|| {
             let runtime = handle()?;
             let entered = runtime.enter();
-            let ak = self.builder.clone().connect_lazy(self.database.clone()).map_err(raise)?;
+            let ak = self.builder.clone().connect_lazy().map_err(raise)?;
             drop(entered);
             Ok(Live { ak, runtime })
         })

@@ -11,11 +11,6 @@ pub(crate) fn raise(error: Error) -> PyErr {
     exception(error.code().as_str(), error.message(), error.sqlstate(), facts)
 }
 
-/// The exception for a data source name: the core knows none.
-pub(crate) fn invalid_dsn(why: &str) -> PyErr {
-    exception("invalid_dsn", &format!("Invalid DSN: {why}"), None, (false, false))
-}
-
 fn exception(code: &str, message: &str, sqlstate: Option<&str>, facts: (bool, bool)) -> PyErr {
     static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     Python::attach(|py| {

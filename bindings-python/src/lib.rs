@@ -8,7 +8,6 @@ mod call;
 mod channel;
 mod client;
 mod door;
-mod dsn;
 mod errors;
 mod options;
 mod results;
@@ -20,8 +19,6 @@ use pyo3::prelude::*;
 /// The native module.
 #[pymodule]
 mod _native {
-    use super::*;
-
     #[pymodule_export]
     use crate::call::Call;
     #[pymodule_export]
@@ -36,14 +33,7 @@ mod _native {
         presented_key, reservation_refusals, reserve_refusals,
     };
 
-    /// Forgets what belongs to the parent. For `os.register_at_fork`.
-    #[pyfunction]
-    fn after_fork_in_child() {
-        crate::runtime::after_fork_in_child();
-    }
-
-    #[pymodule_init]
-    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
-    }
+    #[pymodule_export]
+    #[expect(non_upper_case_globals, reason = "Python's name for it")]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
 }

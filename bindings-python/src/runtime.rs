@@ -1,7 +1,7 @@
 //! What exists once per process: the tokio runtime, and each client's pool.
 
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use once_cell::unsync::OnceCell;
@@ -12,18 +12,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 /// Statements and rows need little of a processor beside the interpreter itself.
 const WORKER_THREADS: usize = 1;
 
-static GENERATION: AtomicU64 = AtomicU64::new(0);
 static RUNTIME: PerProcess<Runtime> = PerProcess::new();
-
-/// Which process of a line of forks this is.
-fn generation() -> u64 {
-    GENERATION.load(Ordering::Relaxed)
-}
-
-/// Threads do not survive a fork, and connections must not be shared across one.
-pub(crate) fn after_fork_in_child() {
-    GENERATION.fetch_add(1, Ordering::Relaxed);
-}
 
 /// The runtime of this process.
 pub(crate) fn handle() -> PyResult<Handle> {
@@ -38,20 +27,23 @@ pub(crate) fn handle() -> PyResult<Handle> {
     Ok(runtime.handle().clone())
 }
 
-/// A value that is made when it is first needed, and once more in a forked child. The parent's is never dropped there:
-/// it may be locked by a thread that does not exist, and its sockets are the parent's.
+/// A value that is made when it is first needed, and once more in a forked child: threads do not survive a fork, and
+/// connections must not be shared across one. The parent's is never dropped there: it may be locked by a thread that
+/// does not exist, and its sockets are the parent's.
+///
+/// The process id tells them apart. Servers that fork by themselves (uWSGI) do not run `os.register_at_fork`'s hooks.
 ///
 /// Locked by threads that hold the interpreter's lock and keep it, so never while another one forks.
 pub(crate) struct PerProcess<T>(Mutex<Slot<T>>);
 
 struct Slot<T> {
-    generation: u64,
+    process: u32,
     value: OnceCell<Arc<T>>,
 }
 
 impl<T> PerProcess<T> {
     pub(crate) const fn new() -> Self {
-        PerProcess(Mutex::new(Slot { generation: 0, value: OnceCell::new() }))
+        PerProcess(Mutex::new(Slot { process: 0, value: OnceCell::new() }))
     }
 
     pub(crate) fn get_or_try_init(&self, make: impl FnOnce() -> PyResult<T>) -> PyResult<Arc<T>> {
@@ -69,8 +61,8 @@ impl<T> PerProcess<T> {
 
 impl<T> Slot<T> {
     fn leave_parent_behind(&mut self) {
-        if self.generation != generation() {
-            self.generation = generation();
+        if self.process != process::id() {
+            self.process = process::id();
             mem::forget(mem::take(&mut self.value));
         }
     }

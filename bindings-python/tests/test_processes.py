@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from pyagentkey import AgentKey, AsyncAgentKey
 
-from .support import Database, python, run
+from .support import Database, eventually, python, run
 
 FORKS = 4
 
@@ -45,6 +52,80 @@ def test_a_client_survives_a_fork(db: Database, monkeypatch: pytest.MonkeyPatch)
             assert child.exitcode == 0
         assert mine + theirs == 450
         assert ak.validate(key).reason == "budget_exceeded"
+
+
+def test_a_fork_that_runs_no_hooks_is_noticed(db: Database) -> None:
+    """As uWSGI forks its workers: `os.register_at_fork` hears nothing of it."""
+    program = """
+import asyncio, ctypes, os, sys
+from pyagentkey import AgentKey, AsyncAgentKey
+ak, other = AgentKey(sys.argv[1]), AsyncAgentKey(sys.argv[1])
+key = ak.create("acct", budget_cents=300).key
+loop = asyncio.new_event_loop()
+async def charge():
+    return sum(map(bool, await asyncio.gather(*(other.track_usage(key, 1) for _ in range(25)))))
+loop.run_until_complete(charge())
+# Keeps the interpreter's lock, which the child then has.
+fork = ctypes.PyDLL(None).fork
+children = []
+for _ in range(4):
+    child = fork()
+    if child == 0:
+        granted = sum(bool(ak.track_usage(key, 1)) for _ in range(25)) + asyncio.run(charge())
+        os._exit(granted)
+    children.append(child)
+granted = sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+mine = loop.run_until_complete(charge())
+loop.close()
+print(granted, mine, ak.validate(key).budget_used_cents)
+"""
+    ended = python(program, db.url)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "200 25 250\n", "")
+
+
+UWSGI = shutil.which("uwsgi", path=str(Path(sys.executable).parent))
+
+
+@pytest.mark.skipif(UWSGI is None, reason="uwsgi is not installed")
+def test_uwsgi_with_its_defaults(db: Database, tmp_path: Path) -> None:
+    with AgentKey(db.url) as ak:
+        created = ak.create("acct", budget_cents=1000)
+    (tmp_path / "app.py").write_text(
+        f"""
+from pyagentkey import AgentKey
+ak = AgentKey({db.url!r}, timeout=5)
+assert ak.validate({created.key!r})  # in the master, before it forks
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [str(bool(ak.track_usage({created.key!r}, 1))).encode()]
+"""
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert UWSGI is not None
+    options = ["--http-socket", f"127.0.0.1:{port}", "--master", "--processes", "2", "--wsgi-file", "app.py"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen([UWSGI, *options], cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    try:
+        assert run(_answers_of(f"http://127.0.0.1:{port}")) == {"True"}
+        assert server.poll() is None
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
+
+
+async def _answers_of(url: str) -> set[str]:
+    async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+
+        async def answers() -> bool:
+            try:
+                return (await http.get("/")).text == "True"
+            except httpx.TransportError:
+                return False
+
+        await eventually("it listens", answers)
+        return {(await http.get("/")).text for _ in range(20)}
 
 
 def charge_spawned(url: str, key: str, results: Any) -> None:

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from pyagentkey import AgentKey, AsyncAgentKey, Denial, Grant, Reservation, Settlement, Subject
+from pyagentkey import AgentKey, AsyncAgentKey, Denial, Grant, Reservation, Settlement
 from pyagentkey.asgi import RequireKey
 from pyagentkey.fastapi import require_key
 
@@ -384,29 +384,3 @@ def test_a_fault_lets_nobody_pass(make: Make, db: Database) -> None:
         answer = http.get("/", headers=bearer("ak_x"))
         assert (answer.status_code, answer.json()) == (500, {"error": "auth_unavailable"})
     assert ran == []
-
-
-def test_both_clients_and_their_types(ak: AgentKey, db: Database) -> None:
-    ak.ensure_subject("team", budget_cents=100)
-    created = ak.create(parent=Subject("team"))
-    with AgentKey(db.url, rounding="exact") as exact:
-        held = exact.reserve(created.key, cost_usd=Decimal("0.011"), ttl="30s")
-        assert isinstance(held, Reservation) and held.budget_reserved_cents == 2
-        settled = exact.settle(held.reservation_id, cost_usd="0.00001")
-        assert isinstance(settled, Settlement)
-        assert (settled.cost, settled.budget_used, settled.cost_microcents) == (
-            Decimal("0.001"),
-            Decimal("0.001"),
-            1000,
-        )
-        assert eval(repr(settled.to_dict())) == settled.to_dict()
-        wrong: Any
-        for wrong in ({}, {"cost_cents": 1, "cost_usd": "1"}, {"cost_usd": 1.5}, {"cost_microcents": 1.5}):
-            with pytest.raises(TypeError):
-                exact.track_usage(created.key, **wrong)
-        with pytest.raises(TypeError):
-            exact.revoke_all()
-        with pytest.raises(ValueError):
-            exact.track_usage(created.key, 1, overrun="perhaps")  # type: ignore[arg-type]
-        assert not exact.settle("nonsense", 1)
-        assert exact.revoke_all(delegated_by="nobody") == 0

@@ -27,6 +27,8 @@ pub enum ErrorCode {
     InvalidTableName,
     /// A key prefix that cannot stand in an HTTP header.
     InvalidKeyPrefix,
+    /// A database URL that cannot be read.
+    InvalidDsn,
     /// The table lacks a column or an index that this call needs; `migrate` adds it.
     MigrationRequired,
     /// Too many calls are waiting; nothing was sent.
@@ -54,6 +56,7 @@ impl ErrorCode {
         ErrorCode::InvalidText,
         ErrorCode::InvalidTableName,
         ErrorCode::InvalidKeyPrefix,
+        ErrorCode::InvalidDsn,
         ErrorCode::MigrationRequired,
         ErrorCode::Overloaded,
         ErrorCode::Timeout,
@@ -75,6 +78,7 @@ impl ErrorCode {
             ErrorCode::InvalidText => "invalid_text",
             ErrorCode::InvalidTableName => "invalid_table_name",
             ErrorCode::InvalidKeyPrefix => "invalid_key_prefix",
+            ErrorCode::InvalidDsn => "invalid_dsn",
             ErrorCode::MigrationRequired => "migration_required",
             ErrorCode::Overloaded => "overloaded",
             ErrorCode::Timeout => "timeout",
@@ -98,6 +102,7 @@ impl ErrorCode {
                 | ErrorCode::InvalidText
                 | ErrorCode::InvalidTableName
                 | ErrorCode::InvalidKeyPrefix
+                | ErrorCode::InvalidDsn
         )
     }
 }
@@ -264,6 +269,7 @@ mod tests {
                 | ErrorCode::InvalidText
                 | ErrorCode::InvalidTableName
                 | ErrorCode::InvalidKeyPrefix
+                | ErrorCode::InvalidDsn
                 | ErrorCode::MigrationRequired
                 | ErrorCode::Overloaded
                 | ErrorCode::Timeout
@@ -272,6 +278,6 @@ mod tests {
                 | ErrorCode::UnexpectedResponse => {}
             }
         }
-        assert_eq!(count, 16);
+        assert_eq!(count, 17);
     }
 }

@@ -88,20 +88,12 @@ async fn what_is_no_key_is_refused_and_writes_nothing() {
     ];
     let hash = created.key.hash().as_str().to_owned();
     for text in odd_texts().into_iter().chain(near).chain([hash, key[..11].to_owned()]) {
-        assert_eq!(
-            ak.validate(&text).await.unwrap().unwrap_err().reason,
-            DenialReason::Invalid,
-            "{}",
-            shown(&text)
-        );
+        let denial = ak.validate(&text).await.unwrap().unwrap_err();
+        assert_eq!(denial.reason, DenialReason::Invalid, "{}", shown(&text));
         let usage = ak.track_usage(&text, 1).await.unwrap();
         assert_eq!(usage, Err(ChargeRefusal::InvalidKey), "{}", shown(&text));
-        assert_eq!(
-            ak.validate_by_subject(&text).await.unwrap().unwrap_err().reason,
-            DenialReason::Invalid,
-            "{}",
-            shown(&text)
-        );
+        let denial = ak.validate_by_subject(&text).await.unwrap().unwrap_err();
+        assert_eq!(denial.reason, DenialReason::Invalid, "{}", shown(&text));
         let usage = ak.track_usage_by_subject(&text, 1).await.unwrap();
         assert_eq!(usage, Err(ChargeRefusal::InvalidKey), "{}", shown(&text));
         assert!(!ak.revoke(text.as_str()).await.unwrap() || text == "0", "{}", shown(&text));
@@ -399,26 +391,4 @@ async fn whatever_can_be_stored_reads_back_as_it_was() {
         );
         db.drop().await;
     }
-}
-
-#[tokio::test]
-async fn bad_options_are_refused() {
-    let db = TestDatabase::create().await;
-    for prefix in ["a b", "\n", "a\r", "é", "\0", "\u{7f}", " ", "🔑", &"x".repeat(65), &"x".repeat(1 << 20)]
-    {
-        let error = AgentKey::builder().key_prefix(prefix).pool(db.pool.clone()).unwrap_err();
-        assert_eq!(error.code(), ErrorCode::InvalidKeyPrefix, "{}", shown(prefix));
-    }
-    for url in [
-        "",
-        "nonsense",
-        "mysql://x",
-        "postgresql://",
-        "postgresql://nobody@127.0.0.1:1/x",
-        "postgresql://h:99999/x",
-    ] {
-        let error = AgentKey::builder().timeout(Duration::from_millis(200)).connect(url).await.unwrap_err();
-        assert_eq!(error.code(), ErrorCode::Database, "{url}");
-    }
-    db.drop().await;
 }

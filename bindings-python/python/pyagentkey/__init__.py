@@ -28,6 +28,7 @@ from ._errors import (
     InvalidInputError,
     MigrationRequiredError,
     OverloadedError,
+    RefusedError,
 )
 from ._native import __version__, has_scope
 from ._results import (
@@ -69,6 +70,7 @@ __all__ = [
     "Limit",
     "MigrationRequiredError",
     "OverloadedError",
+    "RefusedError",
     "ReleaseResult",
     "Released",
     "Reservation",

@@ -4,17 +4,19 @@ may be is the core's to decide."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from decimal import Decimal
-from typing import Any, Final, Optional, Union
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, Optional, Protocol, Union, runtime_checkable
 from uuid import UUID
 
-from ._results import camel
+from ._data import camel
 
 Id = Union[str, int, UUID]
-Cents = Union[int, float]
+Cents = Union[int, float, Decimal]
+Usd = Union[str, int, float, Decimal]
 
 _MOST = 2**63 - 1
 
@@ -24,6 +26,33 @@ class Subject:
     """The external subject of a row: a parent that has no key."""
 
     name: str
+
+
+@runtime_checkable
+class SqlAlchemyUrl(Protocol):
+    """``sqlalchemy.URL``, which hides its password when it is printed."""
+
+    def render_as_string(self, hide_password: bool = True) -> str: ...
+
+
+@runtime_checkable
+class PydanticDsn(Protocol):
+    """``pydantic.PostgresDsn``."""
+
+    def unicode_string(self) -> str: ...
+
+
+Dsn = Union[str, SqlAlchemyUrl, PydanticDsn]
+
+
+def dsn_text(dsn: Dsn) -> str:
+    if isinstance(dsn, str):
+        return dsn
+    if isinstance(dsn, SqlAlchemyUrl):
+        return dsn.render_as_string(hide_password=False)
+    if isinstance(dsn, PydanticDsn):
+        return dsn.unicode_string()
+    raise _wrong("dsn", "str, a URL of SQLAlchemy or a PostgresDsn of pydantic", dsn)
 
 
 class Unset:
@@ -83,6 +112,14 @@ def count(name: str, value: int, least: int, most: int) -> int:
     return number
 
 
+def seconds(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _wrong(name, "a number of seconds", value)
+    if not 0 <= value <= 86_400:
+        raise ValueError(f"{name} must be between 0 and 86400 seconds")
+    return value
+
+
 def id_text(name: str, value: Id) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, UUID)):
         raise _wrong(name, "str, int or UUID", value)
@@ -94,18 +131,27 @@ def optional_id(name: str, value: Optional[Id]) -> Optional[str]:
 
 
 def plain_cents(value: Cents) -> float:
-    """A cost in cents. An integer beyond all bounds is more than any budget."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _wrong("cost_cents", "int or float", value)
-    return float(max(-_MOST, min(value, _MOST))) if isinstance(value, int) else value
+    """A cost in cents, which the core reads by its shortest decimal form. One beyond all bounds is more than any
+    budget."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        raise _wrong("cost_cents", "int, float or Decimal", value)
+    if isinstance(value, float) or (isinstance(value, Decimal) and not value.is_finite()):
+        return float(value)
+    if not -_MOST < value < _MOST:
+        return math.copysign(_MOST, value)
+    cents = float(value)
+    if isinstance(value, Decimal) and Decimal(repr(cents)) != value:
+        raise ValueError("cost_cents has more digits than a float holds: give cost_microcents or cost_usd")
+    return cents
 
 
-def cost(
-    cost_cents: Optional[Cents], cost_microcents: Optional[int], cost_usd: Union[str, Decimal, None]
-) -> dict[str, Any]:
+def cost(cost_cents: Optional[Cents], cost_microcents: Optional[int], cost_usd: Optional[Usd]) -> dict[str, Any]:
     """A cost in the one form in which it is given."""
     if [cost_cents, cost_microcents, cost_usd].count(None) != 2:
-        raise TypeError("give one of cost_cents, cost_microcents and cost_usd")
+        raise TypeError(
+            'give the cost in one form: cost_cents=12, cost_microcents=12_000_000 or cost_usd="0.12" '
+            "(a str, Decimal, int or float)"
+        )
     if cost_microcents is not None:
         return {"cost_microcents": whole("cost_microcents", cost_microcents)}
     if cost_cents is not None:
@@ -113,11 +159,28 @@ def cost(
         # JSON has no number for these.
         odd = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
         return {"cost_cents": odd.get(str(cents), cents)}
-    if isinstance(cost_usd, Decimal):
-        return {"cost_usd": format(cost_usd, "f")}
-    if not isinstance(cost_usd, str):
-        raise _wrong("cost_usd", "str or Decimal", cost_usd)
-    return {"cost_usd": cost_usd}
+    return {"cost_usd": _usd(cost_usd)}
+
+
+def _usd(value: Optional[Usd]) -> str:
+    """Exactly as it is written; a float by its shortest decimal form."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
+        raise _wrong("cost_usd", "str, Decimal, int or float", value)
+    if isinstance(value, str) and "e" not in value.lower():
+        return value
+    try:
+        return _without_exponent(Decimal(str(value)))
+    except InvalidOperation:
+        return str(value)  # which the core refuses
+
+
+def _without_exponent(amount: Decimal) -> str:
+    """Amounts beyond all bounds stay beyond them, in fewer digits."""
+    if not amount.is_finite():
+        return str(amount)
+    if amount and not -50 <= amount.adjusted() <= 50:
+        amount = Decimal((amount.is_signed(), (1,), 50 if amount.adjusted() > 0 else -50))
+    return format(amount, "f")
 
 
 def metadata(value: Optional[dict[str, Any]]) -> Optional[dict[str, Any]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from decimal import Decimal
 from types import TracebackType
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
 from . import _arguments as arguments
-from ._arguments import UNSET, Cents, Id, Subject, Unset
+from ._arguments import UNSET, Cents, Id, Subject, Unset, Usd
+from ._awaited import must_be_awaited
 from ._base import (
     CHARGED,
     DISCREPANCIES,
@@ -33,16 +33,19 @@ from ._base import (
     outcome,
     truth,
 )
+from ._data import read
 from ._loops import channel_of_running_loop
 from ._native import Call
-from ._results import Created, Discrepancy, Event, Usage, UsageOfPeriod, UsageRefusal, read
+from ._results import Created, Discrepancy, Event, Usage, UsageOfPeriod, UsageRefusal
 
 T = TypeVar("T")
 
 
+@must_be_awaited
 class AsyncAgentKey(Base):
     """Keys on a Postgres table. For any number of event loops and threads, whose calls share statements. A task that is
-    cancelled while it awaits a call affects no other; a charge that was sent already may then have been recorded."""
+    cancelled while it awaits a call affects no other; a charge that was sent already may then have been recorded. What
+    is not awaited has no truth: ``if ak.validate(key):`` raises a ``TypeError``."""
 
     async def __aenter__(self) -> AsyncAgentKey:
         return self
@@ -91,8 +94,8 @@ class AsyncAgentKey(Base):
 
     async def validate(self, key: str) -> ValidateResult:
         """What a key may do and what remains of its budget, or why it is refused (then the result is false)."""
-        call: Call[ValidateResult] = self._client.validate(key)
-        return await self._run(call)
+        result: ValidateResult = await self._run(self._client.validate(key))
+        return result
 
     async def validate_by_subject(self, subject: str) -> ValidateResult:
         """The same for an external subject."""
@@ -104,7 +107,7 @@ class AsyncAgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         idempotency_key: Optional[str] = None,
         overrun: Literal["reject", "record"] = "reject",
         metadata: Optional[dict[str, Any]] = None,
@@ -114,7 +117,7 @@ class AsyncAgentKey(Base):
 
         :param cost_cents: a fraction of a cent is rounded up, unless the client is exact
         :param cost_microcents: instead, in millionths of a cent
-        :param cost_usd: instead, in US dollars, as a decimal
+        :param cost_usd: instead, in US dollars; a ``Decimal`` or a text is exact
         :param idempotency_key: a second charge of the key under it answers what the first one did, and moves nothing
         :param overrun: ``record``: one that does not fit is recorded all the same, for it is spent already
         :param metadata: kept in the ledger, JSON values
@@ -122,8 +125,9 @@ class AsyncAgentKey(Base):
         if cost_cents is not None and overrun == "reject":
             others = (cost_microcents, cost_usd, idempotency_key, metadata)
             if others.count(None) == len(others):
-                call: Call[TrackUsageResult] = self._client.charge(key, arguments.plain_cents(cost_cents))
-                return await self._run(call)
+                charge = self._client.charge(key, arguments.plain_cents(cost_cents))
+                result: TrackUsageResult = await self._run(charge)
+                return result
         return await self._submit(
             CHARGED,
             "trackUsage",
@@ -140,7 +144,7 @@ class AsyncAgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         idempotency_key: Optional[str] = None,
         overrun: Literal["reject", "record"] = "reject",
         metadata: Optional[dict[str, Any]] = None,
@@ -162,7 +166,7 @@ class AsyncAgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         ttl: str = "10m",
         scope: Optional[str] = None,
         idempotency_key: Optional[str] = None,
@@ -194,7 +198,7 @@ class AsyncAgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         ttl: str = "10m",
         scope: Optional[str] = None,
         idempotency_key: Optional[str] = None,
@@ -218,7 +222,7 @@ class AsyncAgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
     ) -> SettleResult:
         """Records what was really spent, whatever the estimate and the cap, and gives back what was held. Exactly once:
         a second settle answers what the first one did."""
@@ -248,7 +252,7 @@ class AsyncAgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         idempotency_key: Optional[str] = None,
         metadata: Optional[dict[str, Any]] = None,
     ) -> TrackUsageResult:
@@ -362,8 +366,10 @@ class AsyncAgentKey(Base):
         await self._submit(nothing, "migrate")
 
     async def close(self) -> None:
-        """Refuses new calls, waits for those under way, closes the connections."""
-        call = self._client.close()
+        """Waits for requests that were admitted and for what they cost to be recorded, up to ``close_timeout`` seconds.
+        What is not recorded by then is logged and told to ``on_error``. Then it refuses new calls, waits for those
+        under way as long as there is time left, and closes the connections."""
+        call = self._client.close(await self._ends.wait(self._close_timeout))
         if call is not None:
             await self._run(call)
 
@@ -371,5 +377,5 @@ class AsyncAgentKey(Base):
         """Any request but the two that are hot."""
         return read_answer(await self._run(self._client.submit(arguments.request(op, **members))))
 
-    async def _run(self, call: Call[T]) -> T:
+    async def _run(self, call: Call) -> Any:
         return await channel_of_running_loop().run(call)

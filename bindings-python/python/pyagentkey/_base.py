@@ -8,7 +8,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
 from . import _native
-from ._arguments import texts, whole
+from ._arguments import Dsn, dsn_text, seconds, texts, whole
+from ._data import Result, read
+from ._ends import Ends
 from ._results import (
     Denial,
     Discrepancy,
@@ -19,14 +21,12 @@ from ._results import (
     Reservation,
     ReservationRefusal,
     ReserveRefusal,
-    Result,
     ScopeCheck,
     Settlement,
     Stats,
     Usage,
     UsageOfPeriod,
     UsageRefusal,
-    read,
 )
 
 T = TypeVar("T")
@@ -87,7 +87,7 @@ class Base:
 
     def __init__(
         self,
-        dsn: str,
+        dsn: Dsn,
         *,
         pool_size: int = 10,
         table_name: str = "sdk_api_keys",
@@ -102,10 +102,14 @@ class Base:
         touch_interval_seconds: int = 60,
         max_cost_cents: Optional[int] = None,
         pooler: bool = False,
+        close_timeout: float = 10.0,
+        on_error: Optional[Callable[[str], object]] = None,
     ) -> None:
         """
         :param dsn: ``postgresql://user:password@host/database``, also as SQLAlchemy writes it
-            (``postgresql+asyncpg://``), with libpq's parameters (``sslmode``, ``options``, ...)
+            (``postgresql+asyncpg://``) and as its ``URL`` or pydantic's ``PostgresDsn``, with libpq's parameters
+            (``sslmode``, ``options``, ...); or libpq's ``host=... dbname=...``. What it leaves open is as ``PGHOST``,
+            ``PGUSER``, ``PGPASSWORD``, ... say
         :param pool_size: connections; calls share statements, so few are needed
         :param table_name: ``table`` or ``schema.table``
         :param valid_scopes: the scopes that new keys may have; any if not given
@@ -119,6 +123,9 @@ class Base:
         :param touch_interval_seconds: ``last_used_at`` is written when it is older than this
         :param max_cost_cents: the most that one charge, reserve or settle may cost; more is an ``invalid_cost``
         :param pooler: behind PgBouncer in transaction mode results are silently wrong without it
+        :param close_timeout: seconds that ``close`` waits for requests under way and for what they cost to be recorded
+        :param on_error: gets each message about a fault that nobody waits for, after it was logged: what a request cost
+            and could not be recorded, with the key, the reservation and the amount
         """
         options = {
             "pool_size": whole("pool_size", pool_size),
@@ -135,7 +142,11 @@ class Base:
             "max_cost_cents": None if max_cost_cents is None else whole("max_cost_cents", max_cost_cents),
             "pooler": pooler,
         }
-        self._client = _native.Client(dsn, options)
+        if on_error is not None and not callable(on_error):
+            raise TypeError("on_error must be a function")
+        self._client = _native.Client(dsn_text(dsn), options)
+        self._close_timeout = seconds("close_timeout", close_timeout)
+        self._ends = Ends(on_error)
         self._table_name = table_name
 
     def __repr__(self) -> str:

@@ -14,9 +14,11 @@ from typing import Any, Callable, Optional, Union
 from . import _native
 from ._arguments import snake_arguments
 from ._async import AsyncAgentKey
+from ._data import Result, camel, read
+from ._ends import Ends
 from ._errors import AgentKeyError
 from ._native import Exchange, Response
-from ._results import Grant, Reservation, Result, camel, read
+from ._results import Grant, Reservation
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -97,6 +99,9 @@ class Door:
             budget_headers=budget_headers,
         )
         self._tasks: set[asyncio.Task[None]] = set()
+        # The client waits for them when it is closed. A double does not.
+        self._has_end = estimate is not None or price is not None
+        self._ends = ak._ends if isinstance(ak, AsyncAgentKey) else Ends(None)
 
     async def admit(self, scope: Scope, request: Any) -> Union[Admission, Response]:
         """A pass, or the response to send instead. What the application's own function raises is its own."""
@@ -113,17 +118,19 @@ class Door:
                 return logged(step.response)
             elif step.kind == "pass":
                 # A double's results reach the handler as they are.
-                grant = told.get("validate", step.grant)
+                grant: Any = told.get("validate", step.grant)
                 held = told.get("reserve")
                 if held is None and step.reservation is not None:
                     held = read(Reservation, json.loads(step.reservation))
+                if self._has_end:
+                    self._ends.begin(exchange)
                 return Admission(exchange, grant.holding(held) if isinstance(grant, Grant) else grant, step.headers)
             else:
                 raise RuntimeError(f"{step.kind} before the handler")
 
     async def end(self, admission: Admission, ending: Ending, request: Any) -> None:
         """Records what was spent, in a task of its own: that of a request whose client is gone may be cancelled."""
-        if self._estimate is None and self._price is None:
+        if not self._has_end:
             return
         exchange = admission.exchange
         exchange.ended(ran=ending.ran, status=ending.status, threw=ending.threw, completed=ending.completed)
@@ -142,11 +149,9 @@ class Door:
                 elif step.kind == "call":
                     await make_call(self._ak, exchange)
                 else:
-                    if step.message is not None:
-                        _log.error("%s", step.message)
-                    return
-        except Exception:
-            _log.exception("what a request cost is not recorded")
+                    return self._ends.recorded(exchange, step.message)
+        except Exception as error:
+            self._ends.recorded(exchange, f"what a request cost is not recorded: {error!r}")
 
     async def _ask_price(self, exchange: Exchange, request: Any) -> None:
         assert self._price is not None

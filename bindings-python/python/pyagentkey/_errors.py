@@ -1,10 +1,13 @@
-"""Faults. Refusals (an exceeded budget, a revoked key) are values and never raised."""
+"""Faults. Refusals (an exceeded budget, a revoked key) are values, raised only by ``or_raise()``."""
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from . import _native
+
+if TYPE_CHECKING:
+    from ._results import Limit
 
 
 class AgentKeyError(Exception):
@@ -33,6 +36,30 @@ class AgentKeyError(Exception):
         return self.message
 
 
+class RefusedError(Exception):
+    """A refusal, raised by its ``or_raise()``. It is no fault: the call was made, and the answer is no."""
+
+    def __init__(self, refusal: Any) -> None:
+        super().__init__(refusal)
+        self.refusal = refusal
+        """What the call answered: a :class:`Denial`, a :class:`UsageRefusal`, a :class:`ReserveRefusal` or a
+        :class:`ReservationRefusal`."""
+
+    @property
+    def reason(self) -> str:
+        """Why."""
+        reason: str = self.refusal.reason
+        return reason
+
+    @property
+    def limit(self) -> Optional[Limit]:
+        """The budget that stands in the way, where that is the reason and known."""
+        return getattr(self.refusal, "limit", None)
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 class InvalidInputError(AgentKeyError, ValueError):
     """An argument is no good, and nothing was written; the message names it."""
 
@@ -59,8 +86,6 @@ class DatabaseError(AgentKeyError):
 
 CLASSES: dict[str, type[AgentKeyError]] = {
     **{code: InvalidInputError for code in _native.bad_input_codes()},
-    # Python's own: the core knows no data source names.
-    "invalid_dsn": InvalidInputError,
     "migration_required": MigrationRequiredError,
     "overloaded": OverloadedError,
     "timeout": CallTimeoutError,

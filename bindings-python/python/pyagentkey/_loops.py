@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 from asyncio import AbstractEventLoop, CancelledError, Future, get_running_loop
-from typing import Any, TypeVar
+from typing import Any
 
 from . import _native
 from ._native import Call
-
-T = TypeVar("T")
 
 
 class Channel:
@@ -21,9 +19,9 @@ class Channel:
         self._waiting: dict[int, Future[Any]] = {}
         loop.add_reader(self._mailbox.fileno(), self.deliver)
 
-    async def run(self, call: Call[T]) -> T:
+    async def run(self, call: Call) -> Any:
         token = self._mailbox.start(call)
-        future: Future[T] = self._create_future()
+        future: Future[Any] = self._create_future()
         self._waiting[token] = future
         try:
             return await future
@@ -49,10 +47,14 @@ class Channel:
 
 
 _channels: dict[AbstractEventLoop, Channel] = {}
+_process = os.getpid()
 
 
 def channel_of_running_loop() -> Channel:
     loop = get_running_loop()
+    # Not a hook of os.register_at_fork: servers that fork by themselves (uWSGI) run none.
+    if os.getpid() != _process:
+        _leave_parent_behind()
     channel = _channels.get(loop)
     return _open(loop) if channel is None else channel
 
@@ -66,8 +68,6 @@ def _open(loop: AbstractEventLoop) -> Channel:
 
 
 def _leave_parent_behind() -> None:
-    _native.after_fork_in_child()
+    global _process  # noqa: PLW0603
+    _process = os.getpid()
     _channels.clear()
-
-
-os.register_at_fork(after_in_child=_leave_parent_behind)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from decimal import Decimal
 from types import TracebackType
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
 from . import _arguments as arguments
-from ._arguments import UNSET, Cents, Id, Subject, Unset
+from ._arguments import UNSET, Cents, Id, Subject, Unset, Usd
 from ._base import (
     CHARGED,
     DISCREPANCIES,
@@ -33,8 +32,9 @@ from ._base import (
     outcome,
     truth,
 )
+from ._data import read
 from ._native import Call
-from ._results import Created, Discrepancy, Event, Usage, UsageOfPeriod, UsageRefusal, read
+from ._results import Created, Discrepancy, Event, Usage, UsageOfPeriod, UsageRefusal
 
 T = TypeVar("T")
 
@@ -90,8 +90,8 @@ class AgentKey(Base):
 
     def validate(self, key: str) -> ValidateResult:
         """What a key may do and what remains of its budget, or why it is refused (then the result is false)."""
-        call: Call[ValidateResult] = self._client.validate(key)
-        return self._run(call)
+        result: ValidateResult = self._run(self._client.validate(key))
+        return result
 
     def validate_by_subject(self, subject: str) -> ValidateResult:
         """The same for an external subject."""
@@ -103,7 +103,7 @@ class AgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         idempotency_key: Optional[str] = None,
         overrun: Literal["reject", "record"] = "reject",
         metadata: Optional[dict[str, Any]] = None,
@@ -113,7 +113,7 @@ class AgentKey(Base):
 
         :param cost_cents: a fraction of a cent is rounded up, unless the client is exact
         :param cost_microcents: instead, in millionths of a cent
-        :param cost_usd: instead, in US dollars, as a decimal
+        :param cost_usd: instead, in US dollars; a ``Decimal`` or a text is exact
         :param idempotency_key: a second charge of the key under it answers what the first one did, and moves nothing
         :param overrun: ``record``: one that does not fit is recorded all the same, for it is spent already
         :param metadata: kept in the ledger, JSON values
@@ -121,8 +121,9 @@ class AgentKey(Base):
         if cost_cents is not None and overrun == "reject":
             others = (cost_microcents, cost_usd, idempotency_key, metadata)
             if others.count(None) == len(others):
-                call: Call[TrackUsageResult] = self._client.charge(key, arguments.plain_cents(cost_cents))
-                return self._run(call)
+                charge = self._client.charge(key, arguments.plain_cents(cost_cents))
+                result: TrackUsageResult = self._run(charge)
+                return result
         return self._submit(
             CHARGED,
             "trackUsage",
@@ -139,7 +140,7 @@ class AgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         idempotency_key: Optional[str] = None,
         overrun: Literal["reject", "record"] = "reject",
         metadata: Optional[dict[str, Any]] = None,
@@ -161,7 +162,7 @@ class AgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         ttl: str = "10m",
         scope: Optional[str] = None,
         idempotency_key: Optional[str] = None,
@@ -193,7 +194,7 @@ class AgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         ttl: str = "10m",
         scope: Optional[str] = None,
         idempotency_key: Optional[str] = None,
@@ -217,7 +218,7 @@ class AgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
     ) -> SettleResult:
         """Records what was really spent, whatever the estimate and the cap, and gives back what was held. Exactly once:
         a second settle answers what the first one did."""
@@ -247,7 +248,7 @@ class AgentKey(Base):
         cost_cents: Optional[Cents] = None,
         *,
         cost_microcents: Optional[int] = None,
-        cost_usd: Union[str, Decimal, None] = None,
+        cost_usd: Optional[Usd] = None,
         idempotency_key: Optional[str] = None,
         metadata: Optional[dict[str, Any]] = None,
     ) -> TrackUsageResult:
@@ -361,8 +362,9 @@ class AgentKey(Base):
         self._submit(nothing, "migrate")
 
     def close(self) -> None:
-        """Refuses new calls, waits for those under way, closes the connections."""
-        call = self._client.close()
+        """Refuses new calls, waits up to ``close_timeout`` seconds for those under way, and closes the
+        connections."""
+        call = self._client.close(self._close_timeout)
         if call is not None:
             self._run(call)
 
@@ -370,5 +372,5 @@ class AgentKey(Base):
         """Any request but the two that are hot."""
         return read_answer(self._run(self._client.submit(arguments.request(op, **members))))
 
-    def _run(self, call: Call[T]) -> T:
+    def _run(self, call: Call) -> Any:
         return self._client.wait(call)

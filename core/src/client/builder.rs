@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Connection;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgPool, PgPoolOptions};
 
 use super::AgentKey;
+use super::connect::Connector;
 use super::driver::Driver;
+use super::dsn::{self, Servers};
 use super::home::Home;
 use super::transport::Transport;
 use crate::engine::{AcceptedPeriods, Align, KeyPrefix, Options, Rounding, TableName};
@@ -26,6 +28,7 @@ pub struct Builder {
     options: Options,
     transport: Transport,
     pool_size: Option<u32>,
+    servers: Servers,
 }
 
 impl Builder {
@@ -117,39 +120,61 @@ impl Builder {
     /// # Errors
     /// `invalid_table_name`, `invalid_key_prefix`.
     pub fn pool(self, pool: PgPool) -> Result<AgentKey, Error> {
-        self.build(pool, false, Home::of_callers())
+        self.build(Connector::new(pool, Vec::new()), false, Home::of_callers())
+    }
+
+    /// Where `connect_lazy` connects to:
+    ///
+    /// | form | |
+    /// |---|---|
+    /// | `postgresql://user:password@host:port/database?sslmode=require` | also `postgres://` and, as SQLAlchemy writes it, `postgresql+asyncpg://` |
+    /// | `host=... port=... dbname=... user=... password='...'` | as libpq writes it |
+    /// | `[::1]:5432`, `?host=/run/postgresql`, `host1:5432,host2:5432` | IPv6, sockets, several servers: the first that takes writes is used |
+    ///
+    /// Parameters are `sslmode`, `sslrootcert` (a file, or `system`), `sslcert`, `sslkey`, `application_name`,
+    /// `options`; others of libpq that change nothing here are ignored, unknown ones are refused. What is not said is as
+    /// `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`, `PGDATABASE`, `PGSSLMODE` and the password file say.
+    ///
+    /// # Errors
+    /// `invalid_dsn`. It repeats no value.
+    pub fn database_url(mut self, url: &str) -> Result<Self, Error> {
+        self.servers = dsn::read(url)?;
+        Ok(self)
     }
 
     /// A client with a pool of its own, on a thread of its own: its calls may come from any tokio runtime.
     ///
     /// # Errors
-    /// As `pool`, and `database` if the URL cannot be read or nothing answers there.
+    /// As `database_url` and `pool`, and `database` if nothing answers there.
     pub async fn connect(self, database_url: &str) -> Result<AgentKey, Error> {
-        let cannot_connect = |e: sqlx::Error| {
-            Error::new(ErrorCode::Database, format!("cannot connect: {e}")).with_source(Arc::new(e))
-        };
         // Bad options are refused before anything is connected to.
-        let database = database_url.parse().map_err(cannot_connect)?;
         let home = Home::own()?;
-        let pool = {
+        let builder = self.database_url(database_url)?;
+        let connector = {
             let _guard = home.enter();
-            self.pool_options().connect_lazy_with(database)
+            builder.connector()
         };
-        let (first, is_over) = (pool.clone(), Error::new(ErrorCode::Closed, "the client stopped"));
-        let ak = self.build(pool, true, home)?;
-        let connected = ak.driver.spawn(async move { first.acquire().await.map(drop) });
-        connected.await.map_err(|_| is_over)?.map_err(cannot_connect)?;
+        let ak = builder.build(connector, true, home)?;
+        let driver = Arc::clone(&ak.driver);
+        let connected = ak.driver.spawn(async move { driver.connector().acquire().await.map(drop) });
+        let is_over = |_| Error::new(ErrorCode::Closed, "the client stopped");
+        connected.await.map_err(is_over)?.map_err(|fault| fault.error())?;
         Ok(ak)
     }
 
-    /// A client with a pool of its own, which connects when the first call needs it. For bindings; must be called
-    /// within a tokio runtime.
+    /// A client with a pool of its own, which connects when the first call needs it: to `database_url`, or to where
+    /// the environment says. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// As `pool`.
-    pub fn connect_lazy(self, database: PgConnectOptions) -> Result<AgentKey, Error> {
-        let pool = self.pool_options().connect_lazy_with(database);
-        self.build(pool, true, Home::of_callers())
+    pub fn connect_lazy(self) -> Result<AgentKey, Error> {
+        let connector = self.connector();
+        self.build(connector, true, Home::of_callers())
+    }
+
+    fn connector(&self) -> Connector {
+        let first = self.servers.0.first().cloned().unwrap_or_default();
+        Connector::new(self.pool_options().connect_lazy_with(first), self.servers.0.clone())
     }
 
     fn pool_options(&self) -> PgPoolOptions {
@@ -169,7 +194,7 @@ impl Builder {
             })
     }
 
-    fn build(self, pool: PgPool, owns_pool: bool, home: Home) -> Result<AgentKey, Error> {
+    fn build(self, connector: Connector, owns_pool: bool, home: Home) -> Result<AgentKey, Error> {
         let mut options = self.options;
         if let Some(name) = &self.table_name {
             options.table = TableName::new(name)?;
@@ -178,6 +203,6 @@ impl Builder {
             options.key_prefix = KeyPrefix::new(prefix)?;
         }
         options.seed = u64::from_ne_bytes(crate::random::bytes()?);
-        Ok(AgentKey { driver: Arc::new(Driver::new(options, pool, owns_pool, self.transport, home)) })
+        Ok(AgentKey { driver: Arc::new(Driver::new(options, connector, owns_pool, self.transport, home)) })
     }
 }

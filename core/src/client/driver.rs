@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::PgPool;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
+use super::connect::Connector;
 use super::home::Home;
 use super::statement_timeout;
-use super::transport::{Transport, failed, in_transaction, not_sent, query};
+use super::transport::{Transport, failed, in_transaction, query};
+use super::worker::Worker;
 use crate::engine::{
     Answer, Begun, Engine, Fault, Options, Request, Sink, Statement, StatementId, Stats, Ticket,
 };
@@ -24,7 +25,7 @@ type CallResult = Result<Answer, Error>;
 type SinkBatch = (Arc<dyn Sink>, Vec<(u64, CallResult)>);
 
 pub(super) struct Driver {
-    pool: PgPool,
+    connector: Connector,
     owns_pool: bool,
     transport: Transport,
     home: Home,
@@ -56,7 +57,7 @@ type Ready = Vec<(Caller, CallResult)>;
 impl Driver {
     pub(super) fn new(
         options: Options,
-        pool: PgPool,
+        connector: Connector,
         owns_pool: bool,
         transport: Transport,
         home: Home,
@@ -65,7 +66,7 @@ impl Driver {
         let state =
             State { engine, callers: HashMap::new(), poll_due: false, has_watcher: false, running: 0 };
         Driver {
-            pool,
+            connector,
             owns_pool,
             transport,
             home,
@@ -88,8 +89,8 @@ impl Driver {
         &self.options
     }
 
-    pub(super) fn pool(&self) -> &PgPool {
-        &self.pool
+    pub(super) fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -201,12 +202,12 @@ impl Driver {
             changed.await;
         }
         if self.owns_pool {
-            self.pool.close().await;
+            self.connector.pool().close().await;
         }
     }
 
     /// Takes the statements that may be sent as soon as there are connections.
-    fn poll(&self) -> Vec<Statement> {
+    pub(super) fn poll(&self) -> Vec<Statement> {
         let mut state = self.state();
         state.poll_due = false;
         let now = self.now();
@@ -223,8 +224,14 @@ impl Driver {
         statements
     }
 
+    /// No task can be spawned now: whoever calls next, or closes, sends what waits.
+    pub(super) fn poll_later(&self) {
+        self.state().poll_due = false;
+        self.changed.notify_waiters();
+    }
+
     /// Has a worker take what may be sent again only after a pause.
-    fn poll_after_pause(self: &Arc<Self>) {
+    pub(super) fn poll_after_pause(self: &Arc<Self>) {
         let Some(at) = self.state().engine.next_retry() else { return };
         let this = Arc::clone(self);
         self.home.spawn(async move {
@@ -234,7 +241,7 @@ impl Driver {
     }
 
     /// Takes what became of a statement. Its caller polls next.
-    fn receive(&self, id: StatementId, was_sent: bool, result: Result<Vec<String>, Fault>) {
+    pub(super) fn receive(&self, id: StatementId, was_sent: bool, result: Result<Vec<String>, Fault>) {
         let ready = {
             let mut state = self.state();
             state.running -= usize::from(was_sent);
@@ -252,7 +259,7 @@ impl Driver {
     }
 
     /// What is to be sent now that a statement has its connection.
-    fn begin(&self, statement: Statement) -> Option<Statement> {
+    pub(super) fn begin(&self, statement: Statement) -> Option<Statement> {
         let (statement, ready) = {
             let mut state = self.state();
             let statement = match state.engine.begin(self.now(), statement.id) {
@@ -267,7 +274,7 @@ impl Driver {
         statement
     }
 
-    async fn run(
+    pub(super) async fn run(
         &self,
         mut connection: PoolConnection<Postgres>,
         statement: &Statement,
@@ -278,17 +285,25 @@ impl Driver {
                 Transport::Pooler => in_transaction(&mut connection, statement).await,
             }
         };
-        if statement.is_unlimited() {
-            return running.await.map_err(failed);
-        }
-        match tokio::time::timeout(statement_timeout(self.options.timeout), running).await {
-            Ok(result) => result.map_err(failed),
-            Err(_) => {
-                // Its answer may still be on the way: nobody else may use this connection.
-                drop(connection.detach());
-                Err(Fault::timed_out("the database did not answer in time"))
+        let result = if statement.is_unlimited() {
+            running.await
+        } else {
+            match tokio::time::timeout(statement_timeout(self.options.timeout), running).await {
+                Ok(result) => result,
+                Err(_) => {
+                    // Its answer may still be on the way: nobody else may use this connection.
+                    drop(connection.detach());
+                    return Err(Fault::timed_out("the database did not answer in time"));
+                }
             }
-        }
+        };
+        result.map_err(|error| {
+            let fault = failed(error);
+            if self.connector.note(&fault) {
+                drop(connection.detach());
+            }
+            fault
+        })
     }
 
     fn now(&self) -> Duration {
@@ -326,88 +341,6 @@ fn give(answers: Ready) {
     }
     for (sink, batch) in batches {
         sink.deliver(batch);
-    }
-}
-
-/// Takes statements and runs them, one after the other, until nothing waits.
-struct Worker {
-    driver: Arc<Driver>,
-    /// Whether it is the one that was to take what waits.
-    polls: bool,
-    /// What it runs, or has a connection opened for.
-    statement: Option<StatementId>,
-    was_sent: bool,
-}
-
-impl Worker {
-    fn spawn(driver: &Arc<Driver>, first: Option<Statement>) {
-        let statement = first.as_ref().map(|statement| statement.id);
-        let worker =
-            Worker { driver: Arc::clone(driver), polls: first.is_none(), statement, was_sent: false };
-        driver.home.spawn(worker.run(first));
-    }
-
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "a worker spawns workers: that this is Send cannot be inferred"
-    )]
-    fn run(mut self, first: Option<Statement>) -> impl Future<Output = ()> + Send {
-        async move {
-            let mut next = first;
-            loop {
-                if let Some(statement) = next.take() {
-                    self.run_one(statement).await;
-                }
-                // Callers that were just answered, or that are ready as well, submit first.
-                tokio::task::yield_now().await;
-                self.polls = false;
-                let mut statements = self.driver.poll();
-                next = statements.pop();
-                statements.into_iter().for_each(|statement| Worker::spawn(&self.driver, Some(statement)));
-                if next.is_none() {
-                    return self.driver.poll_after_pause();
-                }
-            }
-        }
-    }
-
-    async fn run_one(&mut self, statement: Statement) {
-        self.statement = Some(statement.id);
-        match self.driver.pool.acquire().await {
-            Err(error) => self.receive(Err(not_sent(error))),
-            Ok(connection) => {
-                let statement = self.driver.begin(statement);
-                self.statement = statement.as_ref().map(|statement| statement.id);
-                self.was_sent = statement.is_some();
-                if let Some(statement) = statement {
-                    let result = self.driver.run(connection, &statement).await;
-                    self.receive(result);
-                }
-            }
-        }
-    }
-
-    fn receive(&mut self, result: Result<Vec<String>, Fault>) {
-        if let Some(id) = self.statement.take() {
-            self.polls = true;
-            let was_sent = std::mem::take(&mut self.was_sent);
-            self.driver.receive(id, was_sent, result);
-        }
-    }
-}
-
-/// Its runtime shut down: no caller is to wait for ever, for this statement or for the next.
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.receive(Err(match self.was_sent {
-            true => Fault::lost("the runtime stopped while the statement ran"),
-            false => Fault::not_sent("the runtime stopped before the statement was sent"),
-        }));
-        if self.polls {
-            // No task can be spawned here: whoever calls next, or closes, sends what waits.
-            self.driver.state().poll_due = false;
-            self.driver.changed.notify_waiters();
-        }
     }
 }
 

@@ -2,9 +2,12 @@
 
 mod builder;
 mod calls;
+mod connect;
 mod driver;
+mod dsn;
 mod home;
 mod transport;
+mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,17 +65,17 @@ impl AgentKey {
         Builder::default()
     }
 
-    /// A client with default options and a pool of its own.
+    /// A client with default options and a pool of its own. See [`Builder::database_url`] for what a URL may be.
     ///
     /// # Errors
-    /// `database` if the URL cannot be read or nothing answers there.
+    /// `invalid_dsn` if the URL cannot be read, `database` if nothing answers there. No message holds a secret.
     pub async fn connect(database_url: &str) -> Result<Self, Error> {
         Self::builder().connect(database_url).await
     }
 
     /// The pool that statements run on.
     pub fn pool(&self) -> &PgPool {
-        self.driver.pool()
+        self.driver.connector().pool()
     }
 
     /// Counters.

@@ -41,7 +41,11 @@ fn sqlstate_of(error: &sqlx::Error) -> Option<String> {
 
 /// No connection was to be had.
 pub(super) fn not_sent(error: sqlx::Error) -> Fault {
-    let fault = Fault::not_sent(error.to_string()).with_sqlstate(sqlstate_of(&error));
+    let message = match &error {
+        sqlx::Error::Io(cause) => cause.to_string(),
+        other => other.to_string(),
+    };
+    let fault = Fault::not_sent(message).with_sqlstate(sqlstate_of(&error));
     fault.with_source(Arc::new(error))
 }
 

@@ -86,6 +86,20 @@ impl Fault {
         self
     }
 
+    /// The same fault of an attempt to connect to this place.
+    #[cfg(feature = "sqlx")]
+    pub(crate) fn at(mut self, place: &str) -> Self {
+        self.message = format!("cannot connect to {place}: {}", self.message);
+        self
+    }
+
+    /// The same fault, with what became of another attempt.
+    #[cfg(feature = "sqlx")]
+    pub(crate) fn and(mut self, other: &Fault) -> Self {
+        self.message = format!("{}; {}", self.message, other.message);
+        self
+    }
+
     /// The SQLSTATE, where there is one.
     pub fn sqlstate(&self) -> Option<&str> {
         self.sqlstate.as_deref()
@@ -153,7 +167,7 @@ impl Fault {
     }
 
     /// What the callers of the statement are told.
-    pub(super) fn error(&self) -> Error {
+    pub(crate) fn error(&self) -> Error {
         let error = Error::new(ErrorCode::Database, &self.message).with_facts(
             self.effect(),
             self.is_transient(),

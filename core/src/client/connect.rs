@@ -1,0 +1,162 @@
+//! How statements get a connection, and why they get none.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPool, Postgres};
+use sqlx::{ConnectOptions, Connection, PgConnection};
+use tokio::sync::Mutex;
+
+use super::transport::not_sent;
+use crate::engine::Fault;
+
+/// The pool repeats a refused connection without a word until its time is over. A connection that takes longer than
+/// this is asked why. So long is an answer good for all that wait, too.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Between two questions. Each opens a connection.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+pub(super) struct Connector {
+    pool: PgPool,
+    /// The servers of a name with several hosts, in order. Empty where there is only one.
+    servers: Vec<PgConnectOptions>,
+    /// What a connection beside the pool came to, and when.
+    asked: Mutex<Option<(Instant, Result<(), Fault>)>>,
+    /// Whether the way to the database is known to work.
+    works: AtomicBool,
+}
+
+impl Connector {
+    pub(super) fn new(pool: PgPool, mut servers: Vec<PgConnectOptions>) -> Self {
+        if servers.len() < 2 {
+            servers.clear();
+        }
+        let works = AtomicBool::new(servers.is_empty());
+        Connector { pool, servers, asked: Mutex::new(None), works }
+    }
+
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// A connection of the pool, or why there is none.
+    pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>, Fault> {
+        let works = self.works.load(Ordering::Relaxed);
+        if !works && !self.servers.is_empty() {
+            // The pool must not connect to a server that takes no writes.
+            self.ask().await?;
+        }
+        let mut acquiring = pin!(self.pool.acquire());
+        let patience = if works { PATIENCE } else { Duration::ZERO };
+        let acquired = match tokio::time::timeout(patience, &mut acquiring).await {
+            Ok(acquired) => acquired.map_err(|error| self.not_had(error)),
+            Err(_) => {
+                let mut why = pin!(self.why());
+                let first = poll_fn(|context| match acquiring.as_mut().poll(context) {
+                    Poll::Ready(acquired) => Poll::Ready(acquired.map_err(|error| self.not_had(error))),
+                    Poll::Pending => why.as_mut().poll(context).map(Err),
+                });
+                first.await
+            }
+        };
+        self.works.store(acquired.is_ok(), Ordering::Relaxed);
+        acquired
+    }
+
+    fn not_had(&self, error: sqlx::Error) -> Fault {
+        match error {
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => not_sent(error),
+            _ => not_sent(error).at(&place(&self.pool.connect_options())),
+        }
+    }
+
+    /// Notes why a statement failed. Whether its connection is to be given up: of several servers, another one is the
+    /// one to write to.
+    pub(super) fn note(&self, fault: &Fault) -> bool {
+        // read_only_sql_transaction: what was the primary no longer is.
+        let has_moved = !self.servers.is_empty() && fault.sqlstate() == Some("25006");
+        if has_moved || fault.is_transient() {
+            self.works.store(false, Ordering::Relaxed);
+        }
+        has_moved
+    }
+
+    /// Ends only when the pool would wait in vain.
+    async fn why(&self) -> Fault {
+        let mut pause = PATIENCE;
+        loop {
+            match self.ask().await {
+                Err(fault) if fault.sqlstate().is_none() || !fault.is_transient() => return fault,
+                // The pool may be let in soon: its connections are in use, or the server starts or has no free slot.
+                Err(_) | Ok(()) => tokio::time::sleep(pause).await,
+            }
+            pause = LONGEST_PAUSE.min(pause * 2);
+        }
+    }
+
+    /// Connects beside the pool. Of several servers, the pool goes on with the first that takes writes.
+    async fn ask(&self) -> Result<(), Fault> {
+        let mut asked = self.asked.lock().await;
+        if let Some((at, answer)) = &*asked
+            && at.elapsed() < PATIENCE
+        {
+            return answer.clone();
+        }
+        let answer = self.try_servers().await;
+        *asked = Some((Instant::now(), answer.clone()));
+        answer
+    }
+
+    async fn try_servers(&self) -> Result<(), Fault> {
+        if self.servers.is_empty() {
+            return try_server(&self.pool.connect_options(), false).await;
+        }
+        let mut faults = Vec::new();
+        for server in &self.servers {
+            match try_server(server, true).await {
+                Ok(()) => {
+                    self.pool.set_connect_options(server.clone());
+                    return Ok(());
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        let all = faults.into_iter().reduce(|all, fault| all.and(&fault));
+        Err(all.unwrap_or_else(|| Fault::not_sent("no server is named")))
+    }
+}
+
+fn place(options: &PgConnectOptions) -> String {
+    match options.get_socket() {
+        Some(directory) => directory.display().to_string(),
+        None if options.get_host().contains(':') => {
+            format!("[{}]:{}", options.get_host(), options.get_port())
+        }
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    }
+}
+
+async fn try_server(options: &PgConnectOptions, must_write: bool) -> Result<(), Fault> {
+    let place = place(options);
+    let cannot_connect = |error: sqlx::Error| not_sent(error).at(&place);
+    let limit = Duration::from_secs(5);
+    let connecting = tokio::time::timeout(limit, options.connect());
+    let mut connection: PgConnection =
+        connecting.await.map_err(|_| Fault::not_sent("no answer").at(&place))?.map_err(cannot_connect)?;
+    let takes_writes = if must_write {
+        let setting = sqlx::query_scalar("SELECT current_setting('transaction_read_only')");
+        let setting: String =
+            setting.persistent(false).fetch_one(&mut connection).await.map_err(cannot_connect)?;
+        setting == "off"
+    } else {
+        true
+    };
+    // It has served its purpose, however it ends.
+    drop(connection.close().await);
+    if takes_writes { Ok(()) } else { Err(Fault::not_sent("it takes no writes").at(&place)) }
+}

@@ -1,0 +1,161 @@
+//! Options, and the way to the database: what is refused at once, and why there is no connection.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use agentkey::{AgentKey, CreateKey, DenialReason, ErrorCode};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, Executor, PgConnection};
+use support::server::TestServer;
+use support::{TestDatabase, eventually};
+
+/// Nothing listens there.
+const REFUSED: &str = "postgresql://nobody:hunter2@127.0.0.1:1/x";
+/// Less than a call may take, more than a slow machine needs to be told no.
+const SOON: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn bad_options_are_refused() {
+    let db = TestDatabase::create().await;
+    for prefix in ["a b", "\n", "a\r", "é", "\0", "\u{7f}", " ", "🔑", &"x".repeat(65), &"x".repeat(1 << 20)]
+    {
+        let error = AgentKey::builder().key_prefix(prefix).pool(db.pool.clone()).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidKeyPrefix, "{prefix:?}");
+    }
+    for url in ["", "nonsense", "mysql://x", "postgresql://h:99999/x", "postgresql://h/x?nonsense=1"] {
+        let error = AgentKey::connect(url).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidDsn, "{url}");
+    }
+    let shown = format!("{:?}", AgentKey::builder().database_url(REFUSED).unwrap());
+    assert!(!shown.contains("hunter2"), "{shown}");
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_refused_connection_says_so_at_once() {
+    let options: PgConnectOptions = REFUSED.parse().unwrap();
+    let theirs = PgPoolOptions::new().connect_lazy_with(options);
+    let timeout = Duration::from_secs(60);
+    let builder = || AgentKey::builder().timeout(timeout);
+    let own = builder().database_url(REFUSED).unwrap().connect_lazy().unwrap();
+    for ak in [own, builder().pool(theirs).unwrap()] {
+        let began = Instant::now();
+        let error = ak.validate("ak_x").await.unwrap_err();
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+        assert_eq!(error.code(), ErrorCode::Database);
+        assert!(error.is_transient() && !error.may_have_been_recorded());
+        let message = error.message();
+        assert!(message.contains("127.0.0.1:1") && message.contains("refused"), "{message}");
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        assert!(std::error::Error::source(&error).is_some());
+        // Whoever asks next does not wait again.
+        assert_eq!(ak.track_usage("ak_x", 1).await.unwrap_err().code(), ErrorCode::Database);
+    }
+    let began = Instant::now();
+    let error = builder().connect(REFUSED).await.unwrap_err();
+    assert!(error.message().contains("refused") && began.elapsed() < SOON, "{error}");
+    let error = AgentKey::connect("host=/nonexistent user=u dbname=d").await.unwrap_err();
+    assert!(error.message().contains("/nonexistent"), "{error}");
+    assert!(error.message().contains("No such file"), "{error}");
+}
+
+#[tokio::test]
+async fn other_causes_are_told_too() {
+    let db = TestDatabase::create().await;
+    let nowhere = db.url.replace(&db.name, "nowhere");
+    let error = AgentKey::connect(&nowhere).await.unwrap_err();
+    assert_eq!(error.sqlstate(), Some("3D000"), "{error}");
+    let error = AgentKey::connect(&format!("{}?sslmode=require", db.url)).await.unwrap_err();
+    assert!(error.message().contains("TLS"), "{error}");
+    let certificate = format!("{}?sslmode=require&sslrootcert=/nonexistent.pem", db.url);
+    assert!(AgentKey::connect(&certificate).await.is_err());
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_database_that_comes_back_is_found_without_a_restart() {
+    let server = TestServer::start().await;
+    let db = TestDatabase::create_on(&server.url).await;
+    let ak = AgentKey::connect(&db.url).await.unwrap();
+    ak.migrate().await.unwrap();
+    server.crash().await;
+    let began = Instant::now();
+    assert!(ak.validate("ak_x").await.is_err());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    server.restart().await;
+    eventually("it is found", async || ak.validate("ak_x").await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn every_form_of_a_name_reaches_the_database() {
+    let db = TestDatabase::create().await;
+    let options: PgConnectOptions = db.url.parse().unwrap();
+    let (port, name, user) = (options.get_port(), &db.name, options.get_username());
+    let socket = db.text("SELECT split_part(current_setting('unix_socket_directories'), ',', 1)").await;
+    let mut dsns = vec![
+        format!("host={} port={port} user={user} dbname={name}", options.get_host()),
+        format!("postgresql+asyncpg://{user}@{}:{port}/{name}?ssl=disable", options.get_host()),
+        format!("postgresql://{user}@127.0.0.1:1,{}:{port}/{name}", options.get_host()),
+    ];
+    if std::path::Path::new(&format!("{socket}/.s.PGSQL.{port}")).exists() {
+        dsns.push(format!("postgresql://{user}@/{name}?host={socket}&port={port}"));
+    }
+    if std::net::TcpStream::connect(("::1", port)).is_ok() {
+        dsns.push(format!("postgresql://{user}@[::1]:{port}/{name}"));
+    }
+    for dsn in dsns {
+        let ak = AgentKey::connect(&dsn).await.unwrap_or_else(|e| panic!("{dsn}: {e}"));
+        ak.migrate().await.unwrap();
+        assert_eq!(ak.validate("ak_x").await.unwrap().unwrap_err().reason, DenialReason::Invalid);
+        ak.close().await;
+    }
+    db.drop().await;
+}
+
+/// What a standby is to its clients.
+async fn read_only(server: &TestServer, is: bool) {
+    let mut session = PgConnection::connect(&server.url).await.unwrap();
+    let setting = if is { "on" } else { "off" };
+    session.execute("SET default_transaction_read_only = off").await.unwrap();
+    let set = format!("ALTER SYSTEM SET default_transaction_read_only = {setting}");
+    session.execute(sqlx::AssertSqlSafe(set)).await.unwrap();
+    session.execute("SELECT pg_reload_conf()").await.unwrap();
+    eventually("it is reloaded", async || {
+        let mut other = PgConnection::connect(&server.url).await.unwrap();
+        let shown: String =
+            sqlx::query_scalar("SHOW default_transaction_read_only").fetch_one(&mut other).await.unwrap();
+        shown == setting
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_several_servers_the_first_that_takes_writes_is_used() {
+    let (one, other) = (TestServer::start().await, TestServer::start().await);
+    let options: [PgConnectOptions; 2] = [one.url.parse().unwrap(), other.url.parse().unwrap()];
+    let dsn = format!(
+        "postgresql://{}@127.0.0.1:{},127.0.0.1:{}/{}",
+        options[0].get_username(),
+        options[0].get_port(),
+        options[1].get_port(),
+        options[0].get_database().unwrap()
+    );
+    AgentKey::connect(&one.url).await.unwrap().migrate().await.unwrap();
+    read_only(&one, true).await;
+    let ak = AgentKey::connect(&dsn).await.unwrap();
+    ak.migrate().await.unwrap();
+    assert_eq!(ak.create(CreateKey::new("of the second")).await.unwrap().budget_cents, None);
+    // They change roles: the next calls may fail, later ones find the other.
+    read_only(&one, false).await;
+    read_only(&other, true).await;
+    eventually("the first is found", async || ak.create(CreateKey::new("of the first")).await.is_ok()).await;
+    other.crash().await;
+    assert!(ak.create(CreateKey::new("of the first")).await.is_ok());
+    one.crash().await;
+    let error = ak.validate("ak_x").await.unwrap_err();
+    for options in options {
+        assert!(error.message().contains(&format!("127.0.0.1:{}", options.get_port())), "{error}");
+    }
+}
