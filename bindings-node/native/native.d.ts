@@ -117,6 +117,8 @@ export interface EngineOptions {
   ledger: boolean
   /** Whether costs are recorded to the micro-cent. */
   exact: boolean
+  /** The most that one call may cost, in cents. */
+  maxCostCents?: number
   /** Spreads retries. */
   seed: number
 }
@@ -144,8 +146,10 @@ export declare function keyHasScope(scopes: Array<string> | undefined | null, sc
 
 /** How a request ended. */
 export interface NativeEnding {
-  /** Whether the handler ran. */
-  ran: boolean
+  /** Whether the request was handed on. */
+  began: boolean
+  /** Whether the server found a route for it. */
+  routed: boolean
   /** The status that was sent. */
   status?: number
   /** Whether the whole response was sent. */

@@ -48,8 +48,10 @@ pub struct NativeNext {
 /// How a request ended.
 #[napi(object)]
 pub struct NativeEnding {
-    /// Whether the handler ran.
-    pub ran: bool,
+    /// Whether the request was handed on.
+    pub began: bool,
+    /// Whether the server found a route for it.
+    pub routed: bool,
     /// The status that was sent.
     pub status: Option<u16>,
     /// Whether the whole response was sent.
@@ -195,7 +197,8 @@ impl Exchange {
             Some(status) => Ending::sent(status),
             None => Ending::never_ran(),
         }
-        .ran(how.ran);
+        .routed(how.routed);
+        ending.began = how.began;
         if !how.completed {
             ending = ending.left();
         }

@@ -217,8 +217,7 @@ function pass<R extends Req, S extends ServerResponse>(
   const wasClosed = res.closed === true;
   const end = () => {
     const status = res.headersSent ? res.statusCode : undefined;
-    const unmatched = (status === 404 || status === 405) && req.route === undefined;
-    exchange.ended({ ran: !wasClosed && !unmatched, status, completed: res.writableFinished });
+    exchange.ended({ began: !wasClosed, routed: req.route !== undefined, status, completed: res.writableFinished });
     record(ak, exchange, asks, req, res)
       .catch((error: unknown) => logFault("what a request cost is not recorded", error))
       .finally(isRecorded);

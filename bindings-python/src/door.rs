@@ -96,9 +96,10 @@ impl Exchange {
     }
 
     /// Goes on with how the request ended.
-    #[pyo3(signature = (*, ran, status, threw, completed))]
-    fn ended(&self, ran: bool, status: Option<u16>, threw: bool, completed: bool) {
-        let mut ending = Ending::never_ran().ran(ran);
+    #[pyo3(signature = (*, began, routed, status, threw, completed))]
+    fn ended(&self, began: bool, routed: bool, status: Option<u16>, threw: bool, completed: bool) {
+        let mut ending = Ending::never_ran().routed(routed);
+        ending.began = began;
         ending.status = status;
         ending.threw = threw;
         ending.completed = completed;

@@ -65,8 +65,10 @@ class Admission:
 class Ending:
     """How a request ended."""
 
-    ran: bool = True
-    """Whether the handler ran."""
+    began: bool = True
+    """Whether the request was handed on."""
+    routed: bool = True
+    """Whether the framework found a route for it."""
     status: Optional[int] = None
     threw: bool = False
     completed: bool = False
@@ -133,7 +135,7 @@ class Door:
         if not self._has_end:
             return
         exchange = admission.exchange
-        exchange.ended(ran=ending.ran, status=ending.status, threw=ending.threw, completed=ending.completed)
+        exchange.ended(**vars(ending))
         task = asyncio.create_task(self._record(exchange, request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -235,7 +237,8 @@ def _json(amount: Any) -> Optional[str]:
     if isinstance(amount, dict):
         amount = {name: str(value) if isinstance(value, Decimal) else value for name, value in amount.items()}
     elif isinstance(amount, Decimal):
-        amount = float(amount)
+        # Exactly, which a float is not.
+        return format(amount, "f") if amount.is_finite() else json.dumps(str(amount))
     try:
         return json.dumps(amount, allow_nan=False)
     except (TypeError, ValueError):

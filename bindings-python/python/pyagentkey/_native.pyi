@@ -88,7 +88,9 @@ class Exchange:
         """
         The call that is to be made, as a method and its arguments in JSON, for a double.
         """
-    def ended(self, /, *, ran: bool, status: SupportsIndex | None, threw: bool, completed: bool) -> None:
+    def ended(
+        self, /, *, began: bool, routed: bool, status: SupportsIndex | None, threw: bool, completed: bool
+    ) -> None:
         """
         Goes on with how the request ended.
         """

@@ -91,8 +91,8 @@ class RequireKey:
             ending.threw = True
             raise
         finally:
-            # Where no route fits the request, nothing of the application's has run.
-            ending.ran = ending.status != 405 and (ending.status != 404 or "endpoint" in scope)
+            # A router that knows the path but not the method sets an endpoint, too.
+            ending.routed = "endpoint" in scope and ending.status != 405
             await self._door.end(admission, ending, scope)
 
 

@@ -88,7 +88,7 @@ class _RequireKey(_Bearer):
             yield grant
         except RequestValidationError:
             # Other parameters of the request were no good: the handler never ran.
-            ending.ran = False
+            ending.began = False
             raise
         except HTTPException as error:
             ending.status = error.status_code

@@ -249,7 +249,7 @@ impl Admission {
         let State::Running(admitted) = std::mem::replace(&mut self.state, State::Over) else {
             return self.misuse("ended");
         };
-        if self.guard.prices && ending.ran {
+        if self.guard.prices && ending.ran() {
             self.state = State::Pricing(admitted, ending);
             return Next::Price;
         }

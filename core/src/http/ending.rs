@@ -9,8 +9,10 @@ use crate::error::shortened;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ending {
-    /// Whether the handler ran. It did not where no route matched, or where the request was refused later.
-    pub ran: bool,
+    /// Whether the request was handed on. It was not if it was refused later, or if its client had left.
+    pub began: bool,
+    /// Whether the server found a route for it; `None` if it does not say.
+    pub routed: Option<bool>,
     /// The status that was sent, if one was.
     pub status: Option<u16>,
     /// Whether the handler failed with an exception.
@@ -22,18 +24,24 @@ pub struct Ending {
 impl Ending {
     /// A handler that ran, and whose response was sent whole.
     pub fn sent(status: u16) -> Self {
-        Ending { ran: true, status: Some(status), threw: false, completed: true }
+        Ending { began: true, routed: None, status: Some(status), threw: false, completed: true }
     }
 
     /// A handler that never ran.
     pub fn never_ran() -> Self {
-        Ending { ran: false, status: None, threw: false, completed: false }
+        Ending { began: false, routed: None, status: None, threw: false, completed: false }
     }
 
-    /// Sets whether the handler ran.
-    pub fn ran(mut self, ran: bool) -> Self {
-        self.ran = ran;
+    /// Sets whether the server found a route.
+    pub fn routed(mut self, routed: bool) -> Self {
+        self.routed = Some(routed);
         self
+    }
+
+    /// Whether the application's handler ran: a server answers 404 or 405 itself where it has no route.
+    pub(super) fn ran(&self) -> bool {
+        let has_no_route = matches!(self.status, Some(404 | 405)) && self.routed == Some(false);
+        self.began && !has_no_route
     }
 
     /// The client left before the response was sent whole.
@@ -99,7 +107,7 @@ fn read_amount(value: &Value) -> Option<Cost> {
 
 /// What is recorded. An error is not billed unless `bill_errors` says so, or the application names an amount.
 pub(super) fn worth(ending: &Ending, price: &Price, estimate: Cost, bill_errors: bool) -> Cost {
-    if !ending.ran {
+    if !ending.ran() {
         return Cost::Free;
     }
     let is_error = ending.threw || ending.status.is_some_and(|status| status >= 400);
@@ -144,8 +152,17 @@ mod tests {
     fn a_handler_that_never_ran_cost_nothing_whatever_is_said() {
         for price in [Price::Nothing, Price::Amount(SAID), Price::Failed(String::new())] {
             assert_eq!(recorded(Ending::never_ran(), price.clone()), Cost::Free);
-            assert_eq!(worth(&Ending::sent(404).ran(false), &price, ESTIMATE, true), Cost::Free);
+            for status in [404, 405] {
+                assert_eq!(worth(&Ending::sent(status).routed(false), &price, ESTIMATE, true), Cost::Free);
+            }
         }
+    }
+
+    #[test]
+    fn a_handler_may_answer_404_itself() {
+        assert_eq!(recorded(Ending::sent(404).routed(true), Price::Amount(SAID)), SAID);
+        assert_eq!(recorded(Ending::sent(404), Price::Amount(SAID)), SAID);
+        assert_eq!(recorded(Ending::sent(200).routed(false), Price::Nothing), ESTIMATE);
     }
 
     #[test]

@@ -27,10 +27,10 @@ pub struct Response {
     pub fault: Option<String>,
 }
 
-/// A body may hold a new key: `Debug` shows none that must not be stored.
+/// A body may be a new key: `Debug` shows none of these.
 impl std::fmt::Debug for Response {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let body = if self.header("Cache-Control").is_some() { "<redacted>" } else { &self.body };
+        let body = if self.status == CREATED { "<redacted>" } else { &self.body };
         f.debug_struct("Response")
             .field("status", &self.status)
             .field("headers", &self.headers)
@@ -40,6 +40,9 @@ impl std::fmt::Debug for Response {
     }
 }
 
+/// The status of a response that holds a new key.
+pub(super) const CREATED: u16 = 201;
+
 impl Response {
     /// A header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -47,8 +50,12 @@ impl Response {
     }
 
     pub(super) fn new(status: u16, body: String) -> Self {
-        let content_type = ("Content-Type", Cow::Borrowed("application/json; charset=utf-8"));
-        Response { status, headers: vec![content_type], body, fault: None }
+        let headers = vec![
+            ("Content-Type", Cow::Borrowed("application/json; charset=utf-8")),
+            // What is answered depends on the credentials, and may be one.
+            ("Cache-Control", Cow::Borrowed("no-store")),
+        ];
+        Response { status, headers, body, fault: None }
     }
 
     pub(super) fn error(status: u16, message: &str) -> Self {

@@ -10,7 +10,7 @@ use super::body::Body;
 use super::call::{Call, Caller};
 use super::child::{child_failed, child_of};
 use super::limit::{Limiter, RateLimit};
-use super::response::Response;
+use super::response::{CREATED, Response};
 use super::signup::{Signup, SignupAccount, SignupBudget};
 use crate::engine::json::grant;
 use crate::engine::{Answer, Revocation};
@@ -226,7 +226,7 @@ impl Routes {
 
     /// The response to a creation, with what `create` answers as JSON.
     pub(super) fn created(json: String) -> Response {
-        Response::new(201, json).with("Cache-Control", "no-store")
+        Response::new(CREATED, json)
     }
 
     fn sign_up(&self, call: &VisitCall) -> Result<Call, Response> {

@@ -46,7 +46,7 @@ fn recorded(guard: &Guard, ending: Ending, price: Price) -> String {
     let mut exchange = passed(guard);
     let mut next = exchange.ended(ending);
     if matches!(next, Next::Price) {
-        assert!(ending.ran, "a handler that never ran is not asked for its cost");
+        assert!(ending.ran(), "a handler that never ran is not asked for its cost");
         next = exchange.priced(price);
     }
     match next {
@@ -79,7 +79,7 @@ fn how_it_ended_decides_what_is_recorded() {
         assert_eq!(recorded(&holding(), ending, Price::Nothing), unsaid, "{ending:?}");
         assert_eq!(recorded(&holding(), ending, said()), "settle 7", "{ending:?}");
         assert_eq!(recorded(&holding(), ending, Price::Failed("why".to_owned())), "settle 60", "{ending:?}");
-        assert_eq!(recorded(&holding(), ending.ran(false), said()), "release", "{ending:?}");
+        assert_eq!(recorded(&holding(), Ending { began: false, ..ending }, said()), "release", "{ending:?}");
     }
     let billing = holding().bill_errors(true);
     assert_eq!(recorded(&billing, Ending::sent(500), Price::Nothing), "settle 60");
