@@ -46,7 +46,7 @@ const newKey = async (budgetCents: number) =>
 /** Once nothing is held any more: what is used, in micro-cents. */
 const used = (id: number) =>
   eventually("nothing is held any more", async () => {
-    const row = `SELECT budget_used_cents * 1000000 + budget_used_microcents || ' ' || budget_reserved_cents FROM sdk_api_keys WHERE id = ${id}`;
+    const row = `SELECT budget_used_cents * 1000000 + budget_used_microcents || ' ' || budget_reserved_cents + budget_reserved_microcents FROM sdk_api_keys WHERE id = ${id}`;
     const [microcents, held] = (await db.text(row))!.split(" ");
     return held === "0" ? { microcents: Number(microcents) } : undefined;
   }).then(({ microcents }) => microcents);

@@ -14,7 +14,6 @@ import {
   scopeList,
   shown,
   spendingOf,
-  spentOf,
   usageFilterOf,
 } from "./input.js";
 import { connecting, ownPool, type OwnPool, preparing } from "./pool.js";
@@ -141,7 +140,7 @@ export class AgentKey<Id extends KeyId = number> {
    * second settle answers what the first one did. Repeated through faults until the call's time is over.
    */
   settle(reservationId: string, spent: Spent): Promise<SettleResult> {
-    return this.#submit("settle", () => ({ reservationId: String(reservationId), ...spentOf(spent) }));
+    return this.#submit("settle", () => ({ reservationId: String(reservationId), ...spendingOf(spent) }));
   }
 
   /** Gives back what was held: nothing was spent. */

@@ -11,6 +11,7 @@ const CODES = [
   "invalid_text",
   "invalid_table_name",
   "invalid_key_prefix",
+  "invalid_cost",
   "invalid_dsn",
   "migration_required",
   "overloaded",

@@ -40,27 +40,25 @@ function parentOf(parent: unknown): string | object | null {
 
 /** Whether only the cost in cents is given: the plain charge. */
 export function isPlain(usage: unknown): boolean {
-  if (typeof usage !== "object" || usage === null) return true;
+  if (typeof usage !== "object" || usage === null || (usage as Record<string, unknown>).costCents === undefined) return false;
   for (const name in usage) {
     if (name !== "costCents" && (usage as Record<string, unknown>)[name] !== undefined) return false;
   }
   return true;
 }
 
-/** The members of a charge, reserve or settlement for the core. A cost of another type is the invalid one. */
+/** The members of a charge, reserve, settlement or refund for the core, which knows them. */
 export function spendingOf(spending: unknown): object {
-  const { costCents, costMicrocents, costUsd, idempotencyKey, overrun, metadata, ttl, scope } = (spending ?? {}) as Record<
-    string,
-    unknown
-  >;
+  const { costCents, costMicrocents, costUsd, idempotencyKey, overrun, metadata, ttl, scope, ...more } = Object(spending ?? {}) as Record<string, unknown>;
   if (metadata !== undefined && (typeof metadata !== "object" || metadata === null || Array.isArray(metadata))) {
     throw invalid("invalid_text", "metadata", metadata);
   }
   return {
+    ...more,
     // What is given and is no number must not count as not given.
     costCents: costCents !== undefined && !Number.isFinite(costCents) ? "NaN" : costCents,
-    costMicrocents: Number.isSafeInteger(costMicrocents) ? costMicrocents : undefined,
-    costUsd: typeof costUsd === "string" ? costUsd : undefined,
+    costMicrocents: visible(costMicrocents),
+    costUsd: visible(costUsd),
     idempotencyKey: text("invalid_text", "idempotency key", idempotencyKey) ?? undefined,
     overrun: text("invalid_text", "overrun", overrun) ?? undefined,
     ttl: text("invalid_duration", "duration", ttl) ?? undefined,
@@ -69,10 +67,10 @@ export function spendingOf(spending: unknown): object {
   };
 }
 
-/** What was spent, for a settlement. */
-export function spentOf(spent: unknown): object {
-  const { costCents, costMicrocents, costUsd } = spendingOf(spent) as Record<string, unknown>;
-  return { costCents, costMicrocents, costUsd };
+/** JSON has no bigint, and `null` for what is no number. */
+function visible(amount: unknown): unknown {
+  const isWithout = typeof amount === "bigint" || (typeof amount === "number" && !Number.isFinite(amount));
+  return isWithout ? String(amount) : amount;
 }
 
 /** A filter for the core. */

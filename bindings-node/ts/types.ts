@@ -171,8 +171,8 @@ export interface Spent {
   costCents?: number;
   /** In millionths of a cent, a whole number. */
   costMicrocents?: number;
-  /** In US dollars, as a decimal text such as `"0.00042"`. */
-  costUsd?: string;
+  /** In US dollars: a number, or a decimal text such as `"0.00042"` or `"4.2e-4"`. Exact to a millionth of a cent. */
+  costUsd?: number | string;
 }
 
 /** An amount in a middleware: a number of cents, or US dollars, cents or millionths of a cent by name. */

@@ -15,6 +15,9 @@ pub enum ErrorCode {
     InvalidDuration,
     /// A budget that is negative or does not fit the table's column.
     InvalidBudget,
+    /// A cost that is given in no form, in several, or in one that cannot be read. `NaN` and infinite cents are no error but
+    /// the refusal of that name.
+    InvalidCost,
     /// An account id that the table's `account_id` column cannot hold.
     InvalidAccountId,
     /// An external subject that is empty or cannot be stored.
@@ -50,6 +53,7 @@ impl ErrorCode {
         ErrorCode::InvalidBudgetPeriod,
         ErrorCode::InvalidDuration,
         ErrorCode::InvalidBudget,
+        ErrorCode::InvalidCost,
         ErrorCode::InvalidAccountId,
         ErrorCode::InvalidSubject,
         ErrorCode::InvalidParent,
@@ -72,6 +76,7 @@ impl ErrorCode {
             ErrorCode::InvalidBudgetPeriod => "invalid_budget_period",
             ErrorCode::InvalidDuration => "invalid_duration",
             ErrorCode::InvalidBudget => "invalid_budget",
+            ErrorCode::InvalidCost => "invalid_cost",
             ErrorCode::InvalidAccountId => "invalid_account_id",
             ErrorCode::InvalidSubject => "invalid_subject",
             ErrorCode::InvalidParent => "invalid_parent",
@@ -96,6 +101,7 @@ impl ErrorCode {
                 | ErrorCode::InvalidBudgetPeriod
                 | ErrorCode::InvalidDuration
                 | ErrorCode::InvalidBudget
+                | ErrorCode::InvalidCost
                 | ErrorCode::InvalidAccountId
                 | ErrorCode::InvalidSubject
                 | ErrorCode::InvalidParent
@@ -263,6 +269,7 @@ mod tests {
                 | ErrorCode::InvalidBudgetPeriod
                 | ErrorCode::InvalidDuration
                 | ErrorCode::InvalidBudget
+                | ErrorCode::InvalidCost
                 | ErrorCode::InvalidAccountId
                 | ErrorCode::InvalidSubject
                 | ErrorCode::InvalidParent
@@ -278,6 +285,6 @@ mod tests {
                 | ErrorCode::UnexpectedResponse => {}
             }
         }
-        assert_eq!(count, 17);
+        assert_eq!(count, 18);
     }
 }

@@ -75,34 +75,53 @@ impl Cost {
         }
     }
 
-    /// What a caller gives in one of three forms; none or several of them is `Invalid`.
-    pub fn one_of(
-        cents: Option<f64>,
-        microcents: Option<i64>,
-        usd: Option<&str>,
-        rounding: Rounding,
-    ) -> Cost {
-        match (cents, microcents, usd) {
-            (Some(cents), None, None) => Cost::from_cents_f64_with(cents, rounding),
-            (None, Some(microcents), None) => Cost::microcents(microcents),
-            (None, None, Some(usd)) => Cost::from_usd(usd),
-            _ => Cost::Invalid,
-        }
-    }
-
-    /// US dollars as a decimal text, such as `0.00042`: digits, at most one point among them, and perhaps a minus. Exact
-    /// to the micro-cent (eight places); a fraction of that is rounded up. Anything else is `Invalid`.
+    /// US dollars as a decimal text, such as `0.00042` or `4.2e-4`: digits, at most one point among them, perhaps a minus
+    /// and an exponent. Exact to the micro-cent (eight places); a fraction of that is rounded up. Anything else is
+    /// `Invalid`.
     pub fn from_usd(text: &str) -> Cost {
         let (digits, is_negative) = match text.strip_prefix('-') {
             Some(digits) => (digits, true),
             None => (text, false),
         };
-        match scaled(digits, CENT_PLACES + 2, false) {
+        let digits = match digits.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => without_exponent(mantissa, exponent),
+            None => Some(digits.to_owned()),
+        };
+        match digits.and_then(|digits| scaled(&digits, CENT_PLACES + 2, false)) {
             Some(_) if is_negative => Cost::Free,
             Some(count) => Cost::microcents(count),
             None => Cost::Invalid,
         }
     }
+}
+
+/// A decimal with its point moved. Beyond `LONGEST_DECIMAL` places it makes no difference how far.
+fn without_exponent(mantissa: &str, exponent: &str) -> Option<String> {
+    let (sign, magnitude) = match exponent.strip_prefix('-') {
+        Some(magnitude) => (-1, magnitude),
+        None => (1, exponent.strip_prefix('+').unwrap_or(exponent)),
+    };
+    let is_number = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if magnitude.is_empty() || mantissa.len() > 64 || whole.len() + fraction.len() == 0 {
+        return None;
+    }
+    if !is_number(magnitude) || !is_number(whole) || !is_number(fraction) {
+        return None;
+    }
+    let places = magnitude.parse::<usize>().unwrap_or(usize::MAX).min(LONGEST_DECIMAL - 100);
+    Some(match sign {
+        1 => {
+            let moved = fraction.len().min(places);
+            let (up, rest) = fraction.split_at(moved);
+            format!("{whole}{up}{:0<width$}.{rest}", "", width = places - moved)
+        }
+        _ => {
+            let moved = whole.len().min(places);
+            let (rest, down) = whole.split_at(whole.len() - moved);
+            format!("{rest}.{:0<width$}{down}{fraction}", "", width = places - moved)
+        }
+    })
 }
 
 /// A decimal text times 10^places, rounded up; noise at its end does not count where that is said. More than can be
@@ -288,16 +307,6 @@ mod tests {
     }
 
     #[test]
-    fn a_cost_is_given_in_one_form() {
-        let one_of = |cents, microcents, usd| Cost::one_of(cents, microcents, usd, Rounding::Up);
-        assert_eq!(one_of(Some(0.5), None, None), Cost::Microcents(M));
-        assert_eq!(one_of(None, Some(7), None), Cost::Microcents(7));
-        assert_eq!(one_of(None, None, Some("0.01")), Cost::Microcents(M));
-        assert_eq!(one_of(None, None, None), Cost::Invalid);
-        assert_eq!(one_of(Some(1.0), Some(1_000_000), None), Cost::Invalid);
-    }
-
-    #[test]
     fn dollars_are_read_digit_by_digit() {
         for (usd, expected) in [
             ("1", 100 * M),
@@ -312,11 +321,45 @@ mod tests {
         ] {
             assert_eq!(Cost::from_usd(usd), Cost::Microcents(expected), "{usd}");
         }
+        for (usd, expected) in [
+            ("4.5e-7", 45),
+            ("2.4e-05", 2_400),
+            ("1E2", 100 * 100 * M),
+            ("1.5e+1", 15 * 100 * M),
+            ("12.345e1", 12_345 * M),
+            ("125e-2", 125 * M),
+            ("1e-9", 1),
+            ("1e-999999999999999999999", 1),
+            ("1e999999999999999999999", i64::MAX),
+            ("0.1e1", 100 * M),
+        ] {
+            assert_eq!(Cost::from_usd(usd), Cost::Microcents(expected), "{usd}");
+        }
         assert_eq!(Cost::from_usd("0"), Cost::Free);
+        assert_eq!(Cost::from_usd("0e5"), Cost::Free);
         assert_eq!(Cost::from_usd("-3.5"), Cost::Free);
-        for bad in
-            ["", ".", "-", "1e3", "1,5", " 1", "+1", "0x1", "1.2.3", "NaN", "--1", "١", &"9".repeat(401)]
-        {
+        assert_eq!(Cost::from_usd("-3e2"), Cost::Free);
+        for bad in [
+            "",
+            ".",
+            "-",
+            "e3",
+            "1e",
+            "1e+",
+            "1e-",
+            "1e3.5",
+            "1e3e3",
+            "1e 3",
+            "1,5",
+            " 1",
+            "+1",
+            "0x1",
+            "1.2.3",
+            "NaN",
+            "--1",
+            "١",
+            &"9".repeat(401),
+        ] {
             assert_eq!(Cost::from_usd(bad), Cost::Invalid, "{bad}");
         }
     }

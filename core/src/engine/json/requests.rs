@@ -35,8 +35,8 @@ enum RequestJson {
         key: Option<Secret>,
         subject: Option<String>,
         cost_cents: Option<Cents>,
-        cost_microcents: Option<i64>,
-        cost_usd: Option<String>,
+        cost_microcents: Option<Value>,
+        cost_usd: Option<Value>,
         idempotency_key: Option<String>,
         overrun: Option<String>,
         metadata: Option<Map<String, Value>>,
@@ -46,8 +46,8 @@ enum RequestJson {
         key: Option<Secret>,
         subject: Option<String>,
         cost_cents: Option<Cents>,
-        cost_microcents: Option<i64>,
-        cost_usd: Option<String>,
+        cost_microcents: Option<Value>,
+        cost_usd: Option<Value>,
         ttl: Option<String>,
         scope: Option<String>,
         idempotency_key: Option<String>,
@@ -56,8 +56,8 @@ enum RequestJson {
     Settle {
         reservation_id: String,
         cost_cents: Option<Cents>,
-        cost_microcents: Option<i64>,
-        cost_usd: Option<String>,
+        cost_microcents: Option<Value>,
+        cost_usd: Option<Value>,
     },
     Release {
         reservation_id: String,
@@ -69,8 +69,8 @@ enum RequestJson {
     Refund {
         key_id: KeyId,
         cost_cents: Option<Cents>,
-        cost_microcents: Option<i64>,
-        cost_usd: Option<String>,
+        cost_microcents: Option<Value>,
+        cost_usd: Option<Value>,
         idempotency_key: Option<String>,
         metadata: Option<Map<String, Value>>,
     },
@@ -225,7 +225,7 @@ impl RequestJson {
                 overrun,
                 metadata,
             } => {
-                let mut charge = Charge::new(cost(cost_cents, cost_microcents, cost_usd, rounding));
+                let mut charge = Charge::new(read_cost(cost_cents, cost_microcents, cost_usd, rounding)?);
                 charge.idempotency_key = idempotency_key;
                 charge.metadata = metadata;
                 if let Some(overrun) = overrun {
@@ -244,7 +244,7 @@ impl RequestJson {
                 idempotency_key,
                 metadata,
             } => {
-                let mut reserve = Reserve::new(cost(cost_cents, cost_microcents, cost_usd, rounding));
+                let mut reserve = Reserve::new(read_cost(cost_cents, cost_microcents, cost_usd, rounding)?);
                 if let Some(ttl) = ttl {
                     reserve.ttl = read_ttl(&ttl)?;
                 }
@@ -255,7 +255,7 @@ impl RequestJson {
             }
             RequestJson::Settle { reservation_id, cost_cents, cost_microcents, cost_usd } => Request::Settle(
                 ReservationId::of_text(&reservation_id),
-                cost(cost_cents, cost_microcents, cost_usd, rounding),
+                read_cost(cost_cents, cost_microcents, cost_usd, rounding)?,
             ),
             RequestJson::Release { reservation_id } => {
                 Request::Release(ReservationId::of_text(&reservation_id))
@@ -271,7 +271,7 @@ impl RequestJson {
                 idempotency_key,
                 metadata,
             } => {
-                let mut refund = Charge::new(cost(cost_cents, cost_microcents, cost_usd, rounding));
+                let mut refund = Charge::new(read_cost(cost_cents, cost_microcents, cost_usd, rounding)?);
                 refund.idempotency_key = idempotency_key;
                 refund.metadata = metadata;
                 Request::Refund(key_id, refund)
@@ -321,9 +321,36 @@ fn credential(key: Option<Secret>, subject: Option<String>) -> Result<Credential
     }
 }
 
-/// None or several of the three forms is the invalid cost.
-fn cost(cents: Option<Cents>, microcents: Option<i64>, usd: Option<String>, rounding: Rounding) -> Cost {
-    Cost::one_of(cents.map(Cents::value), microcents, usd.as_deref(), rounding)
+/// A cost in one of its three forms. Only cents may be no number: that is the invalid cost.
+fn read_cost(
+    cents: Option<Cents>,
+    microcents: Option<Value>,
+    usd: Option<Value>,
+    rounding: Rounding,
+) -> Result<Cost, Error> {
+    const FORMS: &str = "one of costCents (a number), costMicrocents (an integer) and costUsd (a number or a decimal text, \
+        such as \"0.00042\" or \"4.2e-4\")";
+    let invalid =
+        |why: String| Err(Error::new(ErrorCode::InvalidCost, format!("Invalid cost: {why}; give {FORMS}")));
+    match (cents, microcents, usd) {
+        (Some(cents), None, None) => Ok(Cost::from_cents_f64_with(cents.value(), rounding)),
+        (None, Some(microcents), None) => match microcents.as_i64() {
+            Some(microcents) => Ok(Cost::microcents(microcents)),
+            None => invalid(format!("costMicrocents is {}", shortened(&microcents.to_string()))),
+        },
+        (None, None, Some(usd)) => {
+            let text = match &usd {
+                Value::String(text) => text.clone(),
+                usd => usd.to_string(),
+            };
+            match Cost::from_usd(&text) {
+                Cost::Invalid => invalid(format!("costUsd is {}", shortened(&usd.to_string()))),
+                cost => Ok(cost),
+            }
+        }
+        (None, None, None) => invalid("there is none".to_owned()),
+        _ => invalid("there are several".to_owned()),
+    }
 }
 
 impl CreateKeyJson {

@@ -35,11 +35,11 @@ fn least() -> Vec<Value> {
     vec![
         json!({"op": "validate", "key": "ak_1"}),
         json!({"op": "validateBySubject", "subject": "robot"}),
-        json!({"op": "trackUsage", "key": "ak_1"}),
-        json!({"op": "trackUsageBySubject", "subject": "robot"}),
-        json!({"op": "reserve", "key": "ak_1"}),
-        json!({"op": "reserveBySubject", "subject": "robot"}),
-        json!({"op": "settle", "reservationId": ID}),
+        json!({"op": "trackUsage", "key": "ak_1", "costCents": 1}),
+        json!({"op": "trackUsageBySubject", "subject": "robot", "costCents": 1}),
+        json!({"op": "reserve", "key": "ak_1", "costCents": 1}),
+        json!({"op": "reserveBySubject", "subject": "robot", "costCents": 1}),
+        json!({"op": "settle", "reservationId": ID, "costCents": 1}),
         json!({"op": "release", "reservationId": ID}),
         json!({"op": "extend", "reservationId": ID, "ttl": "10m"}),
         json!({"op": "sweepReservations"}),
@@ -73,7 +73,10 @@ fn a_member_that_is_not_known_is_refused_wherever_it_stands() {
         for name in request.as_object().unwrap().keys() {
             let mut less = request.clone();
             less.as_object_mut().unwrap().remove(name);
-            assert_refuses(less, ErrorCode::InvalidText, "Invalid request");
+            match name.as_str() {
+                "costCents" => assert_refuses(less, ErrorCode::InvalidCost, "there is none"),
+                _ => assert_refuses(less, ErrorCode::InvalidText, "Invalid request"),
+            }
         }
     }
 }
@@ -84,7 +87,10 @@ fn lookups_name_one_key_or_one_subject() {
         [(json!("ak_1"), json!("robot")), (json!(null), json!(null)), (json!(""), json!(""))]
     {
         for op in ["validate", "trackUsage", "reserve"] {
-            let request = json!({"op": op, "key": key, "subject": subject});
+            let mut request = json!({"op": op, "key": key, "subject": subject});
+            if op != "validate" {
+                request["costCents"] = json!(1);
+            }
             assert_refuses(request, ErrorCode::InvalidText, "one of key and subject");
         }
     }
@@ -118,10 +124,10 @@ fn charges_in_every_form() {
         (json!({"costCents": "-Infinity"}), Cost::Invalid),
         (json!({"costMicrocents": 7}), Cost::Microcents(7)),
         (json!({"costUsd": "0.00042"}), Cost::Microcents(42_000)),
-        (json!({"costUsd": "much"}), Cost::Invalid),
+        (json!({"costUsd": "4.5e-7"}), Cost::Microcents(45)),
+        (json!({"costUsd": 4.5e-7}), Cost::Microcents(45)),
+        (json!({"costUsd": 5}), Cost::cents(500)),
         (json!({"costCents": null, "costMicrocents": null, "costUsd": "1"}), Cost::cents(100)),
-        (json!({}), Cost::Invalid),
-        (json!({"costCents": 1, "costMicrocents": 1_000_000}), Cost::Invalid),
     ] {
         assert_reads(charge(more), plain(cost));
     }
@@ -141,16 +147,23 @@ fn charges_in_every_form() {
     );
     assert_reads(charge(json!({"costCents": 1, "overrun": "reject"})), plain(Cost::cents(1)));
     for (more, says) in [
+        (json!({}), "there is none"),
+        (json!({"costCents": 1, "costMicrocents": 1_000_000}), "there are several"),
+        (json!({"costMicrocents": 0.5}), "costMicrocents is 0.5"),
+        (json!({"costMicrocents": "NaN"}), "costMicrocents is \"NaN\""),
+        (json!({"costUsd": "much"}), "costUsd is \"much\"; give one of costCents"),
+        (json!({"costUsd": true}), "costUsd is true"),
+    ] {
+        assert_refuses(charge(more), ErrorCode::InvalidCost, says);
+    }
+    for (more, says) in [
         (json!({"costCents": "nan"}), ""),
         (json!({"costCents": "5"}), ""),
         (json!({"costCents": true}), ""),
-        (json!({"costMicrocents": 0.5}), ""),
-        (json!({"costMicrocents": "NaN"}), ""),
-        (json!({"costUsd": 5}), ""),
         (json!({"idempotencyKey": 5}), ""),
         (json!({"metadata": []}), ""),
         (json!({"metadata": "{}"}), ""),
-        (json!({"overrun": "maybe"}), "Invalid overrun: maybe"),
+        (json!({"costCents": 1, "overrun": "maybe"}), "Invalid overrun: maybe"),
         (json!({"ttl": "10m"}), "ttl"),
     ] {
         assert_refuses(charge(more), ErrorCode::InvalidText, says);
@@ -182,7 +195,7 @@ fn reserves_and_their_ends() {
         json!({"op": "settle", "reservationId": ID.to_uppercase(), "costUsd": "1"}),
         Request::Settle(id(), Cost::cents(100)),
     );
-    assert_reads(json!({"op": "settle", "reservationId": ID}), Request::Settle(id(), Cost::Invalid));
+    assert_refuses(json!({"op": "settle", "reservationId": ID}), ErrorCode::InvalidCost, "there is none");
     assert_reads(json!({"op": "release", "reservationId": ID}), Request::Release(id()));
     let day = Duration::from_secs(86_400);
     assert_reads(json!({"op": "extend", "reservationId": ID, "ttl": "1d"}), Request::Extend(id(), day));
