@@ -10,6 +10,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -230,3 +231,33 @@ def test_what_cannot_be_recorded_is_told(server: Server, is_cancelled: bool, cap
     with caplog.at_level(logging.ERROR):
         run(main())
     assert [record.message for record in caplog.records] == [told[0], "on_error failed"]
+
+
+@pytest.mark.parametrize("make", [AgentKey, AsyncAgentKey])
+def test_close_is_over_in_time(db: Database, make: Any) -> None:
+    async def main() -> None:
+        with AgentKey(db.url) as other:
+            created = other.create("acct")
+        session = await db.session()
+        await session.execute("BEGIN")
+        await session.execute(f"SELECT 1 FROM sdk_api_keys WHERE id = {created.id} FOR UPDATE")
+        ak = make(db.url, close_timeout=0.1, timeout=60)
+        if isinstance(ak, AgentKey):
+            stuck = asyncio.ensure_future(asyncio.to_thread(ak.track_usage, created.key, 1))
+        else:
+            stuck = asyncio.ensure_future(ak.track_usage(created.key, 1))
+
+        async def waits() -> bool:
+            return bool(ak.stats().pending == 1)
+
+        await eventually("the charge waits", waits)
+        began = time.monotonic()
+        await (asyncio.to_thread(ak.close) if isinstance(ak, AgentKey) else ak.close())
+        assert time.monotonic() - began < 5
+        assert not stuck.done()
+        await session.execute("COMMIT")
+        await session.close()
+        # It was sent: its answer still comes.
+        assert await stuck
+
+    run(main())

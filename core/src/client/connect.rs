@@ -80,7 +80,7 @@ impl Connector {
     pub(super) fn note(&self, fault: &Fault) -> bool {
         // read_only_sql_transaction: what was the primary no longer is.
         let has_moved = !self.servers.is_empty() && fault.sqlstate() == Some("25006");
-        if has_moved || fault.is_transient() {
+        if has_moved || fault.may_have_taken_effect() {
             self.works.store(false, Ordering::Relaxed);
         }
         has_moved
