@@ -162,6 +162,7 @@ def test_results_can_be_made_compared_and_taken_apart() -> None:
         ({"close_timeout": float("nan")}, ValueError),
         ({"close_timeout": "10"}, TypeError),
         ({"on_error": "log"}, TypeError),
+        ({"password": "secret"}, TypeError),
         ({"unknown": 1}, TypeError),
     ],
 )
