@@ -26,8 +26,8 @@ locked AS MATERIALIZED (
 )
 UPDATE {table} k
 SET
-    budget_used_microcents = (coalesce({k.budget_used_microcents}, 0) + l.total) % 1000000, --? budget_used_microcents
-    budget_used_cents = coalesce(k.budget_used_cents, 0) + (coalesce({k.budget_used_microcents}, 0) + l.total) / 1000000
+    budget_used_microcents = ({used} + l.total) % 1000000, --? budget_used_microcents
+    budget_used_cents = ({used} + l.total) / 1000000
 FROM locked l
 WHERE k.id = l.id
 RETURNING ROW(

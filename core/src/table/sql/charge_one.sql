@@ -4,8 +4,8 @@
 -- A budget beyond what the column holds is cut to it: a total that cannot be stored is refused.
 UPDATE {table} k
 SET
-    budget_used_microcents = (coalesce({k.budget_used_microcents}, 0) + $2::text::bigint) % 1000000, --? budget_used_microcents
-    budget_used_cents = coalesce(k.budget_used_cents, 0) + (coalesce({k.budget_used_microcents}, 0) + $2::text::bigint) / 1000000
+    budget_used_microcents = ({used} + $2::text::bigint) % 1000000, --? budget_used_microcents
+    budget_used_cents = ({used} + $2::text::bigint) / 1000000
 WHERE k.{lookup} = $1::text
   AND k.revoked_at IS NULL
   AND k.ancestor_ids IS NULL --? ancestor_ids

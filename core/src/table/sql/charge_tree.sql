@@ -48,8 +48,8 @@ accepted AS MATERIALIZED (
 charged AS (
     UPDATE {table} k
     SET
-        budget_used_cents = coalesce(k.budget_used_cents, 0) + (coalesce(k.budget_used_microcents, 0) + d.total) / 1000000,
-        budget_used_microcents = (coalesce(k.budget_used_microcents, 0) + d.total) % 1000000
+        budget_used_cents = ({used} + d.total) / 1000000,
+        budget_used_microcents = ({used} + d.total) % 1000000
     FROM (
         SELECT c.id, sum(a.total)::bigint AS total
         FROM accepted a

@@ -145,9 +145,9 @@ ended AS (
         expires_at = m.expires_at,
         finished_at = CASE WHEN m.new_state <> 'pending' THEN statement_timestamp() END,
         settled_microcents = CASE WHEN m.new_state = 'settled' THEN m.given END,
-        budget_cents = m.budget_cents,
-        used_after_microcents = m.used_after,
-        reserved_after_microcents = m.reserved_after
+        budget_cents = CASE WHEN m.is_end THEN m.budget_cents END,
+        used_after_microcents = CASE WHEN m.is_end THEN m.used_after END,
+        reserved_after_microcents = CASE WHEN m.is_end THEN m.reserved_after END
     FROM (SELECT * FROM moved WHERE distance = 1 AND new_state IS NOT NULL) m
     WHERE r.id = m.reservation_id
 ),

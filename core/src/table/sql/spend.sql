@@ -142,15 +142,16 @@ draw AS MATERIALIZED (
         o.n, o.kind, o.amount, o.drawn, o.details, o.key_id, o.distance, o.first_id, o.first_reservation, o.been,
         CASE WHEN l.lookup = o.lookup THEN l.key_row END AS key_row,
         CASE o.kind WHEN 'r' THEN coalesce(l.state, ROW(o.drawn_id, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::text) END AS state,
-        coalesce(l.before >= 0 AND l.before / 1000000 >= l.budget_cents, false) AS is_exhausted,
+        coalesce((l.before - CASE WHEN l.before < 0 THEN 999999 ELSE 0 END) / 1000000 >= l.budget_cents, false) AS is_exhausted,
         o.distance = 1 AND o.details ? 'scopes' AND l.scopes IS NOT NULL
             AND NOT (o.details->'scopes' ?| l.scopes) AS lacks_scope,
         l.id, l.account_id, l.budget_cents, l.cap AS budget, l.reserved, l.is_due, l.stored, l.before, l.anchor_at, l.reset_at,
         l.is_disabled, l.is_expired,
         l.id IS NULL OR l.is_revoked OR (o.distance = 1 AND l.lookup <> o.lookup) AS is_gone,
-        CASE o.kind WHEN 'o' THEN l.storable ELSE LEAST(l.cap, l.storable) END AS cap,
+        CASE o.kind WHEN 'o' THEN l.storable ELSE l.cap END AS cap,
+        l.storable,
         sum(o.drawn) OVER (PARTITION BY l.id ORDER BY o.kind <> 'o', o.amount, o.n ROWS UNBOUNDED PRECEDING)
-            <= CASE o.kind WHEN 'o' THEN l.storable ELSE LEAST(l.cap, l.storable) END - l.reserved - l.before AS fits
+            <= LEAST(CASE o.kind WHEN 'o' THEN l.storable ELSE l.cap END - l.before, l.storable) - l.reserved AS fits
     FROM (
         SELECT o.*, c.id AS drawn_id, c.distance
         FROM operation o
@@ -273,21 +274,24 @@ SELECT ROW(
     -- The nearest row that has no room for it even now, after the distance; none if all have.
     substr(min(
         m.distance || ROW(m.id, m.budget_cents, m.used_finally, m.reserved_finally, extract(epoch FROM m.reset_at))::text
-    ) FILTER (WHERE m.drawn > m.cap - m.used_finally - m.reserved_finally), 2),
-    -- Whether reservations could be expired that stand in the way.
-    coalesce(bool_or(m.drawn > m.cap - m.used_finally - m.reserved_finally AND m.reserved_finally > 0), false)
+    ) FILTER (WHERE m.lacks_room), 2),
+    -- Whether reservations could be expired that stand in the way there.
+    coalesce((array_agg(m.reserved_finally ORDER BY m.distance) FILTER (WHERE m.lacks_room))[1] > 0, false)
         AND EXISTS (SELECT FROM {reservations} WHERE state = 'pending' AND expires_at <= statement_timestamp()),
     NULL,
     NULL,
     NULL
 )::text
 FROM (
-    SELECT
-        m.*,
-        max(m.used_after) OVER (PARTITION BY m.id) AS used_finally,
-        max(m.reserved_after) OVER (PARTITION BY m.id) AS reserved_finally
-    FROM moved m
-    WHERE EXISTS (SELECT FROM moved WHERE status = 'budget_exceeded')
+    SELECT m.*, m.drawn > LEAST(m.cap - m.used_finally, m.storable) - m.reserved_finally AS lacks_room
+    FROM (
+        SELECT
+            m.*,
+            max(m.used_after) OVER (PARTITION BY m.id) AS used_finally,
+            max(m.reserved_after) OVER (PARTITION BY m.id) AS reserved_finally
+        FROM moved m
+        WHERE EXISTS (SELECT FROM moved WHERE status = 'budget_exceeded')
+    ) m
 ) m
 WHERE m.status = 'budget_exceeded'
 GROUP BY m.n

@@ -4,6 +4,9 @@ use agentkey::engine::{MAX_CENTS, MICROCENTS_PER_CENT};
 
 use super::Money;
 
+/// A budget or a use further below nothing counts as this.
+const MAX_CREDIT_CENTS: i64 = 1_000_000_000_000;
+
 /// A row of the keys table. Money is in micro-cents, times are seconds.
 #[derive(Debug, Clone)]
 pub struct Key {
@@ -76,7 +79,8 @@ pub struct View {
 impl View {
     /// What limits the key: its budget, or what can be stored.
     pub fn cap(&self) -> i64 {
-        self.budget_cents.map_or(MAX_CENTS, |cents| cents.min(MAX_CENTS)) * MICROCENTS_PER_CENT
+        self.budget_cents.map_or(MAX_CENTS, |cents| cents.clamp(-MAX_CREDIT_CENTS, MAX_CENTS))
+            * MICROCENTS_PER_CENT
     }
 
     /// What can be stored, whatever the budget.
@@ -123,7 +127,9 @@ impl Key {
             revoked: self.revoked,
             expired: self.expires_at.is_some_and(|at| at <= now),
             budget_cents: self.budget_cents,
-            exhausted: self.budget_cents.is_some_and(|cents| used >= cents * MICROCENTS_PER_CENT),
+            exhausted: self
+                .budget_cents
+                .is_some_and(|cents| used >= cents.saturating_mul(MICROCENTS_PER_CENT)),
             used,
             reserved: self.reserved,
             period: self.period.map_or(0, |period| period.number(now)),

@@ -43,6 +43,7 @@ pub enum Effect {
 }
 
 /// The database: its clock and the keys table.
+#[derive(Clone)]
 pub struct Database {
     pub now: i64,
     pub keys: Vec<Key>,
@@ -137,6 +138,9 @@ impl Database {
             }
             (StatementKind::ExpiredOfKey, [limit, skip, of]) => {
                 (self.expired_reservations(limit, skip, Some(number(of))), vec![Effect::Other])
+            }
+            (StatementKind::Refund, [id, amount, _]) => {
+                (self.refund(number(id), number(amount)), vec![Effect::Other])
             }
             (StatementKind::Touch, [ids, stale]) => {
                 (self.touch(&array(ids), number(stale)), vec![Effect::Other])

@@ -32,7 +32,7 @@ impl Reservation {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Companions {
     pub reservations: Vec<Reservation>,
     pub(super) firsts: BTreeMap<(i64, String), First>,
@@ -52,7 +52,9 @@ impl Database {
     /// `of`: only what is held of the budget of this key.
     pub(super) fn expired_reservations(&self, limit: &str, skip: &str, of: Option<i64>) -> Vec<String> {
         let draws_on = |r: &&Reservation| of.is_none_or(|of| self.chain_of(self.by_id(r.key)).contains(&of));
-        let listed = self.expired().filter(draws_on).skip(number(skip) as usize).take(number(limit) as usize);
+        let mut expired: Vec<&Reservation> = self.expired().filter(draws_on).collect();
+        expired.sort_by_key(|r| (r.expires_at, &r.id));
+        let listed = expired.into_iter().skip(number(skip) as usize).take(number(limit) as usize);
         listed.map(|r| format!("({})", r.id)).collect()
     }
 
@@ -60,11 +62,15 @@ impl Database {
         let [ids, actions, amounts, waits_for] = params else { panic!("four parameters") };
         let now = self.now;
         let (mut rows, mut effects) = (Vec::new(), Vec::new());
-        for (n, ((id, action), amount)) in
-            array(ids).into_iter().zip(array(actions)).zip(array(amounts)).enumerate()
-        {
+        let given: Vec<(String, String, i64)> = array(ids)
+            .into_iter()
+            .zip(array(actions))
+            .zip(array(amounts))
+            .map(|((id, action), amount)| (id, action, number(&amount)))
+            .collect();
+        let unrecordable = self.unrecordable(&given, waits_for);
+        for (n, (id, action, amount)) in given.into_iter().enumerate() {
             let Some(at) = self.companions.reservations.iter().position(|r| r.id == id) else { continue };
-            let amount = number(&amount);
             let before = self.companions.reservations[at].clone();
             let chain = self.chain_of(self.by_id(before.key));
             if let Some(row) = chain.into_iter().find(|row| self.is_locked(*row, waits_for))
@@ -81,6 +87,8 @@ impl Database {
                 ("extend", "pending") => Some("pending"),
                 _ => None,
             };
+            let is_unrecordable = new_state == Some("settled") && unrecordable.contains(&n);
+            let new_state = new_state.filter(|_| !is_unrecordable);
             let mut after = before.clone();
             if let Some(state) = new_state {
                 after.state = state;
@@ -102,7 +110,7 @@ impl Database {
             rows.push(format!(
                 "({},{},{},{},{},{budget},{used},{reserved},{})",
                 n + 1,
-                before.state,
+                if is_unrecordable { "unrecordable" } else { before.state },
                 new_state.unwrap_or_default(),
                 before.amount,
                 optional(after.cost),
@@ -112,6 +120,47 @@ impl Database {
             self.companions.reservations[at] = after;
         }
         (rows, effects)
+    }
+
+    /// The settles whose costs a column could not hold beside those before them. What the statement says of them where the
+    /// column could hold them without these is left to a test of its own.
+    fn unrecordable(&self, given: &[(String, String, i64)], waits_for: &str) -> Vec<usize> {
+        let mut running: BTreeMap<i64, i128> = BTreeMap::new();
+        let mut found = Vec::new();
+        for (n, (id, action, amount)) in given.iter().enumerate() {
+            let Some(reservation) = self.reservation(id) else { continue };
+            let chain = self.chain_of(self.by_id(reservation.key));
+            let is_busy = chain.iter().any(|row| self.is_locked(*row, waits_for));
+            if action != "settle"
+                || *amount == 0
+                || is_busy
+                || !["pending", "expired"].contains(&reservation.state)
+            {
+                continue;
+            }
+            for id in chain {
+                let view = self.by_id(id).own_view(self.now);
+                let total = running.entry(id).or_default();
+                *total += i128::from(*amount);
+                if *total > i128::from(view.storable() - view.used) && found.last() != Some(&n) {
+                    found.push(n);
+                }
+            }
+        }
+        found
+    }
+
+    /// Gives back what a key spent, of no budget more than is used.
+    pub(super) fn refund(&mut self, id: i64, amount: i64) -> Vec<String> {
+        let now = self.now;
+        let Some(key) = self.keys.iter().find(|key| key.id == id) else { return Vec::new() };
+        for id in self.chain_of(key) {
+            let key = self.keys.iter_mut().find(|key| key.id == id).expect("a key");
+            let used = key.own_view(now).used;
+            key.write_used(used - amount.min(used).max(0), now);
+        }
+        let (budget, used, reserved) = self.by_id(id).money(now);
+        vec![format!("({},{used},{reserved},f,f)", optional(budget))]
     }
 
     /// Moves a reservation's money on its key and all ancestors. On whose budgets, in which periods.

@@ -122,7 +122,7 @@ impl Database {
         }
         rows.extend(self.accept(operations, &mut effects));
         for operation in replayed {
-            rows.push(self.spent_row(&operation, None));
+            rows.push(self.spent_row(&operation, None, false));
             effects.push(Effect::Spent(operation.spent));
         }
         (rows, effects)
@@ -177,6 +177,7 @@ impl Database {
     /// Accepts an operation if none of the rows that it draws on forbids it, and on each of them all up to it in order
     /// fit.
     fn accept(&mut self, mut operations: Vec<Operation>, effects: &mut Vec<Effect>) -> Vec<String> {
+        let has_expired = self.expired().next().is_some();
         operations.sort_by_key(|o| (o.spent.kind != 'o', o.spent.amount, o.n));
         let mut running: BTreeMap<i64, i128> = BTreeMap::new();
         for operation in &mut operations {
@@ -186,7 +187,7 @@ impl Database {
                 let total = running.entry(*id).or_default();
                 *total += i128::from(self.drawn(&operation.spent));
                 let cap = if operation.spent.kind == 'o' { view.storable() } else { view.cap() };
-                fits &= *total <= i128::from(cap - view.reserved - view.used);
+                fits &= *total <= i128::from((cap - view.used).min(view.storable()) - view.reserved);
             }
             operation.spent.refusal = self.refusal(operation);
             operation.spent.status = match (operation.spent.refusal, fits) {
@@ -208,7 +209,7 @@ impl Database {
                 if obstacle.is_some() {
                     operation.spent.refusal = Some("budget_exceeded");
                 }
-                let row = self.spent_row(&operation, obstacle);
+                let row = self.spent_row(&operation, obstacle, has_expired);
                 effects.push(Effect::Spent(operation.spent));
                 row
             })
@@ -286,11 +287,11 @@ impl Database {
         operation.chain.iter().copied().find(|id| {
             let view = self.by_id(*id).own_view(self.now);
             let cap = if operation.spent.kind == 'o' { view.storable() } else { view.cap() };
-            self.drawn(&operation.spent) > cap - view.used - view.reserved
+            self.drawn(&operation.spent) > (cap - view.used).min(view.storable()) - view.reserved
         })
     }
 
-    fn spent_row(&self, operation: &Operation, obstacle: Option<i64>) -> String {
+    fn spent_row(&self, operation: &Operation, obstacle: Option<i64>, has_expired: bool) -> String {
         let Operation { n, spent, .. } = operation;
         let (budget, used, reserved) = match spent.money {
             Some((budget, used, reserved)) => (optional(budget), used.to_string(), reserved.to_string()),
@@ -300,10 +301,13 @@ impl Database {
         let expires_at = self.reservation(&id).map(|r| r.expires_at);
         let money = obstacle.map(|id| (id, self.by_id(id).money(self.now)));
         let limit = money.map(|(id, (budget, used, reserved))| {
-            quoted(&format!("({id},{},{used},{reserved},)", optional(budget)))
+            let key = self.by_id(id);
+            let next = key.period.filter(|_| key.is_due(self.now)).map(|period| period.next_reset(self.now));
+            let reset_at = optional(next.or(key.reset_at));
+            quoted(&format!("({id},{},{used},{reserved},{reset_at})", optional(budget)))
         });
         let holds = money.is_some_and(|(_, (_, _, reserved))| reserved > 0);
-        let has_expired = holds && self.expired().next().is_some();
+        let has_expired = holds && has_expired;
         let (key, states) = match (spent.kind, spent.status) {
             ('r', "ok" | "replayed" | "refused" | "already_settled") => {
                 let (key, states) = &operation.rows_beside;
