@@ -117,6 +117,8 @@ export interface EngineOptions {
   ledger: boolean
   /** Whether costs are recorded to the micro-cent. */
   exact: boolean
+  /** The most that one call may cost, in cents. */
+  maxCostCents?: number
   /** Spreads retries. */
   seed: number
 }

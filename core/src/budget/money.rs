@@ -90,8 +90,9 @@ impl Cost {
         }
     }
 
-    /// US dollars as a decimal text, such as `0.00042`: digits, at most one point among them, and perhaps a minus. Exact
-    /// to the micro-cent (eight places); a fraction of that is rounded up. Anything else is `Invalid`.
+    /// US dollars as a decimal text, such as `0.00042` or `4.2e-4`: digits, at most one point among them, perhaps a minus
+    /// and an exponent. Exact to the micro-cent (eight places); a fraction of that is rounded up. Anything else is
+    /// `Invalid`.
     pub fn from_usd(text: &str) -> Cost {
         let (digits, is_negative) = match text.strip_prefix('-') {
             Some(digits) => (digits, true),
@@ -108,7 +109,8 @@ impl Cost {
 /// A decimal text times 10^places, rounded up; noise at its end does not count where that is said. More than can be
 /// represented is the most that can be. `None` if it is no decimal.
 fn scaled(text: &str, places: u8, has_noise: bool) -> Option<i64> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let is_number = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
     if whole.len() + fraction.len() == 0
         || text.len() > LONGEST_DECIMAL
@@ -117,6 +119,7 @@ fn scaled(text: &str, places: u8, has_noise: bool) -> Option<i64> {
     {
         return None;
     }
+    let (whole, fraction) = &shifted(whole, fraction, read_exponent(exponent)?);
     let (kept, rest) = fraction.split_at(fraction.len().min(usize::from(places)));
     let digits = format!("{whole}{kept:0<width$}", width = usize::from(places));
     // Only too many digits can fail here.
@@ -130,6 +133,32 @@ fn scaled(text: &str, places: u8, has_noise: bool) -> Option<i64> {
         && matches!(rest.as_bytes().get(noise_places - 1..), None | Some([] | [b'0', ..] | [b'1']));
     let is_whole = rest.bytes().all(|d| d == b'0');
     Some(if is_noise || is_whole { count } else { count.saturating_add(1) })
+}
+
+/// Whole digits with a sign. One beyond what decimals are long is as good as any other.
+fn read_exponent(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let most = LONGEST_DECIMAL as i64 * 2;
+    let size = digits.parse().unwrap_or(most).min(most);
+    Some(if text.starts_with('-') { -size } else { size })
+}
+
+/// A decimal whose point is so many digits further right.
+fn shifted(whole: &str, fraction: &str, places: i64) -> (String, String) {
+    if places == 0 {
+        return (whole.to_owned(), fraction.to_owned());
+    }
+    let zeros = "0".repeat(places.unsigned_abs() as usize);
+    let (digits, point) = if places < 0 {
+        (format!("{zeros}{whole}{fraction}"), whole.len())
+    } else {
+        (format!("{whole}{fraction}{zeros}"), whole.len() + zeros.len())
+    };
+    let (whole, fraction) = digits.split_at(point);
+    (whole.to_owned(), fraction.to_owned())
 }
 
 /// What a budget has seen, in micro-cents.
@@ -309,14 +338,39 @@ mod tests {
             ("0.0000000100", 1),
             ("0.000000010000001", 2),
             ("99999999999999999999", i64::MAX),
+            ("4.5e-7", 45),
+            ("2.4E-05", 2_400),
+            ("1e3", 100_000 * M),
+            ("1.5e+1", 1_500 * M),
+            ("0.0015e2", 15 * M),
+            ("1e-30", 1),
+            ("1e-99999999999999999999", 1),
+            ("1e99999999999999999999", i64::MAX),
         ] {
             assert_eq!(Cost::from_usd(usd), Cost::Microcents(expected), "{usd}");
         }
         assert_eq!(Cost::from_usd("0"), Cost::Free);
         assert_eq!(Cost::from_usd("-3.5"), Cost::Free);
-        for bad in
-            ["", ".", "-", "1e3", "1,5", " 1", "+1", "0x1", "1.2.3", "NaN", "--1", "١", &"9".repeat(401)]
-        {
+        assert_eq!(Cost::from_usd("0e5"), Cost::Free);
+        for bad in [
+            "",
+            ".",
+            "-",
+            "e3",
+            "1e",
+            "1e+-3",
+            "1e1.5",
+            "1e3e3",
+            "1,5",
+            " 1",
+            "+1",
+            "0x1",
+            "1.2.3",
+            "NaN",
+            "--1",
+            "١",
+            &"9".repeat(401),
+        ] {
             assert_eq!(Cost::from_usd(bad), Cost::Invalid, "{bad}");
         }
     }
