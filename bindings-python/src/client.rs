@@ -16,6 +16,7 @@ use crate::channel;
 use crate::door::Exchange;
 use crate::errors::{misuse, raise, wrong_value};
 use crate::options::ClientOptions;
+use crate::password::Password;
 use crate::runtime::{PerProcess, handle};
 
 /// A client of one process: the core's, and the runtime it lives on.
@@ -28,6 +29,7 @@ pub(crate) struct Live {
 #[pyclass(frozen, module = "pyagentkey._native")]
 pub struct Client {
     builder: Builder,
+    password: Option<Password>,
     valid_scopes: Option<Vec<String>>,
     live: PerProcess<Live>,
     closed: AtomicBool,
@@ -36,35 +38,40 @@ pub struct Client {
 #[pymethods]
 impl Client {
     #[new]
-    fn new(dsn: &str, options: ClientOptions) -> PyResult<Self> {
+    fn new(dsn: &str, options: ClientOptions, password: Option<Py<PyAny>>) -> PyResult<Self> {
         let (builder, valid_scopes) = options.read()?;
-        let builder = builder.database_url(dsn).map_err(raise)?;
-        Ok(Client { builder, valid_scopes, live: PerProcess::new(), closed: AtomicBool::new(false) })
+        let mut builder = builder.database_url(dsn).map_err(raise)?;
+        let password = password.map(Password::new);
+        if let Some(password) = &password {
+            builder = builder.password(password.answer());
+        }
+        let closed = AtomicBool::new(false);
+        Ok(Client { builder, password, valid_scopes, live: PerProcess::new(), closed })
     }
 
     /// Any request, as JSON.
-    fn submit(&self, request: &str) -> PyResult<Call> {
-        let live = self.live()?;
+    fn submit(&self, py: Python<'_>, request: &str) -> PyResult<Call> {
+        let live = self.live(py)?;
         let request = live.ak.options().read_request(request).map_err(raise)?;
         Ok(Call::of_request(live, request))
     }
 
     /// Looks a raw key up.
     fn validate(&self, key: &Bound<'_, PyString>) -> PyResult<Call> {
-        Ok(Call::of_request(self.live()?, Request::Validate(credential(key))))
+        Ok(Call::of_request(self.live(key.py())?, Request::Validate(credential(key))))
     }
 
     /// Charges a raw key.
     fn charge(&self, key: &Bound<'_, PyString>, cents: f64) -> PyResult<Call> {
-        let live = self.live()?;
+        let live = self.live(key.py())?;
         let cost = Cost::from_cents_f64_with(cents, live.ak.options().rounding);
         Ok(Call::of_request(live, Request::Charge(credential(key), Charge::new(cost))))
     }
 
     /// Makes the call that an exchange asks for; the exchange goes on by itself when it is answered.
-    fn carry(&self, exchange: &Exchange) -> PyResult<Call> {
+    fn carry(&self, py: Python<'_>, exchange: &Exchange) -> PyResult<Call> {
         let request = exchange.request().ok_or_else(|| misuse("no call is to be made"))?;
-        Ok(Call::of_exchange(self.live()?, request, exchange.clone()))
+        Ok(Call::of_exchange(self.live(py)?, request, exchange.clone()))
     }
 
     /// Later calls are refused; those under way are waited for so long. `None` where there is nothing to close.
@@ -103,9 +110,12 @@ impl Client {
 }
 
 impl Client {
-    fn live(&self) -> PyResult<Arc<Live>> {
+    fn live(&self, py: Python<'_>) -> PyResult<Arc<Live>> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(raise(Error::new(ErrorCode::Closed, "the client is closed")));
+        }
+        if let Some(password) = &self.password {
+            password.renew(py)?;
         }
         self.live.get_or_try_init(|| {
             let runtime = handle()?;

@@ -10,6 +10,7 @@ mod client;
 mod door;
 mod errors;
 mod options;
+mod password;
 mod results;
 mod rules;
 mod runtime;

@@ -6,7 +6,7 @@ import pytest
 
 from pyagentkey import AgentKey
 
-from .support import Database
+from .support import Database, Postgres
 
 
 @pytest.fixture(scope="module")
@@ -24,3 +24,11 @@ def empty_db() -> Iterator[Database]:
     database = Database.create()
     yield database
     database.drop()
+
+
+@pytest.fixture
+def server() -> Iterator[Postgres]:
+    """A Postgres of one test, which it may stop."""
+    server = Postgres()
+    yield server
+    server.do("crash")

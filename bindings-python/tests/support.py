@@ -67,6 +67,19 @@ class Database:
         return await asyncpg.connect(self.url, statement_cache_size=0)
 
 
+class Postgres:
+    """A Postgres of one test, which may be stopped and started."""
+
+    def __init__(self) -> None:
+        base = Path(os.environ.get("AGENTKEY_PG_RUN", "/tmp"))
+        self._directory = base / f"agentkey-test-{secrets.token_hex(8)}"
+        self.url = self.do("start")
+
+    def do(self, command: str) -> str:
+        launcher = [str(ROOT / "tests" / "postgres.sh"), command, str(self._directory)]
+        return subprocess.run(launcher, capture_output=True, text=True, check=True).stdout.strip()
+
+
 async def _run(url: str, sql: str) -> int:
     session = await asyncpg.connect(url, statement_cache_size=0)
     try:

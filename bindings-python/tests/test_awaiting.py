@@ -80,7 +80,8 @@ def test_one_that_is_never_awaited_warns(db: Database) -> None:
 
 def test_it_is_told_from_a_plain_function() -> None:
     # FastAPI's Depends, and mocks, ask so.
-    assert all(asyncio.iscoroutinefunction(getattr(AsyncAgentKey, name)) for name in CALLS)
+    is_one = inspect.iscoroutinefunction if sys.version_info >= (3, 12) else asyncio.iscoroutinefunction
+    assert all(is_one(getattr(AsyncAgentKey, name)) for name in CALLS)
     assert inspect.signature(AsyncAgentKey.validate) == inspect.signature(AgentKey.validate)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,7 +12,7 @@ import pytest
 
 from pyagentkey import AgentKey, AsyncAgentKey, DatabaseError, InvalidInputError, MigrationRequiredError
 
-from .support import Database, run
+from .support import Database, Postgres, eventually, run
 
 
 @pytest.mark.parametrize(
@@ -106,3 +108,64 @@ def test_a_refused_connection_says_so_at_once() -> None:
             check(error.value, began)
 
     run(main())
+
+
+def test_a_password_that_changes_is_asked_for(db: Database) -> None:
+    asked: list[str] = []
+
+    def password() -> str:
+        asked.append("secret")
+        if len(asked) > 1:
+            raise KeyError("the vault is closed")
+        return asked[-1]
+
+    with AgentKey(db.url, password=password) as ak:
+        assert asked == []
+        for _ in range(3):
+            assert ak.validate("ak_x").reason == "invalid"
+        assert asked == ["secret"]
+
+    async def main() -> None:
+        async with AsyncAgentKey(db.url, password=password) as other:
+            with pytest.raises(KeyError, match="the vault is closed"):
+                await other.validate("ak_x")
+
+    run(main())
+    wrong: Any = lambda: b"secret"  # noqa: E731
+    with AgentKey(db.url, password=wrong) as ak, pytest.raises(TypeError):
+        ak.validate("ak_x")
+
+
+def ask_for_passwords(rules: Path) -> None:
+    rules.write_text(f"host all rotating 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
+
+
+def test_that_password_opens_the_connections(server: Postgres) -> None:
+    async def prepare() -> None:
+        db.url = server.url
+        await db.run("CREATE ROLE rotating LOGIN SUPERUSER PASSWORD 'secret'")
+        ask_for_passwords(Path((await db.texts("SHOW hba_file"))[0]))
+        await db.run("SELECT pg_reload_conf()")
+
+    db = Database("postgres")
+    run(prepare())
+    dsn = f"postgresql://rotating@127.0.0.1:{urlsplit(server.url).port}/postgres"
+
+    def is_refused() -> bool:
+        with AgentKey(dsn) as ak:
+            try:
+                ak.migrate()
+            except DatabaseError as error:
+                return error.sqlstate in ("28P01", "28000")
+            return False
+
+    async def asks() -> bool:
+        return await asyncio.to_thread(is_refused)
+
+    run(eventually("passwords are asked for", asks))
+    with AgentKey(dsn, password=lambda: "secret") as ak:
+        ak.migrate()
+        assert ak.validate("ak_x").reason == "invalid"
+    with AgentKey(dsn, password=lambda: "hunter2") as ak, pytest.raises(DatabaseError) as error:
+        ak.validate("ak_x")
+    assert error.value.sqlstate == "28P01" and "hunter2" not in repr(error.value)

@@ -6,8 +6,11 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from pyagentkey.asgi import KeyRoutes, RequireKey
 
@@ -17,11 +20,19 @@ from .support import Database
 PROJECT = Path(__file__).parents[1]
 
 
+@pytest.fixture
+def fresh_db() -> Iterator[Database]:
+    """What is printed must make its own table."""
+    database = Database.create()
+    yield database
+    database.drop()
+
+
 def python_in(readme: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
 
 
-QUICK_START, BLOCKING, FASTAPI, CAPS, DOUBLE = python_in(PROJECT / "README.md")
+QUICK_START, BLOCKING, FASTAPI, CAPS, RAISING, DOUBLE = python_in(PROJECT / "README.md")
 
 
 def printed(db: Database, program: str) -> list[str]:
@@ -32,23 +43,27 @@ def printed(db: Database, program: str) -> list[str]:
     return ended.stdout.split()
 
 
-def test_the_quick_start_is_short_and_does_what_it_says(empty_db: Database) -> None:
+def test_the_quick_start_is_short_and_does_what_it_says(fresh_db: Database) -> None:
     assert len(QUICK_START.splitlines()) <= 15
     assert python_in(PROJECT.parent / "README.md") == [QUICK_START]
-    assert printed(empty_db, QUICK_START) == ["488"]
+    assert printed(fresh_db, QUICK_START) == ["488"]
 
 
-def test_the_blocking_client(db: Database) -> None:
-    assert printed(db, BLOCKING) == ["7", "budget_exceeded", "True"]
+def test_the_blocking_client(fresh_db: Database) -> None:
+    assert printed(fresh_db, BLOCKING) == ["7", "budget_exceeded", "True"]
 
 
-def test_caps(empty_db: Database) -> None:
-    assert printed(empty_db, CAPS) == ["alice@example.com", "12.34", "13", "287", "True", "False"]
+def test_caps(fresh_db: Database) -> None:
+    assert printed(fresh_db, CAPS) == ["alice@example.com", "12.34", "13", "287", "True", "False"]
 
 
-def test_fastapi(db: Database) -> None:
+def test_raising(fresh_db: Database) -> None:
+    assert printed(fresh_db, RAISING) == ["acct_1", "budget_exceeded"]
+
+
+def test_fastapi(fresh_db: Database) -> None:
     saved = os.environ["DATABASE_URL"]
-    os.environ["DATABASE_URL"] = db.url
+    os.environ["DATABASE_URL"] = fresh_db.url
     try:
         names: dict[str, object] = {"__name__": "readme"}
         exec(compile(FASTAPI, "README.md", "exec"), names)
@@ -73,7 +88,7 @@ def test_a_double() -> None:
 
 def test_types(tmp_path: Path) -> None:
     files = []
-    for n, code in enumerate((QUICK_START, BLOCKING, FASTAPI, CAPS, DOUBLE)):
+    for n, code in enumerate((QUICK_START, BLOCKING, FASTAPI, CAPS, RAISING, DOUBLE)):
         files.append(tmp_path / f"readme_{n}.py")
         files[-1].write_text(code)
     command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", *map(str, files)]

@@ -158,6 +158,11 @@ def test_results_can_be_made_compared_and_taken_apart() -> None:
         ({"align": "moon"}, ValueError),
         ({"accepted_periods": None}, TypeError),
         ({"pooler": "yes"}, TypeError),
+        ({"close_timeout": -1}, ValueError),
+        ({"close_timeout": float("nan")}, ValueError),
+        ({"close_timeout": "10"}, TypeError),
+        ({"on_error": "log"}, TypeError),
+        ({"password": "secret"}, TypeError),
         ({"unknown": 1}, TypeError),
     ],
 )

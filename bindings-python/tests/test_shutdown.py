@@ -6,12 +6,10 @@ import asyncio
 import json
 import logging
 import os
-import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+import time
 from typing import Any
 
 import httpx
@@ -21,7 +19,7 @@ from pyagentkey import AgentKey, AsyncAgentKey
 from pyagentkey.asgi import RequireKey
 
 from .server import bearer
-from .support import ROOT, Database, eventually, run
+from .support import Database, Postgres, eventually, run
 
 STREAMS = 10
 CENTS = 7
@@ -77,26 +75,6 @@ asyncio.run(Server(config).serve())
 """
 
 
-class Server:
-    """A Postgres of one test, which may be stopped and started."""
-
-    def __init__(self) -> None:
-        base = Path(os.environ.get("AGENTKEY_PG_RUN", "/tmp"))
-        self._directory = base / f"agentkey-test-{secrets.token_hex(8)}"
-        self.url = self.do("start")
-
-    def do(self, command: str) -> str:
-        launcher = [str(ROOT / "tests" / "postgres.sh"), command, str(self._directory)]
-        return subprocess.run(launcher, capture_output=True, text=True, check=True).stdout.strip()
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.do("crash")
-
-
 async def money(db: Database) -> tuple[int, int]:
     """What is used and what is held, in cents."""
     sums = "sum(budget_used_cents), sum(budget_reserved_cents)"
@@ -105,7 +83,7 @@ async def money(db: Database) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("path", ["/fastapi", "/asgi/"])
-def test_streams_that_a_stop_cuts_off_are_settled(server: Server, path: str) -> None:
+def test_streams_that_a_stop_cuts_off_are_settled(server: Postgres, path: str) -> None:
     db = Database("postgres")
     db.url = server.url
     with AgentKey(db.url) as ak:
@@ -200,7 +178,9 @@ def test_close_waits_for_requests_under_way(db: Database) -> None:
 
 
 @pytest.mark.parametrize("is_cancelled", [True, False])
-def test_what_cannot_be_recorded_is_told(server: Server, is_cancelled: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_recorded_is_told(
+    server: Postgres, is_cancelled: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     told: list[str] = []
 
     def on_error(message: str) -> None:
@@ -230,3 +210,33 @@ def test_what_cannot_be_recorded_is_told(server: Server, is_cancelled: bool, cap
     with caplog.at_level(logging.ERROR):
         run(main())
     assert [record.message for record in caplog.records] == [told[0], "on_error failed"]
+
+
+@pytest.mark.parametrize("make", [AgentKey, AsyncAgentKey])
+def test_close_is_over_in_time(db: Database, make: Any) -> None:
+    async def main() -> None:
+        with AgentKey(db.url) as other:
+            created = other.create("acct")
+        session = await db.session()
+        await session.execute("BEGIN")
+        await session.execute(f"SELECT 1 FROM sdk_api_keys WHERE id = {created.id} FOR UPDATE")
+        ak = make(db.url, close_timeout=0.1, timeout=60)
+        if isinstance(ak, AgentKey):
+            stuck = asyncio.ensure_future(asyncio.to_thread(ak.track_usage, created.key, 1))
+        else:
+            stuck = asyncio.ensure_future(ak.track_usage(created.key, 1))
+
+        async def waits() -> bool:
+            return bool(ak.stats().pending == 1)
+
+        await eventually("the charge waits", waits)
+        began = time.monotonic()
+        await (asyncio.to_thread(ak.close) if isinstance(ak, AgentKey) else ak.close())
+        assert time.monotonic() - began < 5
+        assert not stuck.done()
+        await session.execute("COMMIT")
+        await session.close()
+        # It was sent: its answer still comes.
+        assert await stuck
+
+    run(main())

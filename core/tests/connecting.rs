@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use agentkey::{AgentKey, CreateKey, DenialReason, ErrorCode};
@@ -112,6 +113,36 @@ async fn every_form_of_a_name_reaches_the_database() {
         ak.close().await;
     }
     db.drop().await;
+}
+
+#[tokio::test]
+async fn a_password_that_changes_is_asked_for_each_connection() {
+    let server = TestServer::start().await;
+    let mut admin = PgConnection::connect(&server.url).await.unwrap();
+    admin.execute("CREATE ROLE rotating LOGIN SUPERUSER PASSWORD 'first'").await.unwrap();
+    let hba: String = sqlx::query_scalar("SHOW hba_file").fetch_one(&mut admin).await.unwrap();
+    let rules = std::fs::read_to_string(&hba).unwrap();
+    std::fs::write(&hba, format!("host all rotating 127.0.0.1/32 scram-sha-256\n{rules}")).unwrap();
+    admin.execute("SELECT pg_reload_conf()").await.unwrap();
+    let options: PgConnectOptions = server.url.parse().unwrap();
+    let url = format!("postgresql://rotating@127.0.0.1:{}/postgres", options.get_port());
+    eventually("passwords are asked for", async || PgConnection::connect(&url).await.is_err()).await;
+
+    let password = Arc::new(Mutex::new("first".to_owned()));
+    let current = Arc::clone(&password);
+    let ak =
+        AgentKey::builder().password(move || current.lock().unwrap().clone()).connect(&url).await.unwrap();
+    ak.migrate().await.unwrap();
+    admin.execute("ALTER ROLE rotating PASSWORD 'second'").await.unwrap();
+    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'rotating'";
+    admin.execute(terminate).await.unwrap();
+    let refused = async || {
+        let sqlstate = ak.validate("ak_x").await.map_err(|error| error.sqlstate().map(str::to_owned));
+        matches!(sqlstate, Err(Some(state)) if state == "28P01")
+    };
+    eventually("the old password is refused", refused).await;
+    "second".clone_into(&mut password.lock().unwrap());
+    assert_eq!(ak.validate("ak_x").await.unwrap().unwrap_err().reason, DenialReason::Invalid);
 }
 
 /// What a standby is to its clients.

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final, Optional, Protocol, Union, runtime_checkable
 from uuid import UUID
 
@@ -166,21 +166,7 @@ def _usd(value: Optional[Usd]) -> str:
     """Exactly as it is written; a float by its shortest decimal form."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
         raise _wrong("cost_usd", "str, Decimal, int or float", value)
-    if isinstance(value, str) and "e" not in value.lower():
-        return value
-    try:
-        return _without_exponent(Decimal(str(value)))
-    except InvalidOperation:
-        return str(value)  # which the core refuses
-
-
-def _without_exponent(amount: Decimal) -> str:
-    """Amounts beyond all bounds stay beyond them, in fewer digits."""
-    if not amount.is_finite():
-        return str(amount)
-    if amount and not -50 <= amount.adjusted() <= 50:
-        amount = Decimal((amount.is_signed(), (1,), 50 if amount.adjusted() > 0 else -50))
-    return format(amount, "f")
+    return value if isinstance(value, str) else str(value)
 
 
 def metadata(value: Optional[dict[str, Any]]) -> Optional[dict[str, Any]]:

@@ -15,13 +15,19 @@ class Awaited:
     """A coroutine whose truth cannot be asked. asyncio takes it as the coroutine that it carries: for ``await``,
     ``gather``, ``create_task``, ``wait_for``, ``TaskGroup``. One that is never awaited warns as any other."""
 
-    __slots__ = ("__weakref__", "_coroutine", "close", "send", "throw")
+    __slots__ = ("__weakref__", "_coroutine")
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._coroutine = coroutine
-        self.send = coroutine.send
-        self.throw = coroutine.throw
-        self.close = coroutine.close
+
+    def send(self, value: Any) -> Any:
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        self._coroutine.close()
 
     def __await__(self) -> Any:
         return self._coroutine.__await__()

@@ -104,6 +104,7 @@ class Base:
         pooler: bool = False,
         close_timeout: float = 10.0,
         on_error: Optional[Callable[[str], object]] = None,
+        password: Optional[Callable[[], str]] = None,
     ) -> None:
         """
         :param dsn: ``postgresql://user:password@host/database``, also as SQLAlchemy writes it
@@ -126,6 +127,8 @@ class Base:
         :param close_timeout: seconds that ``close`` waits for requests under way and for what they cost to be recorded
         :param on_error: gets each message about a fault that nobody waits for, after it was logged: what a request cost
             and could not be recorded, with the key, the reservation and the amount
+        :param password: answers the database's password, where that changes (tokens of RDS or Cloud SQL). A call asks
+            for it when the last answer is older than ten seconds, and waits: keep one at hand
         """
         options = {
             "pool_size": whole("pool_size", pool_size),
@@ -142,9 +145,10 @@ class Base:
             "max_cost_cents": None if max_cost_cents is None else whole("max_cost_cents", max_cost_cents),
             "pooler": pooler,
         }
-        if on_error is not None and not callable(on_error):
-            raise TypeError("on_error must be a function")
-        self._client = _native.Client(dsn_text(dsn), options)
+        for name, function in (("on_error", on_error), ("password", password)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} must be a function")
+        self._client = _native.Client(dsn_text(dsn), options, password)
         self._close_timeout = seconds("close_timeout", close_timeout)
         self._ends = Ends(on_error)
         self._table_name = table_name

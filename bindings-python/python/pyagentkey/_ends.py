@@ -14,7 +14,7 @@ _log = logging.getLogger("pyagentkey")
 
 
 class Ends:
-    """Those of one client. Used by one event loop at a time."""
+    """Those of one client."""
 
     def __init__(self, on_error: Optional[Callable[[str], object]]) -> None:
         self._on_error = on_error
@@ -33,8 +33,7 @@ class Ends:
         self._report(message)
         if not self._open:
             for future in self._waiting:
-                if not future.done():
-                    future.set_result(None)
+                future.get_loop().call_soon_threadsafe(_wake, future)
             self._waiting.clear()
 
     async def wait(self, seconds: float) -> float:
@@ -73,3 +72,8 @@ class Ends:
                 self._on_error(message)
             except Exception:
                 _log.exception("on_error failed")
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

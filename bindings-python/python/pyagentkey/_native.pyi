@@ -45,7 +45,7 @@ class Client:
     """
     Options, checked, and the client that is made of them when the first call needs it, in each process.
     """
-    def __new__(cls, /, dsn: str, options: Incomplete) -> Client: ...
+    def __new__(cls, /, dsn: str, options: Incomplete, password: Any | None) -> Client: ...
     def carry(self, /, exchange: Exchange) -> Call:
         """
         Makes the call that an exchange asks for; the exchange goes on by itself when it is answered.

@@ -7,7 +7,7 @@ use sqlx::Connection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 
 use super::AgentKey;
-use super::connect::Connector;
+use super::connect::{Connector, Password};
 use super::driver::Driver;
 use super::dsn::{self, Servers};
 use super::home::Home;
@@ -29,6 +29,7 @@ pub struct Builder {
     transport: Transport,
     pool_size: Option<u32>,
     servers: Servers,
+    password: Option<Password>,
 }
 
 impl Builder {
@@ -120,7 +121,14 @@ impl Builder {
     /// # Errors
     /// `invalid_table_name`, `invalid_key_prefix`.
     pub fn pool(self, pool: PgPool) -> Result<AgentKey, Error> {
-        self.build(Connector::new(pool, Vec::new()), false, Home::of_callers())
+        self.build(Connector::new(pool, Vec::new(), None), false, Home::of_callers())
+    }
+
+    /// Answers the password of each connection that `connect` or `connect_lazy` opens, for servers whose passwords change
+    /// (tokens of RDS or Cloud SQL). It must not wait: whoever has to fetch a password keeps one at hand.
+    pub fn password(mut self, password: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.password = Some(Password(Arc::new(password)));
+        self
     }
 
     /// Where `connect_lazy` connects to:
@@ -174,7 +182,11 @@ impl Builder {
 
     fn connector(&self) -> Connector {
         let first = self.servers.0.first().cloned().unwrap_or_default();
-        Connector::new(self.pool_options().connect_lazy_with(first), self.servers.0.clone())
+        Connector::new(
+            self.pool_options().connect_lazy_with(first),
+            self.servers.0.clone(),
+            self.password.clone(),
+        )
     }
 
     fn pool_options(&self) -> PgPoolOptions {

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -21,8 +22,19 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// Between two questions. Each opens a connection.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// Answers the password of a connection that is about to be opened.
+#[derive(Clone)]
+pub(super) struct Password(pub(super) Arc<dyn Fn() -> String + Send + Sync>);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password")
+    }
+}
+
 pub(super) struct Connector {
     pool: PgPool,
+    password: Option<Password>,
     /// The servers of a name with several hosts, in order. Empty where there is only one.
     servers: Vec<PgConnectOptions>,
     /// What a connection beside the pool came to, and when.
@@ -32,12 +44,12 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(pool: PgPool, mut servers: Vec<PgConnectOptions>) -> Self {
+    pub(super) fn new(pool: PgPool, mut servers: Vec<PgConnectOptions>, password: Option<Password>) -> Self {
         if servers.len() < 2 {
             servers.clear();
         }
         let works = AtomicBool::new(servers.is_empty());
-        Connector { pool, servers, asked: Mutex::new(None), works }
+        Connector { pool, password, servers, asked: Mutex::new(None), works }
     }
 
     pub(super) fn pool(&self) -> &PgPool {
@@ -50,6 +62,9 @@ impl Connector {
         if !works && !self.servers.is_empty() {
             // The pool must not connect to a server that takes no writes.
             self.ask().await?;
+        }
+        if self.pool.num_idle() == 0 {
+            self.renew_password();
         }
         let mut acquiring = pin!(self.pool.acquire());
         let patience = if works { PATIENCE } else { Duration::ZERO };
@@ -68,6 +83,20 @@ impl Connector {
         acquired
     }
 
+    /// The pool reads its options for each connection that it opens.
+    fn renew_password(&self) {
+        if self.password.is_some() {
+            self.pool.set_connect_options(self.with_password(&self.pool.connect_options()));
+        }
+    }
+
+    fn with_password(&self, options: &PgConnectOptions) -> PgConnectOptions {
+        match &self.password {
+            Some(Password(password)) => options.clone().password(&password()),
+            None => options.clone(),
+        }
+    }
+
     fn not_had(&self, error: sqlx::Error) -> Fault {
         match error {
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => not_sent(error),
@@ -80,7 +109,7 @@ impl Connector {
     pub(super) fn note(&self, fault: &Fault) -> bool {
         // read_only_sql_transaction: what was the primary no longer is.
         let has_moved = !self.servers.is_empty() && fault.sqlstate() == Some("25006");
-        if has_moved || fault.is_transient() {
+        if has_moved || fault.may_have_taken_effect() {
             self.works.store(false, Ordering::Relaxed);
         }
         has_moved
@@ -114,13 +143,14 @@ impl Connector {
 
     async fn try_servers(&self) -> Result<(), Fault> {
         if self.servers.is_empty() {
-            return try_server(&self.pool.connect_options(), false).await;
+            return try_server(&self.with_password(&self.pool.connect_options()), false).await;
         }
         let mut faults = Vec::new();
         for server in &self.servers {
-            match try_server(server, true).await {
+            let server = self.with_password(server);
+            match try_server(&server, true).await {
                 Ok(()) => {
-                    self.pool.set_connect_options(server.clone());
+                    self.pool.set_connect_options(server);
                     return Ok(());
                 }
                 Err(fault) => faults.push(fault),
