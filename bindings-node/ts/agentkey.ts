@@ -2,7 +2,6 @@ import * as native from "../native/native.js";
 import { Driver, type Query } from "./driver.js";
 import { AgentKeyError, fromNative } from "./errors.js";
 import {
-  costOf,
   filterOf,
   idText,
   isPlain,
@@ -113,7 +112,7 @@ export class AgentKey<Id extends KeyId = number> {
 
   /** Records what a call cost, if it fits the budgets of the key and its ancestors. Concurrent charges never pass them. */
   trackUsage(rawKey: string, usage: Usage): Promise<TrackUsageResult> {
-    if (isPlain(usage)) return this.#driver.call((engine) => engine.charge(rawKeyOf(rawKey), costOf(usage)));
+    if (isPlain(usage)) return this.#driver.call((engine) => engine.charge(rawKeyOf(rawKey), usage.costCents));
     return this.#submit("trackUsage", () => ({ key: rawKeyOf(rawKey), ...spendingOf(usage) }));
   }
 

@@ -38,9 +38,9 @@ function parentOf(parent: unknown): string | object | null {
   return id;
 }
 
-/** Whether only the cost in cents is given: the plain charge. */
-export function isPlain(usage: unknown): boolean {
-  if (typeof usage !== "object" || usage === null || (usage as Record<string, unknown>).costCents === undefined) return false;
+/** Whether only a number of cents is given: the plain charge. */
+export function isPlain(usage: unknown): usage is { costCents: number } {
+  if (typeof usage !== "object" || usage === null || typeof (usage as Record<string, unknown>).costCents !== "number") return false;
   for (const name in usage) {
     if (name !== "costCents" && (usage as Record<string, unknown>)[name] !== undefined) return false;
   }
@@ -116,12 +116,6 @@ export function lookedUp(subject: unknown): string {
 /** A raw key to look up: what is no text is nobody's. */
 export function rawKeyOf(rawKey: unknown): string {
   return typeof rawKey === "string" ? rawKey : "";
-}
-
-/** A cost; NaN is the invalid one. */
-export function costOf(usage: { costCents?: unknown } | null | undefined): number {
-  const cost = usage?.costCents;
-  return typeof cost === "number" ? cost : NaN;
 }
 
 /** An id as text; `undefined` if no row can have it. */

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pyagentkey import AgentKey, AsyncAgentKey, Reservation, Settlement, Subject
+from pyagentkey import AgentKey, AgentKeyError, AsyncAgentKey, Reservation, Settlement, Subject
 
 from .support import Database, run
 
@@ -54,7 +54,9 @@ def test_a_decimal_of_cents_is_rounded_up_as_a_float_is(db: Database) -> None:
             assert ak.track_usage(key, much).reason == "budget_exceeded"
         for much_usd in (Decimal("1e999999999"), "1e999999999", 1e300):
             assert ak.track_usage(key, cost_usd=much_usd).reason == "budget_exceeded"
-        assert ak.track_usage(key, cost_usd=float("nan")).reason == "invalid_cost"
+        with pytest.raises(AgentKeyError, match="costUsd is") as error:
+            ak.track_usage(key, cost_usd=float("nan"))
+        assert error.value.code == "invalid_cost"
 
 
 FORMS = "cost_cents=12, cost_microcents=12_000_000 or cost_usd="

@@ -1,6 +1,7 @@
 //! The JSON of requests and answers: camelCase, as the npm package writes it, and the same in every language.
 
 mod answers;
+mod cost;
 mod object;
 mod requests;
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::cost::read_cost;
 use super::object::Object;
 use crate::budget::charge::Charge;
 use crate::budget::ledger::{EventFilter, UsageFilter};
-use crate::budget::money::{Cost, Rounding};
 use crate::budget::reservation::{ReservationId, Reserve, read_ttl};
 use crate::duration;
 use crate::engine::options::Options;
@@ -109,16 +109,6 @@ enum RequestJson {
 /// A raw key on its way to its hash.
 #[derive(Deserialize)]
 struct Secret(zeroize::Zeroizing<String>);
-
-/// What JSON has no number for is the text that languages write.
-fn number(value: &Value) -> Option<f64> {
-    match value.as_str() {
-        Some("NaN") => Some(f64::NAN),
-        Some("Infinity") => Some(f64::INFINITY),
-        Some("-Infinity") => Some(f64::NEG_INFINITY),
-        _ => value.as_f64(),
-    }
-}
 
 /// Tells `null` from a member that is not there.
 fn given<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
@@ -301,41 +291,6 @@ fn credential(key: Option<Secret>, subject: Option<String>) -> Result<Credential
         (Some(Secret(key)), None) => Ok(Credential::of_key(&key)),
         (None, Some(subject)) => Ok(Credential::Subject(subject)),
         _ => Err(Error::new(ErrorCode::InvalidText, "Invalid request: give one of key and subject")),
-    }
-}
-
-/// A cost in one of its three forms. Only cents may be no number: that is the invalid cost.
-fn read_cost(
-    cents: Option<Value>,
-    microcents: Option<Value>,
-    usd: Option<Value>,
-    rounding: Rounding,
-) -> Result<Cost, Error> {
-    const FORMS: &str = "one of costCents (a number), costMicrocents (an integer) and costUsd (a number or a decimal text, \
-        such as \"0.00042\" or \"4.2e-4\")";
-    let invalid =
-        |why: String| Err(Error::new(ErrorCode::InvalidCost, format!("Invalid cost: {why}; give {FORMS}")));
-    match (cents, microcents, usd) {
-        (Some(cents), None, None) => match number(&cents) {
-            Some(cents) => Ok(Cost::from_cents_f64_with(cents, rounding)),
-            None => invalid(format!("costCents is {}", shortened(&cents.to_string()))),
-        },
-        (None, Some(microcents), None) => match microcents.as_i64() {
-            Some(microcents) => Ok(Cost::microcents(microcents)),
-            None => invalid(format!("costMicrocents is {}", shortened(&microcents.to_string()))),
-        },
-        (None, None, Some(usd)) => {
-            let text = match &usd {
-                Value::String(text) => text.clone(),
-                usd => usd.to_string(),
-            };
-            match Cost::from_usd(&text) {
-                Cost::Invalid => invalid(format!("costUsd is {}", shortened(&usd.to_string()))),
-                cost => Ok(cost),
-            }
-        }
-        (None, None, None) => invalid("there is none".to_owned()),
-        _ => invalid("there are several".to_owned()),
     }
 }
 
