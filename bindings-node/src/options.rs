@@ -26,6 +26,8 @@ pub struct EngineOptions {
     pub max_waiting: Option<u32>,
     /// `last_used_at` is written when it is older than this, in seconds.
     pub touch_interval_seconds: Option<u32>,
+    /// Whether it is written at all.
+    pub touches: bool,
     /// Whether every charge and reservation is written into the ledger.
     pub ledger: bool,
     /// Whether costs are recorded to the micro-cent.
@@ -64,8 +66,9 @@ impl EngineOptions {
             options.max_waiting = calls.try_into().unwrap_or(usize::MAX);
         }
         if let Some(seconds) = self.touch_interval_seconds {
-            options.touch_interval_seconds = seconds;
+            options.touch_interval_seconds = Some(seconds);
         }
+        options.touch_interval_seconds = options.touch_interval_seconds.filter(|_| self.touches);
         options.max_cost_cents = self.max_cost_cents.map(i64::from);
         Ok(options)
     }

@@ -278,7 +278,8 @@ function makeEngine(options: AgentKeyOptions): native.Engine {
       maxWaiting: optionalCount("maxWaiting", options.maxWaiting, 1),
       ledger: options.ledger === true,
       exact: rounding === "exact",
-      touchIntervalSeconds: optionalCount("touchIntervalSeconds", options.touchIntervalSeconds, 0),
+      touchIntervalSeconds: optionalCount("touchIntervalSeconds", options.touchIntervalSeconds ?? undefined, 0),
+      touches: options.touchIntervalSeconds !== null && !isSingleClient(options.pool),
       maxCostCents: optionalCount("maxCostCents", options.maxCostCents, 1),
       seed: Math.floor(Math.random() * 2 ** 32),
     });
@@ -291,6 +292,12 @@ function makeEngine(options: AgentKeyOptions): native.Engine {
 function queryOf(pool: { query: Query } | undefined): Query {
   if (typeof pool?.query !== "function") throw new TypeError("pool must have a method query(text, values)");
   return (...statement) => pool.query(...statement);
+}
+
+/** Whether this is a connection of node-postgres: the caller's transaction may be open there, and is not ours to write in. */
+function isSingleClient(pool: unknown): boolean {
+  const { connection, getTypeParser } = (pool ?? {}) as { connection?: unknown; getTypeParser?: unknown };
+  return typeof connection === "object" && typeof getTypeParser === "function";
 }
 
 function optionalText(name: string, value: unknown): string | undefined {

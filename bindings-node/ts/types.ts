@@ -34,8 +34,11 @@ interface CommonOptions {
   maxWaiting?: number;
   /** The most that one charge, reserve or settle may cost, in cents: more is an `invalid_cost`. Default no limit. */
   maxCostCents?: number;
-  /** `last_used_at` is written at most once per key and this many seconds. Default 60. */
-  touchIntervalSeconds?: number;
+  /**
+   * `last_used_at` is written at most once per key and this many seconds; `null`: never. Default 60. On a single client of
+   * node-postgres it is never written: a transaction of the caller's may be open there.
+   */
+  touchIntervalSeconds?: number | null;
 }
 
 /** Options of `new AgentKey`: a pool of the caller's, or a URL for a pool of its own. */

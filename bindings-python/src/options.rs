@@ -22,7 +22,7 @@ pub(crate) struct ClientOptions {
     rounding: String,
     timeout: f64,
     max_waiting: i64,
-    touch_interval_seconds: i64,
+    touch_interval_seconds: Option<i64>,
     max_cost_cents: Option<i64>,
     pooler: bool,
 }
@@ -55,7 +55,11 @@ impl ClientOptions {
             })
             .timeout(timeout(self.timeout)?)
             .max_waiting(in_range("max_waiting", self.max_waiting, 1, most)?)
-            .touch_interval_seconds(in_range("touch_interval_seconds", self.touch_interval_seconds, 0, most)?)
+            .touch_interval_seconds(
+                self.touch_interval_seconds
+                    .map(|seconds| in_range("touch_interval_seconds", seconds, 0, most))
+                    .transpose()?,
+            )
             .pooler(self.pooler);
         if let Some(cents) = self.max_cost_cents {
             builder = builder.max_cost_cents(in_range("max_cost_cents", cents, 1, MAX_CENTS)?);

@@ -99,7 +99,7 @@ class Base:
         rounding: Literal["up", "exact"] = "up",
         timeout: float = 10.0,
         max_waiting: int = 100_000,
-        touch_interval_seconds: int = 60,
+        touch_interval_seconds: Optional[int] = 60,
         max_cost_cents: Optional[int] = None,
         pooler: bool = False,
         close_timeout: float = 10.0,
@@ -121,7 +121,7 @@ class Base:
         :param rounding: ``exact``: costs in cents count to a millionth of a cent; otherwise they are rounded up
         :param timeout: seconds that a call may take; ``migrate`` has no limit
         :param max_waiting: calls that may wait at once; more are refused with :class:`OverloadedError`
-        :param touch_interval_seconds: ``last_used_at`` is written when it is older than this
+        :param touch_interval_seconds: ``last_used_at`` is written when it is older than this; ``None``: never
         :param max_cost_cents: the most that one charge, reserve or settle may cost; more is an ``invalid_cost``
         :param pooler: behind PgBouncer in transaction mode results are silently wrong without it
         :param close_timeout: seconds that ``close`` waits for requests under way and for what they cost to be recorded
@@ -141,7 +141,9 @@ class Base:
             "rounding": rounding,
             "timeout": timeout,
             "max_waiting": whole("max_waiting", max_waiting),
-            "touch_interval_seconds": whole("touch_interval_seconds", touch_interval_seconds),
+            "touch_interval_seconds": (
+                None if touch_interval_seconds is None else whole("touch_interval_seconds", touch_interval_seconds)
+            ),
             "max_cost_cents": None if max_cost_cents is None else whole("max_cost_cents", max_cost_cents),
             "pooler": pooler,
         }

@@ -95,9 +95,9 @@ impl Builder {
         self
     }
 
-    /// `last_used_at` is written at most once per key and this many seconds. Default 60.
-    pub fn touch_interval_seconds(mut self, seconds: u32) -> Self {
-        self.options.touch_interval_seconds = seconds;
+    /// `last_used_at` is written at most once per key and this many seconds; `None`: never. Default 60.
+    pub fn touch_interval_seconds(mut self, seconds: impl Into<Option<u32>>) -> Self {
+        self.options.touch_interval_seconds = seconds.into();
         self
     }
 

@@ -93,7 +93,8 @@ impl Engine {
                     self.lanes.validate[column as usize].put_back(name, group);
                 }
                 Ok((lookup::Lookup::Decided(key), mut group)) => {
-                    if shape.has("last_used_at") && key.is_stale(self.options.touch_interval_seconds) {
+                    let interval = self.options.touch_interval_seconds.filter(|_| shape.has("last_used_at"));
+                    if interval.is_some_and(|seconds| key.is_stale(seconds)) {
                         self.touches.note(&key.id, now);
                     }
                     let last = group.pop();

@@ -56,8 +56,8 @@ pub struct Options {
     pub rounding: Rounding,
     /// The most that one charge, reserve or settle may cost, in cents: more is an `invalid_cost`. `None` is no limit.
     pub max_cost_cents: Option<i64>,
-    /// `last_used_at` is written when it is older than this, in seconds.
-    pub touch_interval_seconds: u32,
+    /// `last_used_at` is written when it is older than this, in seconds. `None`: never.
+    pub touch_interval_seconds: Option<u32>,
     /// How often a statement that certainly had no effect (a deadlock, say) is tried.
     pub max_attempts: u32,
     /// Spreads retries; give each engine its own.
@@ -90,7 +90,7 @@ impl Default for Options {
             ledger: false,
             rounding: Rounding::Up,
             max_cost_cents: None,
-            touch_interval_seconds: 60,
+            touch_interval_seconds: Some(60),
             max_attempts: 5,
             seed: 0,
         }

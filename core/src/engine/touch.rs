@@ -90,13 +90,17 @@ impl Touches {
 impl Engine {
     pub(super) fn poll_touch(&mut self, now: Duration, statements: &Statements) -> Option<Statement> {
         let ids = self.touches.take(now, self.options.max_batch)?;
-        let seconds = self.options.touch_interval_seconds.to_string();
+        let seconds = self.options.touch_interval_seconds.unwrap_or_default().to_string();
         let params = vec![Some(text_array(ids)), Some(seconds)];
         let sql = statements.sql(StatementKind::Touch);
         Some(self.send(StatementKind::Touch, sql, params, Work::Touch))
     }
 
     pub(super) fn receive_touch(&mut self, now: Duration, result: Result<&[String], Fault>) {
+        // What the server does not let us write, it will not the next time.
+        if matches!(&result, Err(fault) if matches!(fault.sqlstate(), Some("25006" | "42501"))) {
+            self.options.touch_interval_seconds = None;
+        }
         let left_out = result.ok().and_then(|rows| rows.iter().map(|row| only_field(row)).collect());
         match left_out {
             Some(ids) => {

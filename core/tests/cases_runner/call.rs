@@ -118,8 +118,13 @@ pub fn client(options: &Value, pool: PgPool) -> Result<Result<AgentKey, Error>, 
     if let Some(cents) = fields.optional_count("maxCostCents")? {
         builder = builder.max_cost_cents(cents.try_into().map_err(|_| "too much")?);
     }
-    if let Some(seconds) = fields.optional_count("touchIntervalSeconds")? {
-        builder = builder.touch_interval_seconds(u32::try_from(seconds).map_err(|e| e.to_string())?);
+    match fields.optional("touchIntervalSeconds") {
+        None => {}
+        Some(Value::Null) => builder = builder.touch_interval_seconds(None),
+        Some(seconds) => {
+            let seconds = seconds.as_u64().and_then(|seconds| u32::try_from(seconds).ok());
+            builder = builder.touch_interval_seconds(seconds.ok_or("not a count")?);
+        }
     }
     if let Some(whole) = fields.optional("ledger") {
         builder = builder.ledger(whole == true);

@@ -53,7 +53,7 @@ fn a_failed_touch_fails_no_call_and_is_followed_by_a_pause() {
     let mut bench = Bench::ready(Options::default());
     let touch = use_key(&mut bench, "a", 1).remove(0);
     use_key(&mut bench, "b", 2);
-    bench.fails(&touch, Some("42501"));
+    bench.fails(&touch, Some("23514"));
     assert_eq!(bench.engine.stats().failed_touches, 1);
     bench.assert_idle();
     bench.now += Duration::from_secs(59);
@@ -117,4 +117,21 @@ fn touches_that_cannot_be_written_do_not_keep_an_engine_from_closing() {
     let catalogue = bench.sent_one();
     bench.fails(&catalogue, Some("42501"));
     bench.assert_idle();
+}
+
+#[test]
+fn what_the_server_does_not_let_us_write_is_tried_once() {
+    for sqlstate in ["25006", "42501"] {
+        let mut bench = Bench::ready(Options::default());
+        for n in 0..3 {
+            bench.validate("a");
+            let lookup = bench.sent_one();
+            bench.rows(&lookup, [stale(1, 1)]);
+            let touches = bench.sent();
+            assert_eq!(touches.len(), usize::from(n == 0), "{sqlstate}");
+            touches.iter().for_each(|touch| bench.fails(touch, Some(sqlstate)));
+            bench.pass(Duration::from_secs(1_000));
+        }
+        bench.assert_idle();
+    }
 }

@@ -77,6 +77,12 @@ impl Promises {
             (Answer::Settled(Err(ReservationRefusal::Released)), Some(r)) if r.state == "released" => {
                 self.coverage.count("settle", "released before");
             }
+            // Nothing is recorded, whatever became of it since.
+            (Answer::Settled(Err(ReservationRefusal::Unrecordable { cost_microcents })), Some(r))
+                if *cost_microcents == *cost && r.cost != Some(*cost) =>
+            {
+                self.coverage.count("settle", "unrecordable");
+            }
             (Answer::Released(Ok(true)), Some(r)) if r.state == "released" => {
                 let releases = self.ends.releases.entry(id.clone()).or_default();
                 *releases += 1;
