@@ -55,8 +55,7 @@ export function spendingOf(spending: unknown): object {
   }
   return {
     ...more,
-    // What is given and is no number must not count as not given.
-    costCents: costCents !== undefined && !Number.isFinite(costCents) ? "NaN" : costCents,
+    costCents: visible(costCents),
     costMicrocents: visible(costMicrocents),
     costUsd: visible(costUsd),
     idempotencyKey: text("invalid_text", "idempotency key", idempotencyKey) ?? undefined,

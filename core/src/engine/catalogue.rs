@@ -61,7 +61,7 @@ impl Engine {
             return;
         }
         let shape = match result {
-            Ok(rows) => TableShape::read(&self.options.table, rows),
+            Ok(rows) => TableShape::read(&self.options.table, rows, self.was_migrated),
             // Nothing was sent for those who wait: asking again does nothing twice.
             Err(fault) if self.catalogue_attempts + 1 < self.options.max_attempts && fault.is_transient() => {
                 self.catalogue_attempts += 1;
@@ -73,7 +73,10 @@ impl Engine {
         };
         self.catalogue_attempts = 0;
         match shape {
-            Ok(shape) => self.table = Table::known(Arc::new(self.render(shape)), now),
+            Ok(shape) => {
+                self.was_migrated |= shape.is_migrated();
+                self.table = Table::known(Arc::new(self.render(shape)), now);
+            }
             Err(error) => {
                 self.touches.fail(now);
                 self.fail_all_waiting(&error.before_sending());
@@ -92,11 +95,16 @@ impl Engine {
         if !Arc::ptr_eq(statements, asked_for) {
             return;
         }
-        let statements = match result.ok().map(|rows| TableShape::read(&self.options.table, rows)) {
-            Some(Ok(shape)) if shape != statements.shape => Arc::new(self.render(shape)),
-            // Unchanged or unavailable: keep the current statements. Whatever is wrong, the calls themselves meet it.
-            _ => Arc::clone(statements),
-        };
+        let was_migrated = self.was_migrated;
+        let statements =
+            match result.ok().map(|rows| TableShape::read(&self.options.table, rows, was_migrated)) {
+                Some(Ok(shape)) if shape != statements.shape => {
+                    self.was_migrated |= shape.is_migrated();
+                    Arc::new(self.render(shape))
+                }
+                // Unchanged or unavailable: keep the current statements. Whatever is wrong, the calls themselves meet it.
+                _ => Arc::clone(statements),
+            };
         self.table = Table::known(statements, now);
     }
 

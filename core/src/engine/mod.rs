@@ -139,6 +139,8 @@ impl Work {
 pub struct Engine {
     options: Options,
     table: Table,
+    /// Whether columns or tables of our own were ever seen there: if they go, keys must not get wider.
+    was_migrated: bool,
     /// How often in a row the catalogue could not be asked, and when it is asked again.
     catalogue_attempts: u32,
     catalogue_at: Duration,
@@ -177,6 +179,7 @@ impl Engine {
         Engine {
             options,
             table: Table::Unknown,
+            was_migrated: false,
             catalogue_attempts: 0,
             catalogue_at: Duration::ZERO,
             lanes: Lanes::new(),

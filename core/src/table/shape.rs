@@ -32,6 +32,28 @@ pub(crate) const OPTIONAL_COLUMNS: &[(&str, &str)] = &[
     ("ancestor_ids", "text[]"),
 ];
 
+/// Columns of the original without which a key might do more than it may.
+pub(crate) const LIMITING_COLUMNS: &[&str] = &[
+    "scopes",
+    "budget_cents",
+    "budget_used_cents",
+    "budget_period",
+    "budget_reset_at",
+    "expires_at",
+    "revoked_at",
+];
+
+/// Those of our own. They are all there, or the table was never migrated.
+const OWN_COLUMNS: &[&str] = &[
+    "budget_reserved_cents",
+    "budget_reserved_microcents",
+    "budget_used_microcents",
+    "budget_anchor_at",
+    "disabled_at",
+    "parent_id",
+    "ancestor_ids",
+];
+
 /// The tables beside the keys table: the mark by which a shape knows them, and what their names end in.
 pub(crate) const COMPANIONS: [(&str, &str); 2] = [("+reservations", "reservations"), ("+events", "events")];
 
@@ -63,8 +85,9 @@ pub(crate) struct TableShape {
 }
 
 impl TableShape {
-    /// Reads the answer of `catalogue.sql`.
-    pub(crate) fn read(table: &TableName, rows: &[String]) -> Result<Self, Error> {
+    /// Reads the answer of `catalogue.sql`. A table that lacks a column that limits keys is no table to go on with:
+    /// `was_migrated` if ours have been seen there.
+    pub(crate) fn read(table: &TableName, rows: &[String], was_migrated: bool) -> Result<Self, Error> {
         let mut columns = BTreeMap::new();
         for row in rows {
             let fields = parse_row(row).filter(|f| f.len() == 4);
@@ -89,8 +112,19 @@ impl TableShape {
         }
         let companions = COMPANIONS.map(|(_, name)| table.companion(name));
         let shape = TableShape { columns, companions };
-        shape.require(&["id", "account_id", "key_hash", "key_prefix", "revoked_at"])?;
+        let mut needed = vec!["id", "account_id", "key_hash", "key_prefix"];
+        needed.extend(LIMITING_COLUMNS);
+        if was_migrated || shape.is_migrated() {
+            needed.extend(OWN_COLUMNS);
+        }
+        shape.require(&needed)?;
         Ok(shape)
+    }
+
+    /// Whether there is anything of ours.
+    pub(crate) fn is_migrated(&self) -> bool {
+        let companions = COMPANIONS.iter().map(|(mark, _)| mark);
+        OWN_COLUMNS.iter().chain(companions).any(|column| self.has(column))
     }
 
     pub(crate) fn has(&self, column: &str) -> bool {
@@ -214,26 +248,32 @@ pub(crate) fn invalid_account(text: &str, shape: &TableShape) -> Error {
 pub(crate) mod tests {
     use super::*;
 
+    fn type_of(column: &str) -> &'static str {
+        OPTIONAL_COLUMNS
+            .iter()
+            .find(|(name, _)| *name == column)
+            .map_or("timestamptz", |(_, sql_type)| sql_type)
+    }
+
     pub(crate) fn shape(columns: &[(&str, &str)]) -> TableShape {
-        let base = [
-            ("id", "integer"),
-            ("account_id", "text"),
-            ("key_hash", "text"),
-            ("key_prefix", "text"),
-            ("revoked_at", "timestamptz"),
-        ];
-        let rows: Vec<String> =
-            base.iter().chain(columns).map(|(name, t)| format!("({name},\"{t}\",\"{t}\",f)")).collect();
-        TableShape::read(&TableName::default(), &rows).unwrap()
+        let base = [("id", "integer"), ("account_id", "text"), ("key_hash", "text"), ("key_prefix", "text")];
+        let limiting = LIMITING_COLUMNS.iter().filter(|name| columns.iter().all(|(other, _)| other != *name));
+        let limiting = limiting.map(|name| (*name, type_of(name)));
+        let columns = base.into_iter().chain(limiting).chain(columns.iter().copied());
+        let rows: Vec<String> = columns.map(|(name, t)| format!("({name},\"{t}\",\"{t}\",f)")).collect();
+        TableShape::read(&TableName::default(), &rows, false).unwrap()
     }
 
     #[test]
     fn a_table_without_the_contracts_own_columns_is_refused_by_name() {
-        let error =
-            TableShape::read(&TableName::default(), &["(id,integer,integer,t)".to_owned()]).unwrap_err();
+        let error = TableShape::read(&TableName::default(), &["(id,integer,integer,t)".to_owned()], false)
+            .unwrap_err();
         assert_eq!(error.code(), ErrorCode::MigrationRequired);
-        assert!(error.message().contains("account_id, key_hash, key_prefix, revoked_at"), "{error}");
-        let error = TableShape::read(&TableName::default(), &[]).unwrap_err();
+        assert!(
+            error.message().contains("account_id, key_hash, key_prefix, scopes, budget_cents"),
+            "{error}"
+        );
+        let error = TableShape::read(&TableName::default(), &[], false).unwrap_err();
         assert!(error.message().contains("there is no table \"sdk_api_keys\""), "{error}");
     }
 

@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_missing_column_reads_as_null_and_its_lines_go() {
         let sql = render(
-            "-- A comment.\nSELECT {k.user_id}, {k.name}\n, k.scopes --? scopes\n, true --! scopes\nFROM {table} k",
+            "-- A comment.\nSELECT {k.user_id}, {k.name}\n, k.delegated_by --? delegated_by\n, true --! delegated_by\nFROM {table} k",
             &Rendering {
                 table: &TableName::default(),
                 shape: &shape(&[("user_id", "text")]),

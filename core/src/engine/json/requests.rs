@@ -34,7 +34,7 @@ enum RequestJson {
     TrackUsage {
         key: Option<Secret>,
         subject: Option<String>,
-        cost_cents: Option<Cents>,
+        cost_cents: Option<Value>,
         cost_microcents: Option<Value>,
         cost_usd: Option<Value>,
         idempotency_key: Option<String>,
@@ -45,7 +45,7 @@ enum RequestJson {
     Reserve {
         key: Option<Secret>,
         subject: Option<String>,
-        cost_cents: Option<Cents>,
+        cost_cents: Option<Value>,
         cost_microcents: Option<Value>,
         cost_usd: Option<Value>,
         ttl: Option<String>,
@@ -55,7 +55,7 @@ enum RequestJson {
     },
     Settle {
         reservation_id: String,
-        cost_cents: Option<Cents>,
+        cost_cents: Option<Value>,
         cost_microcents: Option<Value>,
         cost_usd: Option<Value>,
     },
@@ -68,7 +68,7 @@ enum RequestJson {
     },
     Refund {
         key_id: KeyId,
-        cost_cents: Option<Cents>,
+        cost_cents: Option<Value>,
         cost_microcents: Option<Value>,
         cost_usd: Option<Value>,
         idempotency_key: Option<String>,
@@ -110,30 +110,13 @@ enum RequestJson {
 #[derive(Deserialize)]
 struct Secret(zeroize::Zeroizing<String>);
 
-/// A number of cents; what JSON has no number for is `"NaN"`, `"Infinity"` or `"-Infinity"`.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Cents {
-    Number(f64),
-    NotANumber(NotANumber),
-}
-
-#[derive(Deserialize)]
-enum NotANumber {
-    NaN,
-    Infinity,
-    #[serde(rename = "-Infinity")]
-    NegativeInfinity,
-}
-
-impl Cents {
-    fn value(self) -> f64 {
-        match self {
-            Cents::Number(cents) => cents,
-            Cents::NotANumber(NotANumber::NaN) => f64::NAN,
-            Cents::NotANumber(NotANumber::Infinity) => f64::INFINITY,
-            Cents::NotANumber(NotANumber::NegativeInfinity) => f64::NEG_INFINITY,
-        }
+/// What JSON has no number for is the text that languages write.
+fn number(value: &Value) -> Option<f64> {
+    match value.as_str() {
+        Some("NaN") => Some(f64::NAN),
+        Some("Infinity") => Some(f64::INFINITY),
+        Some("-Infinity") => Some(f64::NEG_INFINITY),
+        _ => value.as_f64(),
     }
 }
 
@@ -323,7 +306,7 @@ fn credential(key: Option<Secret>, subject: Option<String>) -> Result<Credential
 
 /// A cost in one of its three forms. Only cents may be no number: that is the invalid cost.
 fn read_cost(
-    cents: Option<Cents>,
+    cents: Option<Value>,
     microcents: Option<Value>,
     usd: Option<Value>,
     rounding: Rounding,
@@ -333,7 +316,10 @@ fn read_cost(
     let invalid =
         |why: String| Err(Error::new(ErrorCode::InvalidCost, format!("Invalid cost: {why}; give {FORMS}")));
     match (cents, microcents, usd) {
-        (Some(cents), None, None) => Ok(Cost::from_cents_f64_with(cents.value(), rounding)),
+        (Some(cents), None, None) => match number(&cents) {
+            Some(cents) => Ok(Cost::from_cents_f64_with(cents, rounding)),
+            None => invalid(format!("costCents is {}", shortened(&cents.to_string()))),
+        },
         (None, Some(microcents), None) => match microcents.as_i64() {
             Some(microcents) => Ok(Cost::microcents(microcents)),
             None => invalid(format!("costMicrocents is {}", shortened(&microcents.to_string()))),

@@ -264,11 +264,12 @@ mod tests {
     use crate::table::name::TableName;
 
     fn shape() -> TableShape {
-        let rows: Vec<String> = ["id", "account_id", "key_hash", "key_prefix", "revoked_at"]
+        let rows: Vec<String> = ["id", "account_id", "key_hash", "key_prefix"]
             .iter()
+            .chain(crate::table::shape::LIMITING_COLUMNS)
             .map(|c| format!("({c},bigint,bigint,f)"))
             .collect();
-        TableShape::read(&TableName::default(), &rows).unwrap()
+        TableShape::read(&TableName::default(), &rows, false).unwrap()
     }
 
     fn verdict(row: &str) -> Verdict {

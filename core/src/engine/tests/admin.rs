@@ -65,19 +65,19 @@ fn an_inserted_key_has_the_databases_id() {
 
 #[test]
 fn a_row_that_does_not_fit_the_table_is_refused_unsent() {
-    let mut bench = Bench::knowing(Options::default(), columns_but("scopes"));
+    let mut bench = Bench::knowing(Options::default(), columns_but("user_id"));
     let account = bench.submit(key_row(CreateKey::new("acme")));
     assert_eq!(bench.sent().len(), 0);
     assert_eq!(bench.error(account).code(), ErrorCode::InvalidAccountId);
     // A missing column is looked for again once.
-    let scopes = bench.submit(key_row(CreateKey::new("7").scopes(["read"])));
+    let lacking = bench.submit(key_row(CreateKey::new("7").user_id("u")));
     let catalogue = bench.sent_one();
     assert_eq!(catalogue.kind, StatementKind::Catalogue);
-    bench.rows(&catalogue, columns_but("scopes"));
+    bench.rows(&catalogue, columns_but("user_id"));
     assert_eq!(bench.sent().len(), 0);
-    let error = bench.error(scopes);
+    let error = bench.error(lacking);
     assert_eq!(error.code(), ErrorCode::MigrationRequired);
-    assert!(error.message().contains("lacks scopes"), "{error}");
+    assert!(error.message().contains("lacks user_id"), "{error}");
     bench.assert_idle();
 }
 

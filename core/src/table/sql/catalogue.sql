@@ -23,8 +23,12 @@ CROSS JOIN (VALUES
 CROSS JOIN LATERAL (SELECT to_regclass(format('%I.%I', n.nspname, companion.name)) AS id) t
 WHERE c.oid = to_regclass($1::text)
   AND EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.id AND a.attname = companion.own_column)
-  -- They may be left from a table that is gone: this one must be migrated, and its columns of their types.
-  AND EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'ancestor_ids' AND NOT a.attisdropped)
+  -- They may be left from a table that is gone: this one must be migrated, or older than they are; and its columns of
+  -- their types.
+  AND (
+    c.oid < t.id
+    OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'ancestor_ids' AND NOT a.attisdropped)
+  )
   AND NOT EXISTS (
     SELECT
     FROM (VALUES ('id', 'key_id'), ('account_id', 'account_id')) AS pair(ours, theirs)
