@@ -150,7 +150,7 @@ pub(crate) const CATALOGUE: &str = include_str!("sql/catalogue.sql");
 /// The files in `sql/` are plain SQL with these marks, which only ever become identifiers, types and other SQL, never
 /// values: `{table}`; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
 /// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{cap}`, `{used}` and `{reserved}`, a key's budget;
-/// `{next_reset}`, `{first_reset}`, `{due}` and `{period}`, the period rule;
+/// `{anchor}`, `{next_reset}`, `{first_reset}`, `{due}` and `{period}`, the period rule;
 /// `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
 /// scopes; `{lookup}`, the column that keys are found by, and `{lookup_cast}`, what makes a text comparable to it;
 /// `{reservations}` and `{events}`, the companion tables; `{ledger}`, whether all money is written into the ledger. A
@@ -218,6 +218,7 @@ impl Rendering<'_> {
             "used" => self.expand(include_str!("sql/used.sql"), all_columns, sql),
             "reserved" => self.expand(include_str!("sql/reserved.sql"), all_columns, sql),
             "period" => self.expand(include_str!("sql/period.sql"), all_columns, sql),
+            "anchor" => self.expand(include_str!("sql/anchor.sql"), all_columns, sql),
             "due" => self.expand(include_str!("sql/due.sql"), all_columns, sql),
             "key_columns" => self.expand(include_str!("sql/key_columns.sql"), all_columns, sql),
             "ancestor_state" => self.expand(include_str!("sql/ancestor_state.sql"), all_columns, sql),

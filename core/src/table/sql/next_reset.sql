@@ -1,5 +1,5 @@
--- When k's budget period ends: the earliest anchor + n periods that is yet to come. A row without an anchor (the
--- original package writes none) counts from its last reset. In UTC throughout, whatever the session's time zone.
+-- When k's budget period ends: the earliest anchor + n periods that is yet to come. In UTC throughout, whatever the
+-- session's time zone.
 (
     SELECT (
         p.anchor + CASE
@@ -17,7 +17,7 @@
                 + extract(month FROM u.now) - extract(month FROM u.anchor))::int / u.months * u.months AS elapsed
         FROM (
             SELECT
-                coalesce({k.budget_anchor_at}, {k.budget_reset_at}) AT TIME ZONE 'UTC' AS anchor,
+                {anchor} AT TIME ZONE 'UTC' AS anchor,
                 statement_timestamp() AT TIME ZONE 'UTC' AS now,
                 CASE {k.budget_period} WHEN 'month' THEN 1 WHEN 'year' THEN 12 END AS months,
                 CASE {k.budget_period} WHEN 'hour' THEN 3600 WHEN 'day' THEN 86400 WHEN 'week' THEN 604800 END AS seconds
