@@ -113,6 +113,8 @@ export interface EngineOptions {
   maxWaiting?: number
   /** `last_used_at` is written when it is older than this, in seconds. */
   touchIntervalSeconds?: number
+  /** Whether it is written at all. */
+  touches: boolean
   /** Whether every charge and reservation is written into the ledger. */
   ledger: boolean
   /** Whether costs are recorded to the micro-cent. */
