@@ -231,12 +231,29 @@ impl std::error::Error for Error {
     }
 }
 
-/// A value for a message: it may be megabytes long, a message need not be.
+/// A value for a message: it may be megabytes long, a message need not be. What looks like a raw key, put where something
+/// else belongs, is left out.
 pub(crate) fn shortened(text: &str) -> String {
     const SHOWN: usize = 100;
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
+    /// More hexadecimal digits in a row than a UUID without hyphens has, fewer than a key.
+    const SECRET: usize = 33;
+    // A key may begin within what is shown and end beyond it.
+    let looked_at: String = text.chars().take(2 * SHOWN).collect();
+    let mut shown = String::new();
+    let mut rest = looked_at.as_str();
+    while let Some(start) = rest.find(|c: char| c.is_ascii_hexdigit()) {
+        let (before, from) = rest.split_at(start);
+        let end = from.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(from.len());
+        let (digits, after) = from.split_at(end);
+        shown.push_str(before);
+        shown.push_str(if digits.len() < SECRET { digits } else { "[redacted]" });
+        rest = after;
+    }
+    shown.push_str(rest);
+    match shown.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", &shown[..end]),
+        None if looked_at.len() < text.len() => format!("{shown}..."),
+        None => shown,
     }
 }
 
@@ -254,6 +271,23 @@ pub(crate) fn storable(field: &str, text: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_is_short_and_no_key() {
+        let key = format!("ak_{}", "0123456789abcdef".repeat(3));
+        for text in ["", "soon", "30m, admin", "é".repeat(100).as_str(), "6f9619ff8b86d011b42d00cf4fc964ff"]
+        {
+            assert_eq!(shortened(text), text);
+        }
+        assert_eq!(shortened(&key), "ak_[redacted]");
+        assert_eq!(shortened(&format!("read, {key}, write")), "read, ak_[redacted], write");
+        for at in 0..200 {
+            let text = format!("{}{key}{}", "x".repeat(at), "y".repeat(1_000));
+            let shown = shortened(&text);
+            assert!(shown.len() <= 103 && shown.ends_with("..."), "{shown}");
+            assert!(!shown.contains("0123456789abcdef0123"), "{shown}");
+        }
+    }
 
     #[test]
     fn every_code_is_listed_once_and_named_once() {

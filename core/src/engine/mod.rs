@@ -86,6 +86,7 @@ use self::stall::Stalls;
 use self::sweep::SweepWaiters;
 use self::touch::Touches;
 use crate::error::{Error, ErrorCode};
+use crate::table::shape::MAX_INDEXED_BYTES;
 use crate::table::template::{KeyColumn, Statements};
 
 /// Names a request between `submit` and its answer.
@@ -387,9 +388,8 @@ impl Engine {
 fn text_of(credential: Credential) -> Option<(KeyColumn, Arc<str>)> {
     match credential {
         Credential::Key(hash) => Some((KeyColumn::KeyHash, hash.into_text())),
-        Credential::Subject(subject) => {
-            (!subject.contains('\0')).then(|| (KeyColumn::Subject, Arc::from(subject)))
-        }
+        Credential::Subject(subject) => (subject.len() <= MAX_INDEXED_BYTES && !subject.contains('\0'))
+            .then(|| (KeyColumn::Subject, Arc::from(subject))),
     }
 }
 

@@ -89,7 +89,7 @@ impl Spend {
         }
         if let Some(metadata) = &self.metadata {
             let text = Value::from(metadata.clone()).to_string();
-            if text.len() > MAX_METADATA_BYTES || text.contains("\\u0000") {
+            if text.len() > MAX_METADATA_BYTES || has_nul(metadata) {
                 let message = format!(
                     "Invalid metadata: at most {MAX_METADATA_BYTES} bytes of JSON without NUL characters"
                 );
@@ -225,6 +225,19 @@ impl Spend {
             *is_scope_seen = true;
         }
     }
+}
+
+/// Whether a text in it has a NUL character.
+fn has_nul(members: &Map<String, Value>) -> bool {
+    fn of(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(items) => items.iter().any(of),
+            Value::Object(members) => has_nul(members),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+    members.iter().any(|(name, value)| name.contains('\0') || of(value))
 }
 
 /// What a row means.

@@ -3,7 +3,7 @@
 WITH kept AS (
     SELECT
         e.key_id,
-        LEAST(max(e.id), min(e.id) FILTER (WHERE e.at >= statement_timestamp() - make_interval(secs => $1::text::float8))) AS id
+        LEAST(max(e.id), min(e.id) FILTER (WHERE e.at >= statement_timestamp() - make_interval(secs => LEAST($1::text::float8, 1e11)))) AS id
     FROM {events} e
     GROUP BY e.key_id
 ),
