@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use agentkey::{AgentKey, Charge, CreateKey, ErrorCode};
+use agentkey::{AgentKey, Charge, CreateKey, ErrorCode, RevokeFilter};
 use sqlx::Executor;
 use support::{TestDatabase, eventually};
 use tokio::task::JoinSet;
@@ -217,5 +217,48 @@ async fn extreme_values_are_no_error() {
             }
         }
     }
+    db.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_row_keeps_no_other_key_from_being_revoked() {
+    let db = TestDatabase::create().await;
+    let ak = db.client().await;
+    let root = ak.create(CreateKey::new("other")).await.unwrap();
+    for filter in 0..3 {
+        for _ in 0..20 {
+            let spec = CreateKey::new(format!("acct {filter}"));
+            let spec = if filter == 1 { spec.parent(root.id.clone()) } else { spec };
+            let _ = ak.create(spec.delegated_by(format!("alice {filter}"))).await.unwrap();
+        }
+    }
+    let of_one =
+        |filter: &str| format!("SELECT min(id) FROM sdk_api_keys WHERE account_id = 'acct {filter}'");
+    let mut session = db.session().await;
+    for (number, filter) in [
+        RevokeFilter::Account("acct 0".into()),
+        RevokeFilter::Parent(root.id.clone()),
+        RevokeFilter::DelegatedBy("alice 2".to_owned()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let locked = db.number(&of_one(&number.to_string())).await;
+        let lock = format!("BEGIN; SELECT FROM sdk_api_keys WHERE id = {locked} FOR UPDATE");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut session).await.unwrap();
+        let revoking = {
+            let ak = ak.clone();
+            tokio::spawn(async move { ak.revoke_all(filter).await })
+        };
+        let live = format!(
+            "SELECT count(*) FROM sdk_api_keys WHERE account_id = 'acct {number}' AND revoked_at IS NULL"
+        );
+        eventually("all others are revoked", async || db.number(&live).await == 1).await;
+        assert!(!revoking.is_finished(), "one is left");
+        session.execute("COMMIT").await.unwrap();
+        assert_eq!(revoking.await.unwrap().unwrap(), 20);
+        assert_eq!(db.number(&live).await, 0);
+    }
+    assert_eq!(db.number("SELECT count(*) FROM sdk_api_keys_events WHERE kind = 'revoke'").await, 60);
     db.drop().await;
 }

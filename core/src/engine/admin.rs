@@ -7,17 +7,18 @@ use super::batch::Pending;
 use super::catalogue::Table;
 use super::lane::AnyLane;
 use super::retry::{Repeatable, Repeats};
+use super::revoke::{RevokeAll, revoke_params};
 use super::rows::ledger::read_json;
 use super::rows::lookup::KeyRow;
 use super::rows::new_row::{LINK, NewRow};
+use super::rows::only_field;
+use super::rows::refunded::refunded;
 use super::rows::spent::Spend;
-use super::rows::{fields, integer, is_true, only_field};
 use super::spends::NEEDED;
 use super::sweep::Sweep;
-use super::{AccountFilter, Answer, Engine, Fault, Revocation, RevokeFilter, Statement, Work};
-use crate::budget::charge::{ChargeOutcome, ChargeRefusal, Charged};
+use super::{Answer, Engine, Fault, Revocation, Statement, Work};
+use crate::budget::charge::ChargeRefusal;
 use crate::budget::ledger::{EventFilter, UsageFilter};
-use crate::budget::money::Balance;
 use crate::error::{Error, ErrorCode};
 use crate::id::KeyId;
 use crate::key::delegation::{Ancestry, Parent, ParentLookup};
@@ -37,7 +38,7 @@ const PRUNED_AT_ONCE: u64 = 1_000_000;
 pub(super) enum Admin {
     Insert(Box<NewRow>),
     Revoke(Revocation),
-    RevokeAll(RevokeFilter),
+    RevokeAll(RevokeAll),
     Refund(KeyId, Box<Spend>),
     Sweep(Sweep),
     Events(EventFilter),
@@ -73,7 +74,7 @@ enum Plan {
 }
 
 /// What a statement's rows mean for the operation.
-enum Next {
+pub(super) enum Next {
     Answer(Answer),
     /// It goes on with another statement.
     Continue(Admin),
@@ -139,9 +140,9 @@ impl Engine {
                 Some(params) => send(StatementKind::Revoke, params),
                 None => Ok(Plan::Answer(Answer::Revoked(false))),
             },
-            Admin::RevokeAll(filter) => {
+            Admin::RevokeAll(revoke) => {
                 shape.require(&["parent_id", "delegated_by", "+events"])?;
-                match revoke_all_params(filter, shape) {
+                match revoke.params(shape) {
                     Some(params) => send(StatementKind::RevokeAll, params),
                     None => Ok(Plan::Answer(Answer::RevokedAll(0))),
                 }
@@ -248,7 +249,7 @@ impl Engine {
                 None => Answer::SubjectEnsured,
             },
             Admin::Revoke(_) => Answer::Revoked(!rows.is_empty()),
-            Admin::RevokeAll(_) => Answer::RevokedAll(u64::try_from(rows.len()).unwrap_or(u64::MAX)),
+            Admin::RevokeAll(revoke) => return revoke.clone().after(rows),
             Admin::Refund(..) => Answer::Refunded(refunded(rows)?),
             Admin::Sweep(sweep) => match sweep.clone().after(rows, self.options.max_batch)? {
                 (sweep, true) => Answer::Swept(sweep.ended),
@@ -310,19 +311,6 @@ impl Engine {
     }
 }
 
-fn refunded(rows: &[String]) -> Result<ChargeOutcome, Error> {
-    let Some(row) = rows.first() else { return Ok(Err(ChargeRefusal::InvalidKey)) };
-    let [budget, used, reserved, replayed, is_other] = fields(row, "a refund's row")?;
-    if is_true(&is_other) {
-        return Ok(Err(ChargeRefusal::IdempotencyConflict));
-    }
-    let (Some(used), Some(reserved)) = (integer(&used)?, integer(&reserved)?) else {
-        return Err(Error::unexpected("a refund without a balance"));
-    };
-    let balance = Some(Balance::new(integer(&budget)?, used, reserved));
-    Ok(Ok(Charged { balance, replayed: is_true(&replayed) }))
-}
-
 fn find_parent(parent: &Parent, statements: &Statements) -> Result<Plan, Error> {
     let (column, lookup) = match parent.lookup() {
         ParentLookup::Id(id) if statements.shape.fits_id(&id) => (KeyColumn::Id, Arc::from(id)),
@@ -334,36 +322,6 @@ fn find_parent(parent: &Parent, statements: &Statements) -> Result<Plan, Error> 
     }
     let sql = statements.sql_by(column, StatementKind::Parent);
     Ok(Plan::Send(StatementKind::Parent, sql, vec![Some(text_array([lookup]))]))
-}
-
-/// `None` if no key can be meant. An id that the column cannot hold matches no key.
-fn revoke_params(revocation: &Revocation, shape: &TableShape) -> Option<Vec<Option<String>>> {
-    let Revocation { key_id, account, within } = revocation;
-    let (id, within) = (key_id.to_string(), within.as_ref().map(KeyId::to_string));
-    let account = match account {
-        AccountFilter::Any => None,
-        AccountFilter::Only(account) => {
-            Some(account.as_ref()?.to_string()).filter(|account| shape.fits_account(account)).map(Some)?
-        }
-    };
-    let fits = shape.fits_id(&id) && within.as_ref().is_none_or(|within| shape.fits_id(within));
-    fits.then(|| vec![Some(id), account, within])
-}
-
-fn revoke_all_params(filter: &RevokeFilter, shape: &TableShape) -> Option<Vec<Option<String>>> {
-    match filter {
-        RevokeFilter::Account(account) => {
-            let account = account.to_string();
-            shape.fits_account(&account).then(|| vec![Some(account), None, None])
-        }
-        RevokeFilter::Parent(id) => {
-            let id = id.to_string();
-            shape.fits_id(&id).then(|| vec![None, Some(id), None])
-        }
-        RevokeFilter::DelegatedBy(human) => {
-            (!human.contains('\0')).then(|| vec![None, None, Some(human.clone())])
-        }
-    }
 }
 
 fn event_params(filter: &EventFilter, shape: &TableShape) -> Option<Vec<Option<String>>> {

@@ -36,6 +36,7 @@ pub(crate) mod options;
 mod queue;
 mod request;
 mod retry;
+mod revoke;
 mod route;
 pub(crate) mod rows;
 mod spends;

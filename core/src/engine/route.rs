@@ -47,7 +47,7 @@ impl Engine {
                 self.route_admin(caller, Admin::Insert(Box::new(row)));
             }
             Request::Revoke(revocation) => self.route_admin(caller, Admin::Revoke(revocation)),
-            Request::RevokeAll(filter) => self.route_admin(caller, Admin::RevokeAll(filter)),
+            Request::RevokeAll(filter) => self.route_admin(caller, Admin::RevokeAll(filter.into())),
             Request::Events(filter) => self.route_admin(caller, Admin::Events(filter)),
             Request::Usage(filter) => self.route_admin(caller, Admin::Usage(filter)),
             Request::VerifyLedger(id) => self.route_admin(caller, Admin::VerifyLedger(id)),

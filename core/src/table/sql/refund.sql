@@ -1,5 +1,5 @@
 -- Gives back what a key spent, on it and all its ancestors, of no budget more than is used. $1: the key's id. $2:
--- micro-cents. $3: '' or a JSON object with idempotency_key and metadata. One row if there is such a key: see admin.rs.
+-- micro-cents. $3: '' or a JSON object with idempotency_key and metadata. One row if there is such a key: see refunded.rs.
 WITH input AS MATERIALIZED (
     SELECT $2::text::bigint AS amount, d.details ->> 'idempotency_key' AS idempotency_key, d.details -> 'metadata' AS metadata
     FROM (SELECT nullif($3::text, '')::jsonb) AS d(details)

@@ -1,27 +1,47 @@
 -- Revokes every live key of an account, under a parent, or that a human delegated. $1: the account, $2: the parent's
--- id, $3: the human; one of them, the others NULL. One row a key: its id.
-WITH RECURSIVE descendant AS (
+-- id, $3: the human; one of them, the others NULL. $4: the id of the only row that it waits for if somebody else has
+-- locked it, before it locks any other; or NULL.
+-- One row a live key: its id, and whether it was revoked. One whose row somebody else has locked was not.
+WITH RECURSIVE waited AS MATERIALIZED (
+    SELECT id FROM {table} WHERE id = $4::text::{id_type} FOR NO KEY UPDATE
+),
+descendant AS (
     SELECT k.id FROM {table} k WHERE k.parent_id = $2::text::{id_type}
     UNION
     SELECT k.id FROM descendant d JOIN {table} k ON k.parent_id = d.id
 ),
+-- Each by its index.
 wanted AS MATERIALIZED (
+    SELECT id FROM {table} WHERE account_id = $1::text::{account_type} AND revoked_at IS NULL
+    UNION ALL
+    SELECT id FROM {table} WHERE delegated_by = $3::text AND revoked_at IS NULL
+    UNION ALL
+    SELECT id FROM descendant
+),
+locked AS MATERIALIZED (
     SELECT k.id
-    FROM {table} k
-    WHERE k.revoked_at IS NULL
-      AND (k.account_id = $1::text::{account_type} OR k.delegated_by = $3::text OR k.id IN (SELECT id FROM descendant))
-    ORDER BY k.id
-    FOR NO KEY UPDATE
+    FROM (
+        SELECT id
+        FROM wanted, (SELECT count(*) FROM waited) AS has_waited(rows)
+        WHERE has_waited.rows >= 0
+        ORDER BY id
+    ) w
+    CROSS JOIN LATERAL (
+        SELECT id FROM {table} WHERE id = w.id AND revoked_at IS NULL FOR NO KEY UPDATE SKIP LOCKED
+    ) k
 ),
 revoked AS (
     UPDATE {table} k
     SET revoked_at = statement_timestamp()
-    FROM wanted w
-    WHERE k.id = w.id
+    FROM locked l
+    WHERE k.id = l.id
     RETURNING k.id, k.account_id
 ),
 logged AS (
     INSERT INTO {events} (key_id, account_id, kind) SELECT id, account_id, 'revoke' FROM revoked
 )
-SELECT ROW(id)::text AS agentkey
-FROM revoked
+SELECT ROW(w.id, r.id IS NOT NULL)::text AS agentkey
+FROM wanted w
+LEFT JOIN revoked r ON r.id = w.id
+WHERE r.id IS NOT NULL
+   OR EXISTS (SELECT FROM {table} k WHERE k.id = w.id AND k.revoked_at IS NULL)
