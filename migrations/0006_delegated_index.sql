@@ -1,5 +1,5 @@
--- The index for revoking what a human delegated. Like 0005 a transaction of its own, in which
--- readers are never locked out.
+-- The index for revoking what a human delegated: by hash, for names may be longer than a btree
+-- takes. Like 0005 a transaction of its own, in which readers are never locked out.
 DO $agentkey$
 DECLARE
   saved_lock_timeout text := pg_catalog.current_setting('lock_timeout');
@@ -47,7 +47,7 @@ BEGIN
         JOIN pg_catalog.pg_am m ON m.oid = c.relam
        WHERE i.indrelid = tbl
          AND i.indisvalid
-         AND m.amname = 'btree'
+         AND m.amname IN ('btree', 'hash')
          AND i.indnkeyatts >= pg_catalog.cardinality(wanted.cols)
          AND (NOT wanted.is_unique
               OR i.indisunique AND i.indimmediate AND i.indnkeyatts = pg_catalog.cardinality(wanted.cols))
@@ -72,7 +72,7 @@ BEGIN
       index_name := {index_stem_literal} || '_' || wanted.suffix || '_' || attempt;
     END LOOP;
 
-    EXECUTE pg_catalog.format('CREATE %s INDEX %I ON %s (%s) %s',
+    EXECUTE pg_catalog.format('CREATE %s INDEX %I ON %s USING hash (%s) %s',
       CASE WHEN wanted.is_unique THEN 'UNIQUE' END, index_name, tbl,
       pg_catalog.array_to_string(wanted.cols, ', '), 'WHERE ' || wanted.predicate);
   END LOOP;
