@@ -157,10 +157,10 @@ impl Database {
 
     fn catalogue(&self) -> Vec<String> {
         let original = ["id", "account_id", "key_hash", "key_prefix", "revoked_at", "name", "budget_cents"];
-        let counted = ["budget_used_cents", "budget_period", "budget_reset_at", "expires_at", "last_used_at"];
+        let counted =
+            ["scopes", "budget_used_cents", "budget_period", "budget_reset_at", "expires_at", "last_used_at"];
         let added = [
             "user_id",
-            "scopes",
             "delegated_by",
             "external_subject",
             "budget_reserved_cents",
