@@ -17,6 +17,10 @@ const COLUMNS = [
   "(key_prefix,text,text,t)",
   "(revoked_at,timestamptz,timestamptz,f)",
   "(last_used_at,timestamptz,timestamptz,f)",
+  "(scopes,text[],text[],f)",
+  "(expires_at,timestamptz,timestamptz,f)",
+  "(budget_period,text,text,f)",
+  "(budget_reset_at,timestamptz,timestamptz,f)",
   "(budget_cents,integer,integer,f)",
   "(budget_used_cents,integer,integer,f)",
 ].map((agentkey) => ({ agentkey }));
