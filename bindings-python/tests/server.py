@@ -21,8 +21,11 @@ def serving(app: Any) -> Iterator[httpx.Client]:
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none"))
     thread = Thread(target=asyncio.run, args=(server.serve([listening]),))
     thread.start()
+    # With a bound of idle connections httpcore closes one that another thread was just given.
+    limits = httpx.Limits(max_keepalive_connections=None)
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=30) as client:
+        with httpx.Client(base_url=url, timeout=30, limits=limits) as client:
             yield client
     finally:
         server.should_exit = True
