@@ -146,6 +146,9 @@ export declare function errorFacts(code?: string | undefined | null): NativeErro
 /** Whether a key with `scopes` may do `scope`. */
 export declare function keyHasScope(scopes: Array<string> | undefined | null, scope: string): boolean
 
+/** The longest body that is read, in bytes. */
+export declare const MOST_BODY_BYTES: number
+
 /** How a request ended. */
 export interface NativeEnding {
   /** Whether the request was handed on. */
@@ -274,6 +277,8 @@ export interface NativeVisit {
   authorization?: string
   /** JSON; none if there was no body. */
   body?: string
+  /** Whether more was sent than is read. */
+  isTooLarge: boolean
   /** The client's address. */
   address?: string
   /** Whether the client is an application's own double. */
@@ -282,3 +287,6 @@ export interface NativeVisit {
 
 /** Seconds from now until a key expires. */
 export declare function secondsUntilExpiry(duration?: string | undefined | null): number | null
+
+/** What is answered when this side fails in a way that nobody foresaw. */
+export declare function unexpected(): NativeResponse

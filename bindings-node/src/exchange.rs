@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use agentkey::engine::{Answer, Request, Reserved};
-use agentkey::http::{self, Call, Clerk, Ending, Next, Price, Verification};
+use agentkey::http::{self, Call, Clerk, Ending, Next, Price, Routed, Verification};
 use chrono::{DateTime, Utc};
 use napi_derive::napi;
 
@@ -197,7 +197,7 @@ impl Exchange {
             Some(status) => Ending::sent(status),
             None => Ending::never_ran(),
         }
-        .routed(how.routed);
+        .routed(if how.routed { Routed::Handler } else { Routed::Nowhere });
         ending.began = how.began;
         if !how.completed {
             ending = ending.left();
@@ -283,6 +283,12 @@ fn native(next: &Next) -> NativeNext {
         Next::Price => nothing("price"),
         Next::Done(message) => NativeNext { message: message.clone(), ..nothing("done") },
     }
+}
+
+/// What is answered when this side fails in a way that nobody foresaw.
+#[napi]
+pub fn unexpected() -> NativeResponse {
+    (&http::Response::unexpected("unexpected")).into()
 }
 
 impl From<&http::Response> for NativeResponse {

@@ -8,6 +8,10 @@ use napi_derive::napi;
 use crate::error::{Result, thrown};
 use crate::exchange::Exchange;
 
+/// The longest body that is read, in bytes.
+#[napi]
+pub const MOST_BODY_BYTES: u32 = Body::MOST_BYTES as u32;
+
 /// The routes' options.
 #[napi(object)]
 pub struct NativeRouteOptions {
@@ -43,6 +47,8 @@ pub struct NativeVisit {
     pub authorization: Option<String>,
     /// JSON; none if there was no body.
     pub body: Option<String>,
+    /// Whether more was sent than is read.
+    pub is_too_large: bool,
     /// The client's address.
     pub address: Option<String>,
     /// Whether the client is an application's own double.
@@ -92,8 +98,8 @@ impl Routes {
         let mut call = VisitCall::new(route, Utc::now());
         call.authorization = visit.authorization;
         call.body = match visit.body {
-            None => Body::Missing,
-            Some(json) => serde_json::from_str(&json).map_or(Body::Unreadable, Body::Json),
+            _ if visit.is_too_large => Body::TooLarge,
+            body => Body::parsed(body.unwrap_or_default().as_bytes()),
         };
         call.address = visit.address;
         call.is_double = visit.is_double;

@@ -1,7 +1,5 @@
 import type { IncomingMessage } from "node:http";
-
-/** As `express.json()`'s default. */
-const MOST_BYTES = 100 * 1024;
+import { MOST_BODY_BYTES } from "../native/native.js";
 
 /** What was sent as a body and is no JSON. */
 const UNREADABLE = "\0";
@@ -48,7 +46,7 @@ async function read(req: IncomingMessage): Promise<string | undefined | typeof T
     req.on("data", (chunk: Buffer | string) => {
       const bytes = typeof chunk === "string" ? Buffer.from(chunk) : chunk;
       size += bytes.length;
-      if (size <= MOST_BYTES) return void chunks.push(bytes);
+      if (size <= MOST_BODY_BYTES) return void chunks.push(bytes);
       // What is left is thrown away, so that the client can read the answer.
       chunks.length = 0;
       resolve(TOO_LARGE);

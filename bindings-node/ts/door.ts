@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Exchange, Guard, NativeNext, NativeResponse } from "../native/native.js";
+import { type Exchange, type Guard, type NativeNext, type NativeResponse, unexpected } from "../native/native.js";
 import { AgentKey, admitted, carry } from "./agentkey.js";
 import { AgentKeyError, type ErrorCode } from "./errors.js";
 import type { Reservation, ValidateResult } from "./types.js";
@@ -125,12 +125,9 @@ export async function admit<R extends Req, S extends ServerResponse>(
     if (await decide(ak, exchange, asks, req, res)) next();
   } catch (error) {
     if (error instanceof ApplicationError) return next(error.cause);
-    logFault("unexpected", error);
-    send(res, { status: 500, headers: JSON_TYPE, body: '{"error":"auth_unavailable"}' });
+    send(res, unexpected(), error);
   }
 }
-
-const JSON_TYPE: [string, string][] = [["Content-Type", "application/json; charset=utf-8"]];
 
 /** What the application's own function threw. */
 class ApplicationError extends Error {}

@@ -1,7 +1,7 @@
 import type { Request, RequestHandler, Response, Router } from "express";
-import { type Exchange, Guard, type NativeVisit, Routes } from "../native/native.js";
+import { type Exchange, Guard, type NativeVisit, Routes, unexpected } from "../native/native.js";
 import { TOO_LARGE, bodyOf } from "./body.js";
-import { type Client, admit, isOwn, logFault, makeCall, send } from "./door.js";
+import { type Client, admit, isOwn, makeCall, send } from "./door.js";
 import { fromNative } from "./errors.js";
 import { scopeList, shown } from "./input.js";
 import type { Amount, Reservation, ValidateResult } from "./types.js";
@@ -99,15 +99,15 @@ export function createAgentKeyRoutes(
   const serve = (route: NativeVisit["route"]) => async (req: Request, res: Response) => {
     try {
       const hasBody = route === "signup" || route === "create";
-      const body = hasBody ? await bodyOf(req) : undefined;
-      if (body === TOO_LARGE) return void res.status(413).json({ error: "The body is too large" });
+      const read = hasBody ? await bodyOf(req) : undefined;
+      const isTooLarge = read === TOO_LARGE;
+      const body = isTooLarge ? undefined : read;
       const { authorization } = req.headers;
-      const visit = { route, id: idOf(req), authorization, body, address: req.ip, isDouble: !isOwn(ak) };
+      const visit = { route, id: idOf(req), authorization, body, isTooLarge, address: req.ip, isDouble: !isOwn(ak) };
       await finish(ak, routes.visit(visit), res);
     } catch (error) {
       // Express 4 forwards no rejected promise.
-      logFault("unexpected", error);
-      if (!res.headersSent) res.status(500).json({ error: "auth_unavailable" });
+      send(res, unexpected(), error);
     }
   };
   const { Router } = require("express") as typeof import("express");

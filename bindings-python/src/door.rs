@@ -4,14 +4,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agentkey::engine::{Answer, Request};
 use agentkey::http::{
-    self, Body, Ending, Next, Price, RateLimit, RevokePolicy, Route, SignupAccount, SignupBudget, VisitCall,
+    self, Body, Ending, Next, Price, RateLimit, RevokePolicy, Route, Routed, SignupAccount, SignupBudget,
+    VisitCall,
 };
 use agentkey::{Error, Period};
 use chrono::Utc;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::errors::{named, raise, wrong_value};
+use crate::errors::{misuse, named, raise, wrong_value};
 use crate::options::in_range;
 use crate::results::grant_object;
 
@@ -97,13 +98,28 @@ impl Exchange {
 
     /// Goes on with how the request ended.
     #[pyo3(signature = (*, began, routed, status, threw, completed))]
-    fn ended(&self, began: bool, routed: bool, status: Option<u16>, threw: bool, completed: bool) {
-        let mut ending = Ending::never_ran().routed(routed);
+    fn ended(
+        &self,
+        began: bool,
+        routed: Option<&str>,
+        status: Option<u16>,
+        threw: bool,
+        completed: bool,
+    ) -> PyResult<()> {
+        let mut ending = Ending::never_ran();
+        ending.routed = match routed {
+            None => None,
+            Some("nowhere") => Some(Routed::Nowhere),
+            Some("path") => Some(Routed::Path),
+            Some("handler") => Some(Routed::Handler),
+            Some(_) => return Err(misuse("routed is nowhere, path or handler")),
+        };
         ending.began = began;
         ending.status = status;
         ending.threw = threw;
         ending.completed = completed;
         self.go(|exchange| exchange.ended(ending));
+        Ok(())
     }
 
     /// Goes on with what the application says that the request did cost, as JSON.
@@ -281,7 +297,7 @@ impl Routes {
         http::Routes::new(&options).map(Routes).map_err(raise)
     }
 
-    /// Begins to serve a request; `None` if the routes have no such path.
+    /// Begins to serve a request.
     #[pyo3(signature = (method, path, authorization, body, address, is_double))]
     fn visit(
         &self,
@@ -291,15 +307,12 @@ impl Routes {
         body: &[u8],
         address: Option<String>,
         is_double: bool,
-    ) -> Option<Exchange> {
-        let mut call = VisitCall::new(Route::of(method, path)?, Utc::now());
+    ) -> Exchange {
+        let mut call = VisitCall::new(Route::of(method, path), Utc::now());
         call.authorization = authorization;
-        call.body = match body {
-            [] => Body::Missing,
-            bytes => serde_json::from_slice(bytes).map_or(Body::Unreadable, Body::Json),
-        };
+        call.body = Body::read(body);
         call.address = address;
         call.is_double = is_double;
-        Some(Exchange::new(http::Exchange::with_routes(&self.0, call)))
+        Exchange::new(http::Exchange::with_routes(&self.0, call))
     }
 }

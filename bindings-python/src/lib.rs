@@ -37,4 +37,7 @@ mod _native {
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "Python's name for it")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_export]
+    const MOST_BODY_BYTES: usize = agentkey::http::Body::MOST_BYTES;
 }

@@ -12,8 +12,9 @@ from typing import Any, Callable, Optional
 
 import httpx
 import pytest
-from fastapi import Depends, FastAPI, Query
+from fastapi import APIRouter, Depends, FastAPI, Query
 from fastapi import Response as FastResponse
+from fastapi.responses import JSONResponse as FastJSONResponse
 from fastapi.responses import StreamingResponse as FastStreamingResponse
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -83,12 +84,34 @@ def fastapi_app(ak: AsyncAgentKey, case: Case, options: dict[str, Any]) -> Any:
     return app
 
 
-DOORS: list[tuple[str, Make]] = [("fastapi", fastapi_app), ("asgi", asgi_app)]
+def fastapi_app_of_responses(ak: AsyncAgentKey, case: Case, options: dict[str, Any]) -> Any:
+    """The handler is in a router, is no coroutine, and makes its responses itself."""
+    wanted = case.get("handler", {})
+    router = APIRouter()
+
+    @router.get("/", response_model=None)
+    def handler(number: Optional[int] = Query(None)) -> Any:
+        if wanted.get("throws"):
+            raise RuntimeError("the handler's own")
+        if wanted.get("leaves"):
+            return FastStreamingResponse(chunks())
+        return FastJSONResponse({"ok": True}, wanted.get("status", 200))
+
+    app = FastAPI()
+    app.include_router(router, dependencies=[Depends(require_key(ak, **options))])
+    return app
+
+
+DOORS: list[tuple[str, str, Make]] = [
+    ("fastapi", "fastapi", fastapi_app),
+    ("fastapi, its own responses", "fastapi", fastapi_app_of_responses),
+    ("asgi", "asgi", asgi_app),
+]
 EVERY = [
     pytest.param(
-        make, case, id=f"{door}: {case['name']}", marks=[pytest.mark.xfail(strict=True)] * ("mustFail" in case)
+        make, case, id=f"{name}: {case['name']}", marks=[pytest.mark.xfail(strict=True)] * ("mustFail" in case)
     )
-    for door, make in DOORS
+    for name, door, make in DOORS
     for case in cases()
     if door in case.get("doors", [door])
 ]

@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 import anyio
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import StreamingResponse as FastStreamingResponse
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -274,3 +274,42 @@ def test_a_fault_lets_nobody_pass(make: Make, db: Database) -> None:
         answer = http.get("/", headers=bearer("ak_x"))
         assert (answer.status_code, answer.json()) == (500, {"error": "auth_unavailable"})
     assert ran == []
+
+
+def test_what_another_dependency_refuses_costs_nothing(db: Database, ak: AgentKey) -> None:
+    """The handler never ran, whatever ``cost`` would say."""
+    ak_ = AsyncAgentKey(db.url)
+    app = FastAPI()
+
+    async def refuse() -> None:
+        raise HTTPException(403, "not today")
+
+    guard = Depends(require_key(ak_, reserve_cents=10, cost=lambda request: 7, bill_errors=True))
+
+    @app.get("/", dependencies=[guard, Depends(refuse)])
+    async def route() -> None: ...
+
+    key = ak.create("a", budget_cents=100).key
+    with serving(app) as http:
+        assert http.get("/", headers=bearer(key)).status_code == 403
+        assert used(ak, key) == 0
+
+
+def test_a_handler_that_yields_is_charged(db: Database, ak: AgentKey) -> None:
+    ak_ = AsyncAgentKey(db.url)
+    app = FastAPI()
+    guard = Depends(require_key(ak_, reserve_cents=10))
+
+    @app.get("/", dependencies=[guard], response_class=FastStreamingResponse)
+    async def route() -> AsyncIterator[str]:
+        yield "a"
+        yield "b"
+
+    @app.get("/items", dependencies=[guard], response_class=FastStreamingResponse)
+    def items() -> Iterator[str]:
+        yield "c"
+
+    key = ak.create("a", budget_cents=100).key
+    with serving(app) as http:
+        assert [http.get(path, headers=bearer(key)).text for path in ("/", "/items")] == ["ab", "c"]
+        assert used(ak, key) == 20

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, MutableMapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Literal, Optional, Union
 
 from . import _native
 from ._arguments import snake_arguments
@@ -67,8 +67,8 @@ class Ending:
 
     began: bool = True
     """Whether the request was handed on."""
-    routed: bool = True
-    """Whether the framework found a route for it."""
+    routed: Optional[Literal["nowhere", "path", "handler"]] = None
+    """How far the framework's routes led it: to none of them, to one of its path, or of its method, too."""
     status: Optional[int] = None
     threw: bool = False
     completed: bool = False

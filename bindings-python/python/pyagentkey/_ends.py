@@ -54,7 +54,7 @@ class Ends:
         while True:
             step = exchange.step()
             if step.kind == "pass":
-                exchange.ended(began=True, routed=True, status=None, threw=False, completed=False)
+                exchange.ended(began=True, routed=None, status=None, threw=False, completed=False)
             elif step.kind == "price":
                 exchange.price_failed(why)
             elif step.kind == "call":

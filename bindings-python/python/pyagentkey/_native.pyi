@@ -8,6 +8,7 @@ from typing import Any, Final, SupportsFloat, SupportsIndex, final
 from _typeshed import Incomplete, SupportsGetItem
 
 __all__ = [
+    "MOST_BODY_BYTES",
     "Call",
     "Client",
     "Exchange",
@@ -28,6 +29,7 @@ __all__ = [
     "reserve_refusals",
 ]
 
+MOST_BODY_BYTES: Final[int]
 __version__: Final[str]
 
 @final
@@ -89,7 +91,7 @@ class Exchange:
         The call that is to be made, as a method and its arguments in JSON, for a double.
         """
     def ended(
-        self, /, *, began: bool, routed: bool, status: SupportsIndex | None, threw: bool, completed: bool
+        self, /, *, began: bool, routed: str | None, status: SupportsIndex | None, threw: bool, completed: bool
     ) -> None:
         """
         Goes on with how the request ended.
@@ -190,9 +192,9 @@ class Routes:
     ) -> Routes: ...
     def visit(
         self, /, method: str, path: str, authorization: str | None, body: bytes, address: str | None, is_double: bool
-    ) -> Exchange | None:
+    ) -> Exchange:
         """
-        Begins to serve a request; `None` if the routes have no such path.
+        Begins to serve a request.
         """
 
 @final

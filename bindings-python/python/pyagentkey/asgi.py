@@ -21,9 +21,6 @@ from ._arguments import texts
 from ._door import App, Client, Door, Ending, Estimate, Message, Price, Receive, Scope, Send, header, is_own, made
 from ._native import Response, Routes
 
-MOST_BYTES = 100 * 1024
-"""The longest body that is read."""
-
 _log = logging.getLogger("pyagentkey")
 
 
@@ -91,8 +88,7 @@ class RequireKey:
             ending.threw = True
             raise
         finally:
-            # A router that knows the path but not the method sets an endpoint, too.
-            ending.routed = "endpoint" in scope and ending.status != 405
+            ending.routed = "path" if "endpoint" in scope else "nowhere"
             await self._door.end(admission, ending, scope)
 
 
@@ -145,25 +141,17 @@ class KeyRoutes:
 
     async def serve(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves a request whose path, without the prefix of the routes, is ``path``."""
-        body = await read(receive)
-        if body is None:
-            return await respond(send, 413, JSON, b'{"error":"The body is too large"}')
         client = scope.get("client")
         exchange = self._routes.visit(
             scope["method"],
             quote(path),
             header(scope, b"authorization"),
-            body,
+            await read(receive),
             client[0] if client else None,
             not is_own(self._ak),
         )
-        if exchange is None:
-            return await respond(send, 404, JSON, b'{"error":"Not found"}')
         response = await made(self._ak, exchange)
         await respond(send, response.status, response.headers, response.body)
-
-
-JSON = [("Content-Type", "application/json; charset=utf-8")]
 
 
 def presented_key(scope: Scope) -> str:
@@ -174,17 +162,15 @@ def presented_key(scope: Scope) -> str:
     return key
 
 
-async def read(receive: Receive) -> Optional[bytes]:
-    """The whole body; ``None`` if there is too much of it."""
+async def read(receive: Receive) -> bytes:
+    """The whole body; of one that is too long, as much as shows it."""
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return bytes(body)
         body += message.get("body", b"")
-        if len(body) > MOST_BYTES:
-            return None
-        if not message.get("more_body", False):
+        if len(body) > _native.MOST_BODY_BYTES or not message.get("more_body", False):
             return bytes(body)
 
 

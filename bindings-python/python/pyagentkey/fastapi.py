@@ -24,15 +24,18 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, Literal, Optional, Union
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
 from fastapi.security.base import SecurityBase
+from starlette.requests import ClientDisconnect
 
 from . import _native, asgi
 from ._door import Client, Door, Ending, Estimate, Price, Receive, Scope, Send, header
+from ._handlers import Guarded, handling, watch
 from ._results import Grant
 
 __all__ = ["RESPONSES", "KeyRefused", "create_router", "presented_key", "require_key"]
+
+watch()
 
 
 def _error(description: str) -> dict[str, Any]:
@@ -70,7 +73,7 @@ class _Bearer(SecurityBase):
         """Documents only: the routes check the key themselves."""
 
 
-class _RequireKey(_Bearer):
+class _RequireKey(_Bearer, Guarded):
     def __init__(self, door: Door) -> None:
         super().__init__()
         self._door = door
@@ -83,21 +86,21 @@ class _RequireKey(_Bearer):
         for name, value in admission.headers:
             response.headers[name] = value
         grant = request.state.grant = admission.grant
-        ending = Ending(completed=True)
+        ending = Ending(routed="handler")
+        handler = handling(request)
+        if handler is not None:
+            handler.tell(ending, admission.headers)
         try:
             yield grant
-        except RequestValidationError:
-            # Other parameters of the request were no good: the handler never ran.
-            ending.began = False
-            raise
         except HTTPException as error:
             ending.status = error.status_code
+            raise
+        except ClientDisconnect:
             raise
         except Exception:
             ending.threw = True
             raise
         finally:
-            ending.status = ending.status or response.status_code
             await self._door.end(admission, ending, request)
 
 

@@ -17,6 +17,8 @@ pub enum Body {
     Missing,
     /// There was something, but no JSON.
     Unreadable,
+    /// There was more than [`MOST_BYTES`](Body::MOST_BYTES).
+    TooLarge,
     /// JSON of any type.
     Json(Value),
 }
@@ -25,11 +27,28 @@ const LONGEST_TEXT: usize = 200;
 const MOST_SCOPES: usize = 100;
 
 impl Body {
+    /// The longest body that is read.
+    pub const MOST_BYTES: usize = 100 * 1024;
+
+    /// Reads what was sent.
+    pub fn read(bytes: &[u8]) -> Self {
+        if bytes.len() > Self::MOST_BYTES { Body::TooLarge } else { Self::parsed(bytes) }
+    }
+
+    /// Reads what the application's own parser let pass, which has a bound of its own.
+    pub fn parsed(json: &[u8]) -> Self {
+        match json {
+            [] => Body::Missing,
+            _ => serde_json::from_slice(json).map_or(Body::Unreadable, Body::Json),
+        }
+    }
+
     /// The members of an object.
     pub(super) fn members(&self) -> Result<&Map<String, Value>, Response> {
         match self {
             Body::Json(Value::Object(members)) => Ok(members),
             Body::Json(_) => Err(Response::bad_request("The body must be a JSON object")),
+            Body::TooLarge => Err(Response::body_too_large()),
             Body::Unreadable => Err(Response::bad_request("The body is not valid JSON")),
             Body::Missing => Err(Response::bad_request("The body is missing: a JSON object is expected")),
         }

@@ -11,14 +11,26 @@ use crate::error::shortened;
 pub struct Ending {
     /// Whether the request was handed on. It was not if it was refused later, or if its client had left.
     pub began: bool,
-    /// Whether the server found a route for it; `None` if it does not say.
-    pub routed: Option<bool>,
+    /// How far the server's routes led the request; `None` if it does not say.
+    pub routed: Option<Routed>,
     /// The status that was sent, if one was.
     pub status: Option<u16>,
     /// Whether the handler failed with an exception.
     pub threw: bool,
     /// Whether the whole response was sent. If not, the client left in the middle.
     pub completed: bool,
+}
+
+/// How far the routes of a server led a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Routed {
+    /// To none of them.
+    Nowhere,
+    /// To one of its path, whose method may be another.
+    Path,
+    /// To a handler.
+    Handler,
 }
 
 impl Ending {
@@ -32,16 +44,24 @@ impl Ending {
         Ending { began: false, routed: None, status: None, threw: false, completed: false }
     }
 
-    /// Sets whether the server found a route.
-    pub fn routed(mut self, routed: bool) -> Self {
+    /// Sets how far the server's routes led the request.
+    pub fn routed(mut self, routed: Routed) -> Self {
         self.routed = Some(routed);
         self
     }
 
     /// Whether the application's handler ran: a server answers 404 or 405 itself where it has no route.
     pub(super) fn ran(&self) -> bool {
-        let has_no_route = matches!(self.status, Some(404 | 405)) && self.routed == Some(false);
+        let has_no_route = matches!(
+            (self.status, self.routed),
+            (Some(404 | 405), Some(Routed::Nowhere)) | (Some(405), Some(Routed::Path))
+        );
         self.began && !has_no_route
+    }
+
+    /// Whether it is an error that the client got. What fails after a whole response is none.
+    fn is_error(&self) -> bool {
+        self.status.is_some_and(|status| status >= 400) || (self.threw && !self.completed)
     }
 
     /// The client left before the response was sent whole.
@@ -110,11 +130,10 @@ pub(super) fn worth(ending: &Ending, price: &Price, estimate: Cost, bill_errors:
     if !ending.ran() {
         return Cost::Free;
     }
-    let is_error = ending.threw || ending.status.is_some_and(|status| status >= 400);
     match price {
         Price::Amount(amount) => *amount,
         Price::Failed(_) => estimate,
-        Price::Nothing if is_error && !bill_errors => Cost::Free,
+        Price::Nothing if ending.is_error() && !bill_errors => Cost::Free,
         Price::Nothing => estimate,
     }
 }
@@ -138,7 +157,8 @@ mod tests {
             (Ending::sent(399), ESTIMATE),
             (Ending::sent(400), Cost::Free),
             (Ending::sent(500), Cost::Free),
-            (Ending::sent(200).threw(), Cost::Free),
+            (Ending::sent(200).left().threw(), Cost::Free),
+            (Ending::sent(200).threw(), ESTIMATE),
             (Ending::sent(200).left(), ESTIMATE),
             (Ending { status: None, ..Ending::sent(200) }.left(), ESTIMATE),
         ] {
@@ -152,17 +172,20 @@ mod tests {
     fn a_handler_that_never_ran_cost_nothing_whatever_is_said() {
         for price in [Price::Nothing, Price::Amount(SAID), Price::Failed(String::new())] {
             assert_eq!(recorded(Ending::never_ran(), price.clone()), Cost::Free);
-            for status in [404, 405] {
-                assert_eq!(worth(&Ending::sent(status).routed(false), &price, ESTIMATE, true), Cost::Free);
+            for (status, routed) in [(404, Routed::Nowhere), (405, Routed::Nowhere), (405, Routed::Path)] {
+                assert_eq!(worth(&Ending::sent(status).routed(routed), &price, ESTIMATE, true), Cost::Free);
             }
         }
     }
 
     #[test]
     fn a_handler_may_answer_404_itself() {
-        assert_eq!(recorded(Ending::sent(404).routed(true), Price::Amount(SAID)), SAID);
+        for routed in [Routed::Path, Routed::Handler] {
+            assert_eq!(recorded(Ending::sent(404).routed(routed), Price::Amount(SAID)), SAID);
+        }
+        assert_eq!(recorded(Ending::sent(405).routed(Routed::Handler), Price::Amount(SAID)), SAID);
         assert_eq!(recorded(Ending::sent(404), Price::Amount(SAID)), SAID);
-        assert_eq!(recorded(Ending::sent(200).routed(false), Price::Nothing), ESTIMATE);
+        assert_eq!(recorded(Ending::sent(200).routed(Routed::Nowhere), Price::Nothing), ESTIMATE);
     }
 
     #[test]

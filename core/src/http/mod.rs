@@ -52,7 +52,7 @@ pub use bearer::Token;
 pub use body::Body;
 pub use call::{Call, Caller, NewKey};
 pub use clerk::{Clerk, Verification};
-pub use ending::{Ending, Price};
+pub use ending::{Ending, Price, Routed};
 pub use exchange::Exchange;
 pub use guard::{Guard, Pass};
 pub use limit::RateLimit;

@@ -71,6 +71,15 @@ impl Response {
         Response::error(400, message)
     }
 
+    pub(super) fn body_too_large() -> Self {
+        Response::error(413, "The body is too large")
+    }
+
+    /// What is answered when this side fails in a way that nobody foresaw; `fault` is for the log.
+    pub fn unexpected(fault: impl Into<String>) -> Self {
+        Response { fault: Some(fault.into()), ..Response::error(500, "auth_unavailable") }
+    }
+
     /// The caller presented nothing, so no `error` is named (RFC 6750, section 3.1).
     pub(super) fn no_token(message: &str) -> Self {
         Response::error(401, message).with("WWW-Authenticate", CHALLENGE)
@@ -84,10 +93,7 @@ impl Response {
 
     /// A fault on this side fails closed. The caller learns nothing of it.
     pub(super) fn unavailable(error: &Error) -> Self {
-        Response {
-            fault: Some(format!("{}: {}", error.code(), error.message())),
-            ..Response::error(500, "auth_unavailable")
-        }
+        Response::unexpected(format!("{}: {}", error.code(), error.message()))
     }
 
     /// What a refused key is answered.

@@ -78,25 +78,29 @@ pub enum Route {
         /// The last segment, percent-decoded.
         id: String,
     },
+    /// None of these.
+    Unknown,
 }
 
 impl Route {
     /// The route of a request, for bindings whose framework has not routed it. The path is relative to where the routes
     /// are mounted; a slash at its end and the case of its letters do not matter, as in Express.
-    pub fn of(method: &str, path: &str) -> Option<Route> {
+    pub fn of(method: &str, path: &str) -> Route {
         let path = path.split(['?', '#']).next().unwrap_or_default();
-        let path = path.strip_suffix('/').unwrap_or(path).strip_prefix('/')?;
+        let Some(path) = path.strip_suffix('/').unwrap_or(path).strip_prefix('/') else {
+            return Route::Unknown;
+        };
         let is = |text: &str, name: &str| text.eq_ignore_ascii_case(name);
         match path.split_once('/') {
-            None if method == "POST" && is(path, "signup") => Some(Route::Signup),
-            None if method == "POST" && is(path, "sdk-keys") => Some(Route::Create),
-            Some((head, "")) if is(head, "sdk-keys") => None,
+            None if method == "POST" && is(path, "signup") => Route::Signup,
+            None if method == "POST" && is(path, "sdk-keys") => Route::Create,
+            Some((head, "")) if is(head, "sdk-keys") => Route::Unknown,
             Some((head, id)) if is(head, "sdk-keys") && !id.contains('/') => match method {
-                "GET" | "HEAD" if is(id, "me") => Some(Route::Me),
-                "DELETE" => Some(Route::Delete { id: percent_decoded(id) }),
-                _ => None,
+                "GET" | "HEAD" if is(id, "me") => Route::Me,
+                "DELETE" => Route::Delete { id: percent_decoded(id) },
+                _ => Route::Unknown,
             },
-            _ => None,
+            _ => Route::Unknown,
         }
     }
 }
@@ -204,13 +208,18 @@ impl Routes {
     pub fn visit(&self, call: VisitCall) -> (Visit, Next) {
         let is_double = call.is_double;
         let visit = |state| Visit { revoke_policy: self.0.revoke_policy, is_double, state };
+        let answered = |response| (visit(State::Over), Next::Respond(response));
+        if call.body == Body::TooLarge {
+            return answered(Response::body_too_large());
+        }
         let action = match call.route {
             Route::Signup => {
                 return match self.sign_up(&call) {
                     Ok(create) => (visit(State::SigningUp), Next::Call(create)),
-                    Err(response) => (visit(State::Over), Next::Respond(response)),
+                    Err(response) => answered(response),
                 };
             }
+            Route::Unknown => return answered(Response::error(404, "Not found")),
             Route::Me => Action::Show,
             Route::Create => Action::Create(call.body),
             Route::Delete { id } => Action::Delete { id },
@@ -220,7 +229,7 @@ impl Routes {
                 let validate = Call::Validate(Caller::Key(token));
                 (visit(State::LookingUp(action)), Next::Call(validate))
             }
-            Err(response) => (visit(State::Over), Next::Respond(response)),
+            Err(response) => answered(response),
         }
     }
 

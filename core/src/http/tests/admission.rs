@@ -73,7 +73,7 @@ fn how_it_ended_decides_what_is_recorded() {
         (Ending::sent(200), "settle 60"),
         (Ending::sent(404), "release"),
         (Ending::sent(500), "release"),
-        (Ending::sent(200).threw(), "release"),
+        (Ending::sent(200).left().threw(), "release"),
         (Ending::sent(200).left(), "settle 60"),
     ] {
         assert_eq!(recorded(&holding(), ending, Price::Nothing), unsaid, "{ending:?}");
