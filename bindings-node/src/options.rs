@@ -22,6 +22,8 @@ pub struct EngineOptions {
     pub align_to_calendar: bool,
     /// How long a call may take, in milliseconds.
     pub timeout_ms: Option<u32>,
+    /// How long ends of reservations are repeated, in milliseconds.
+    pub settle_timeout_ms: Option<u32>,
     /// How many calls may wait.
     pub max_waiting: Option<u32>,
     /// `last_used_at` is written when it is older than this, in seconds.
@@ -61,6 +63,9 @@ impl EngineOptions {
         }
         if let Some(timeout) = self.timeout_ms {
             options.timeout = Duration::from_millis(u64::from(timeout));
+        }
+        if let Some(timeout) = self.settle_timeout_ms {
+            options.settle_timeout = Duration::from_millis(u64::from(timeout));
         }
         if let Some(calls) = self.max_waiting {
             options.max_waiting = calls.try_into().unwrap_or(usize::MAX);

@@ -275,6 +275,7 @@ function makeEngine(options: AgentKeyOptions): native.Engine {
       allPeriods: budgetPeriods === "all",
       alignToCalendar: align === "calendar",
       timeoutMs: optionalCount("timeoutMs", options.timeoutMs, 1),
+      settleTimeoutMs: optionalCount("settleTimeoutMs", options.settleTimeoutMs, 1),
       maxWaiting: optionalCount("maxWaiting", options.maxWaiting, 1),
       ledger: options.ledger === true,
       exact: rounding === "exact",

@@ -28,6 +28,11 @@ interface CommonOptions {
   rounding?: "up" | "exact";
   /** How long a call may take, waiting included. Default 10 seconds. */
   timeoutMs?: number;
+  /**
+   * How long `settle` and `release` are repeated through faults, a database that is restarted included. Never shorter than
+   * `timeoutMs`. Default 60 seconds.
+   */
+  settleTimeoutMs?: number;
   /** How long `close` waits for requests that a middleware let pass. Default 10 seconds. */
   closeTimeoutMs?: number;
   /** How many calls may wait at once; more are refused with `overloaded`. Default 100,000. */

@@ -21,6 +21,7 @@ pub(crate) struct ClientOptions {
     ledger: bool,
     rounding: String,
     timeout: f64,
+    settle_timeout: f64,
     max_waiting: i64,
     touch_interval_seconds: Option<i64>,
     max_cost_cents: Option<i64>,
@@ -53,7 +54,8 @@ impl ClientOptions {
                 "exact" => Rounding::Exact,
                 _ => return Err(wrong_value("rounding must be \"up\" or \"exact\"")),
             })
-            .timeout(timeout(self.timeout)?)
+            .timeout(timeout("timeout", self.timeout)?)
+            .settle_timeout(timeout("settle_timeout", self.settle_timeout)?)
             .max_waiting(in_range("max_waiting", self.max_waiting, 1, most)?)
             .touch_interval_seconds(
                 self.touch_interval_seconds
@@ -71,11 +73,11 @@ impl ClientOptions {
     }
 }
 
-fn timeout(seconds: f64) -> PyResult<Duration> {
+fn timeout(name: &str, seconds: f64) -> PyResult<Duration> {
     Some(seconds)
         .filter(|seconds| (0.001..=86_400.0).contains(seconds))
         .map(Duration::from_secs_f64)
-        .ok_or_else(|| wrong_value("timeout must be between 0.001 and 86400 seconds"))
+        .ok_or_else(|| wrong_value(format!("{name} must be between 0.001 and 86400 seconds")))
 }
 
 /// A number between two.

@@ -98,6 +98,7 @@ class Base:
         ledger: bool = False,
         rounding: Literal["up", "exact"] = "up",
         timeout: float = 10.0,
+        settle_timeout: float = 60.0,
         max_waiting: int = 100_000,
         touch_interval_seconds: Optional[int] = 60,
         max_cost_cents: Optional[int] = None,
@@ -120,6 +121,8 @@ class Base:
             clients of a table should agree
         :param rounding: ``exact``: costs in cents count to a millionth of a cent; otherwise they are rounded up
         :param timeout: seconds that a call may take; ``migrate`` has no limit
+        :param settle_timeout: seconds for which ``settle`` and ``release`` are repeated through faults, a database that is
+            restarted included; never less than ``timeout``
         :param max_waiting: calls that may wait at once; more are refused with :class:`OverloadedError`
         :param touch_interval_seconds: ``last_used_at`` is written when it is older than this; ``None``: never
         :param max_cost_cents: the most that one charge, reserve or settle may cost; more is an ``invalid_cost``
@@ -140,6 +143,7 @@ class Base:
             "ledger": ledger,
             "rounding": rounding,
             "timeout": timeout,
+            "settle_timeout": settle_timeout,
             "max_waiting": whole("max_waiting", max_waiting),
             "touch_interval_seconds": (
                 None if touch_interval_seconds is None else whole("touch_interval_seconds", touch_interval_seconds)

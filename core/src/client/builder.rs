@@ -69,6 +69,13 @@ impl Builder {
         self
     }
 
+    /// How long `settle` and `release` are repeated through faults, a database that is restarted included. Never shorter
+    /// than the timeout. Default 60 seconds.
+    pub fn settle_timeout(mut self, timeout: Duration) -> Self {
+        self.options.settle_timeout = timeout;
+        self
+    }
+
     /// How many calls may wait at once; more are refused with `overloaded`. Default 100,000.
     pub fn max_waiting(mut self, calls: usize) -> Self {
         self.options.max_waiting = calls;

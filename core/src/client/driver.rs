@@ -100,15 +100,15 @@ impl Driver {
     /// Submits a request and waits for its answer. A caller that stops waiting cancels its request if it is not sent
     /// yet; the answers of others are not affected, as statements run in tasks of their own.
     pub(super) async fn call(this: &Arc<Self>, request: Request) -> CallResult {
-        let has_deadline = !matches!(request, Request::Migrate);
+        let limit = this.options.limit_of(&request);
         let (sender, mut receiver) = oneshot::channel();
         let ticket = this.take_call(request, Caller::Future(sender))?;
         let _cancel = CancelOnDrop { driver: this, ticket };
         let lost = || Error::new(ErrorCode::Closed, "the client stopped before it answered");
-        if !has_deadline {
+        let Some(limit) = limit else {
             return (&mut receiver).await.unwrap_or_else(|_| Err(lost()));
-        }
-        match tokio::time::timeout(this.options.timeout, &mut receiver).await {
+        };
+        match tokio::time::timeout(limit, &mut receiver).await {
             Ok(answer) => answer.unwrap_or_else(|_| Err(lost())),
             Err(_) => {
                 this.expire();

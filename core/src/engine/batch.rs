@@ -12,6 +12,8 @@ pub(super) struct Pending<T> {
     /// `None` once it was answered early: its time ran out while the statement was under way.
     pub(super) ticket: Option<Ticket>,
     pub(super) deadline: Option<Duration>,
+    /// How long it may take.
+    limit: Option<Duration>,
     pub(super) attempts: u32,
     /// Whether an earlier attempt may have taken effect.
     pub(super) is_uncertain: bool,
@@ -19,8 +21,9 @@ pub(super) struct Pending<T> {
 }
 
 impl<T> Pending<T> {
-    pub(super) fn new(ticket: Option<Ticket>, deadline: Option<Duration>, work: T) -> Self {
-        Pending { ticket, deadline, attempts: 0, is_uncertain: false, work }
+    pub(super) fn new(ticket: Option<Ticket>, now: Duration, limit: Option<Duration>, work: T) -> Self {
+        let deadline = limit.map(|limit| now.saturating_add(limit));
+        Pending { ticket, deadline, limit, attempts: 0, is_uncertain: false, work }
     }
 
     /// The same request as other work, which starts anew.
@@ -28,6 +31,7 @@ impl<T> Pending<T> {
         Pending {
             ticket: self.ticket,
             deadline: self.deadline,
+            limit: self.limit,
             attempts: 0,
             is_uncertain: self.is_uncertain,
             work,
@@ -41,7 +45,8 @@ impl<T> Pending<T> {
     /// Its ticket, if its time is over: it is answered then.
     pub(super) fn expire(&mut self, now: Duration, was_sent: bool) -> Option<Expired> {
         let ticket = self.ticket.take_if(|_| self.deadline.is_some_and(|deadline| deadline <= now))?;
-        Some(Expired { ticket, is_uncertain: was_sent || self.is_uncertain })
+        let waited = self.limit.unwrap_or_default();
+        Some(Expired { ticket, waited, is_uncertain: was_sent || self.is_uncertain })
     }
 }
 
@@ -49,6 +54,8 @@ impl<T> Pending<T> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expired {
     pub(super) ticket: Ticket,
+    /// How long it might take.
+    pub(super) waited: Duration,
     pub(super) is_uncertain: bool,
 }
 

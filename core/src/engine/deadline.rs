@@ -36,7 +36,7 @@ impl Engine {
             }
         }
         for expired in expired {
-            let waited = self.options.timeout;
+            let waited = expired.waited;
             let error = match expired.is_uncertain {
                 true => Error::new(
                     ErrorCode::Timeout,

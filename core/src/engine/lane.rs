@@ -280,9 +280,9 @@ impl<T> AnyLane for KeyLane<T> {
     }
 
     fn next_deadline(&self) -> Option<Duration> {
-        // The first of each key is its oldest.
         let parts = self.parts.iter().filter_map(AnyBatch::next_deadline);
-        parts.chain(self.keys.values().filter_map(|key| key.waiting.first()?.deadline)).min()
+        let waiting = self.keys.values().flat_map(|key| &key.waiting);
+        parts.chain(waiting.filter_map(|request| request.deadline)).min()
     }
 
     fn pause(&self) -> Option<Duration> {

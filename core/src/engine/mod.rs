@@ -224,9 +224,9 @@ impl Engine {
             return Err(Error::new(ErrorCode::Overloaded, message));
         }
         let ticket = Ticket(self.next_id());
-        let deadline = Some(now.saturating_add(self.options.timeout));
+        let limit = self.options.limit_of(&request);
         self.pending += 1;
-        let routed = self.route(Pending::new(Some(ticket), deadline, ()), request);
+        let routed = self.route(Pending::new(Some(ticket), now, limit, ()), request);
         self.pending -= usize::from(routed.is_err());
         routed.map(|()| ticket)
     }

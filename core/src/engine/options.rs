@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Request;
 use crate::budget::money::{Cost, Rounding};
 use crate::budget::period::AcceptedPeriods;
 use crate::key::raw::KeyPrefix;
@@ -43,6 +44,9 @@ pub struct Options {
     pub align: Align,
     /// How long a call may take, waiting included. `migrate` has no limit.
     pub timeout: Duration,
+    /// How long `settle` and `release` are repeated through faults: what was spent must not be lost because the database
+    /// is restarted. Never shorter than `timeout`.
+    pub settle_timeout: Duration,
     /// How many calls may wait or be under way at once; more are refused with `overloaded`.
     pub max_waiting: usize,
     /// How many calls one statement takes at most.
@@ -65,6 +69,15 @@ pub struct Options {
 }
 
 impl Options {
+    /// How long a request may take; `None` is no limit.
+    pub(crate) fn limit_of(&self, request: &Request) -> Option<Duration> {
+        match request {
+            Request::Migrate => None,
+            Request::Settle(..) | Request::Release(_) => Some(self.settle_timeout.max(self.timeout)),
+            _ => Some(self.timeout),
+        }
+    }
+
     /// A cost above the limit is none.
     pub(crate) fn limited(&self, cost: Cost) -> Cost {
         match (cost, self.max_cost_cents.map(Cost::cents)) {
@@ -84,6 +97,7 @@ impl Default for Options {
             accepted_periods: AcceptedPeriods::default(),
             align: Align::default(),
             timeout: Duration::from_secs(10),
+            settle_timeout: Duration::from_secs(60),
             max_waiting: 100_000,
             max_batch: 512,
             max_in_flight: 2,
