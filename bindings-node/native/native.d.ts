@@ -109,6 +109,8 @@ export interface EngineOptions {
   alignToCalendar: boolean
   /** How long a call may take, in milliseconds. */
   timeoutMs?: number
+  /** How long ends of reservations are repeated, in milliseconds. */
+  settleTimeoutMs?: number
   /** How many calls may wait. */
   maxWaiting?: number
   /** `last_used_at` is written when it is older than this, in seconds. */

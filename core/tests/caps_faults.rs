@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use agentkey::{AgentKey, Charge, CreateKey, Reserve};
+use agentkey::{AgentKey, Charge, CreateKey, ErrorCode, Reserve};
 use support::server::TestServer;
 use support::{TestDatabase, eventually, process};
 use tokio::task::JoinSet;
@@ -145,4 +145,34 @@ async fn killing_the_database_leaves_nothing_that_a_retry_does_not_mend() {
         total += load.await.unwrap();
     }
     check(&db, &ak, total).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_down_for_longer_than_a_call_takes_loses_no_end() {
+    let server = TestServer::start().await;
+    let db = TestDatabase::create_on(&server.url).await;
+    let ak = builder().timeout(Duration::from_secs(1)).connect(&db.url).await.unwrap();
+    ak.migrate().await.unwrap();
+    let key = ak.create(CreateKey::new("a").budget_cents(100)).await.unwrap().key;
+    let key = key.expose();
+    let hold = async || ak.reserve(key, Reserve::new(40)).await.unwrap().unwrap().id;
+    let (spent, unused) = (hold().await, hold().await);
+    server.crash().await;
+    let settling = tokio::spawn({
+        let ak = ak.clone();
+        async move { ak.settle(&spent, 7).await }
+    });
+    let releasing = tokio::spawn({
+        let ak = ak.clone();
+        async move { ak.release(&unused).await }
+    });
+    // Its time is over while they go on.
+    let other = ak.track_usage(key, Charge::new(1).idempotency_key("other")).await.unwrap_err();
+    assert_eq!(other.code(), ErrorCode::Timeout, "{other}");
+    assert!(!settling.is_finished() && !releasing.is_finished());
+    server.restart().await;
+    assert_eq!(settling.await.unwrap().unwrap().unwrap().cost_microcents, 7_000_000);
+    releasing.await.unwrap().unwrap().unwrap();
+    let grant = ak.validate(key).await.unwrap().unwrap();
+    assert_eq!((grant.budget_used_cents, grant.budget_reserved_cents), (7, 0));
 }

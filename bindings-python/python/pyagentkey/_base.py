@@ -121,8 +121,8 @@ class Base:
             clients of a table should agree
         :param rounding: ``exact``: costs in cents count to a millionth of a cent; otherwise they are rounded up
         :param timeout: seconds that a call may take; ``migrate`` has no limit
-        :param settle_timeout: seconds for which ``settle`` and ``release`` are repeated through faults, a database that is
-            restarted included; never less than ``timeout``
+        :param settle_timeout: seconds for which ``settle`` and ``release`` are repeated through faults, also of a
+            database that is restarted; never less than ``timeout``
         :param max_waiting: calls that may wait at once; more are refused with :class:`OverloadedError`
         :param touch_interval_seconds: ``last_used_at`` is written when it is older than this; ``None``: never
         :param max_cost_cents: the most that one charge, reserve or settle may cost; more is an ``invalid_cost``

@@ -102,7 +102,8 @@ fn ends_and_keyed_spends_are_repeated_until_their_time_is_over() {
 
 #[test]
 fn an_end_outlives_the_time_of_other_calls() {
-    let ends: [fn(ReservationId) -> Request; 2] = [|id| Request::Settle(id, Cost::cents(5)), Request::Release];
+    let ends: [fn(ReservationId) -> Request; 2] =
+        [|id| Request::Settle(id, Cost::cents(5)), Request::Release];
     for (settle_timeout, seconds) in [(60, 60), (30, 30), (1, 10)] {
         for end in ends {
             let mut bench = Bench::ready(Options {
@@ -114,7 +115,11 @@ fn an_end_outlives_the_time_of_other_calls() {
             bench.fails_by(&statement, fault("57P03"));
             let charge = bench.charge("a", 1);
             let due = bench.now + Duration::from_secs(10);
-            assert_eq!(bench.engine.next_deadline(), Some(due), "of the charge, which waits for a shorter time");
+            assert_eq!(
+                bench.engine.next_deadline(),
+                Some(due),
+                "of the charge, which waits for a shorter time"
+            );
             bench.pass(Duration::from_secs(seconds) - Duration::from_millis(1));
             assert!(bench.is_open(ticket));
             bench.pass(Duration::from_millis(1));
