@@ -6,7 +6,7 @@ SHELL := bash
 with_postgres := tests/postgres.sh run --
 
 .DEFAULT_GOAL := help
-.PHONY: help sql demo demo-express demo-axum demo-fastapi test check bench bench-node bench-python packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
+.PHONY: help sql soak demo demo-express demo-axum demo-fastapi test check bench bench-node bench-python packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */make \1|/' | \
@@ -24,6 +24,10 @@ check: $(PARTS:%=check-%) ## format, lints, dependencies
 bench: have-cargo ## throughput and latency beside the usual way
 	@echo "==> bench"
 	@$(with_postgres) cargo bench -p agentkey --bench client
+
+soak: have-cargo ## a million random calls, some of them on keys with odd rows
+	@echo "==> soak"
+	@$(with_postgres) env AGENTKEY_ODD_CALLS=1000000 cargo test --release -p agentkey --all-features --test odd -- --nocapture
 
 sql: have-cargo ## every statement as it runs on the standard table, to EXPLAIN it
 	@$(with_postgres) cargo run --quiet -p agentkey --example sql

@@ -8,7 +8,7 @@ use super::catalogue::Table;
 use super::lane::AnyLane;
 use super::retry::{Repeatable, Repeats};
 use super::revoke::{RevokeAll, revoke_params};
-use super::rows::ledger::read_json;
+use super::rows::ledger::{read_events, read_json};
 use super::rows::lookup::KeyRow;
 use super::rows::new_row::{LINK, NewRow};
 use super::rows::only_field;
@@ -255,7 +255,7 @@ impl Engine {
                 (sweep, true) => Answer::Swept(sweep.ended),
                 (sweep, false) => return Ok(Next::Continue(Admin::Sweep(sweep))),
             },
-            Admin::Events(_) => Answer::Events(read_json(rows)?),
+            Admin::Events(_) => Answer::Events(read_events(rows)?),
             Admin::Usage(_) => Answer::Usage(read_json(rows)?),
             Admin::VerifyLedger(_) => Answer::Verified(read_json(rows)?),
             Admin::PruneEvents(_) => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::batch::{Batch, Pending};
 use super::retry::{Repeatable, Repeats};
+use super::rows::Unread;
 use super::rows::ended::{EndedRow, ReservationChange};
 use super::spends::{MAX_IN_FLIGHT, NEEDED};
 use super::{Answer, Cost, Engine, Statement, Work};
@@ -63,33 +64,33 @@ impl Engine {
         rows: &[String],
     ) {
         let mut read: Vec<Option<EndedRow>> = batch.keys.iter().map(|_| None).collect();
-        let mut fault = None;
+        let mut unread = Unread::default();
         for row in rows {
             match EndedRow::read(row) {
                 Ok(row) => match read.get_mut(row.place) {
                     Some(place @ None) => *place = Some(row),
-                    _ => fault = Some(Error::unexpected("a reservation that was not asked for")),
+                    _ => unread.note_unknown(Error::unexpected("a reservation that was not asked for")),
                 },
-                Err(error) => fault = Some(error),
+                Err(error) => unread.note(row, error, |place| matches!(read.get(place), Some(None))),
             }
         }
-        for ((name, group), row) in batch.keys.iter().zip(batch.requests).zip(read) {
-            if let (None, Some(busy)) = (&fault, row.as_ref().and_then(EndedRow::busy_id)) {
+        for (place, ((name, group), row)) in batch.keys.iter().zip(batch.requests).zip(read).enumerate() {
+            if let Some(busy) = row.as_ref().and_then(EndedRow::busy_id) {
                 let open = group.into_iter().filter(|request| request.ticket.is_some()).collect();
                 self.lanes.change.put_back_busy(name, open, busy, now);
                 continue;
             }
-            if fault.is_none() && row.as_ref().is_some_and(EndedRow::is_undecided) {
+            if row.as_ref().is_some_and(EndedRow::is_undecided) {
                 let open = group.into_iter().filter(|request| request.ticket.is_some()).collect();
                 self.lanes.change.put_back(name, open);
                 self.lanes.change.release(name);
                 continue;
             }
             for request in group {
-                match (&fault, &row) {
-                    (Some(error), _) => self.answer_error(&request, error.clone()),
+                match (&row, unread.error_at(place)) {
+                    (Some(row), _) => self.answer_with(&request, row.answer(request.work)),
+                    (None, Some(error)) => self.answer_error(&request, error.clone()),
                     (None, None) => self.answer_with(&request, request.work.of_nothing()),
-                    (None, Some(row)) => self.answer_with(&request, row.answer(request.work)),
                 }
             }
             self.lanes.change.release(name);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::batch::{Batch, Pending};
 use super::retry::{Repeatable, Repeats};
+use super::rows::Unread;
 use super::rows::charged::{ChargedKey, ChargedRow};
 use super::{Answer, Cost, Credential, Engine, Statement, Work, text_of};
 use crate::budget::charge::{self, ChargeRefusal, Charged};
@@ -112,7 +113,7 @@ impl Engine {
     ) {
         let can_sweep = shape.has("+reservations");
         let mut groups: Vec<Option<Vec<Pending<Charge>>>> = batch.requests.into_iter().map(Some).collect();
-        let mut fault = None;
+        let mut unread = Unread::default();
         let mut busy = HashMap::new();
         for row in rows {
             let sent =
@@ -128,7 +129,7 @@ impl Engine {
             let (place, row, group) = match read {
                 Ok(read) => read,
                 Err(error) => {
-                    fault = Some(error);
+                    unread.note(row, error, |place| groups.get(place).is_some_and(Option::is_some));
                     continue;
                 }
             };
@@ -175,7 +176,7 @@ impl Engine {
             }
             let mut undecided = Vec::new();
             for mut request in open {
-                match &fault {
+                match unread.error_at(place) {
                     Some(error) => self.answer_error(&request, error.clone()),
                     None if kind != StatementKind::ChargeBatch => {
                         request.work.needs_batch = true;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::batch::{Batch, Pending};
 use super::retry::{Repeatable, Repeats};
+use super::rows::Unread;
 use super::rows::lookup::{self, KeyRow, LookedUp};
 use super::{Answer, Credential, Engine, Statement, Work, text_of};
 use crate::error::Error;
@@ -67,7 +68,7 @@ impl Engine {
         shape: &TableShape,
     ) {
         let mut groups: Vec<Option<Vec<Pending<Lookup>>>> = batch.requests.into_iter().map(Some).collect();
-        let mut fault = None;
+        let mut unread = Unread::default();
         for row in rows {
             let read = KeyRow::read(row, shape).and_then(|row| {
                 let row = match kind {
@@ -105,14 +106,16 @@ impl Engine {
                         self.answer_with(&request, Answer::Validated(key.verdict));
                     }
                 }
-                Err(error) => fault = Some(error),
+                Err(error) => unread.note(row, error, |place| groups.get(place).is_some_and(Option::is_some)),
             }
         }
-        // No row means no such key, unless some row could not be read: then nobody is told anything.
-        for request in groups.into_iter().flatten().flatten() {
-            match &fault {
-                Some(error) => self.answer_error(&request, error.clone()),
-                None => self.answer_with(&request, Answer::Validated(Err(Denial::invalid()))),
+        // No row means no such key, unless it could not be read.
+        for (place, group) in groups.into_iter().enumerate() {
+            for request in group.into_iter().flatten() {
+                match unread.error_at(place) {
+                    Some(error) => self.answer_error(&request, error.clone()),
+                    None => self.answer_with(&request, Answer::Validated(Err(Denial::invalid()))),
+                }
             }
         }
     }

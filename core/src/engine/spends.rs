@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::batch::{Batch, Pending};
 use super::retry::{Repeatable, Repeats};
+use super::rows::Unread;
 use super::rows::charged::ChargedRow;
 use super::rows::spent::{Decision, Spend, SpentRow};
 use super::{Answer, Cost, Credential, Engine, Statement, Work, text_of};
@@ -189,7 +190,7 @@ impl Engine {
         rows: &[String],
     ) {
         let mut charged: Vec<Option<Vec<ChargeOutcome>>> = batch.keys.iter().map(|_| None).collect();
-        let mut fault = None;
+        let mut unread = Unread::default();
         for row in rows {
             let amounts = |place: usize| {
                 let group = batch.requests.get(place).into_iter().flatten();
@@ -207,15 +208,16 @@ impl Engine {
             });
             match read {
                 Ok((place, outcomes)) => charged[place] = Some(outcomes),
-                Err(error) => fault = Some(error),
+                Err(error) => unread.note(row, error, |place| matches!(charged.get(place), Some(None))),
             }
         }
-        for ((name, group), outcomes) in batch.keys.iter().zip(batch.requests).zip(charged) {
+        let groups = batch.keys.iter().zip(batch.requests).zip(charged);
+        for (place, ((name, group), outcomes)) in groups.enumerate() {
             let mut undecided = Vec::new();
             let mut outcomes = outcomes.map(Vec::into_iter);
             for mut request in group {
                 let outcome = outcomes.as_mut().and_then(Iterator::next);
-                match (outcome, &fault) {
+                match (outcome, unread.error_at(place)) {
                     (Some(outcome), _) => self.answer_with(&request, Answer::Charged(outcome)),
                     (None, Some(error)) => self.answer_error(&request, error.clone()),
                     (None, None) if request.ticket.is_some() => {
@@ -241,31 +243,31 @@ impl Engine {
     ) {
         let count = batch.requests.iter().map(Vec::len).sum();
         let mut read: Vec<Option<SpentRow>> = (0..count).map(|_| None).collect();
-        let mut fault = None;
+        let mut unread = Unread::default();
         for row in rows {
             match SpentRow::read(row, shape) {
                 Ok(row) => match read.get_mut(row.place) {
                     Some(place @ None) => *place = Some(row),
-                    _ => fault = Some(Error::unexpected("an operation that was not sent")),
+                    _ => unread.note_unknown(Error::unexpected("an operation that was not sent")),
                 },
-                Err(error) => fault = Some(error),
+                Err(error) => unread.note(row, error, |place| matches!(read.get(place), Some(None))),
             }
         }
-        let mut read = read.into_iter();
+        let mut read = read.into_iter().enumerate();
         for (name, group) in batch.keys.iter().zip(batch.requests) {
             let mut again = Vec::new();
             let mut swept: Option<(KeyId, u64)> = None;
             let mut busy_row = None;
             for mut request in group {
-                let row = read.next().flatten();
+                let Some((place, row)) = read.next() else { continue };
                 if request.ticket.is_none() {
                     continue;
                 }
                 let spend = &request.work.spend;
-                let decision = match (&fault, row) {
-                    (Some(error), _) => Err(error.clone()),
+                let decision = match (row, unread.error_at(place)) {
+                    (Some(row), _) => spend.decided(row),
+                    (None, Some(error)) => Err(error.clone()),
                     (None, None) => Ok(Decision::Final(spend.of_no_key())),
-                    (None, Some(row)) => spend.decided(row),
                 };
                 match decision {
                     Ok(Decision::Final(answer)) => self.answer_with(&request, answer),

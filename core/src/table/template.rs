@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::name::{TableName, quote, quote_literal};
 use super::shape::{OPTIONAL_COLUMNS, TableShape};
+use crate::key::delegation::MAX_DEPTH;
 
 /// The column by which a statement finds keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +151,7 @@ pub(crate) const CATALOGUE: &str = include_str!("sql/catalogue.sql");
 /// The files in `sql/` are plain SQL with these marks, which only ever become identifiers, types and other SQL, never
 /// values: `{table}`; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
 /// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{cap}`, `{used}` and `{reserved}`, a key's budget;
+/// `{chain}`, its ancestors, and `{max_ancestors}`; `{entry_time}`, when an entry was written;
 /// `{anchor}`, `{next_reset}`, `{first_reset}`, `{due}` and `{period}`, the period rule;
 /// `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
 /// scopes; `{lookup}`, the column that keys are found by, and `{lookup_cast}`, what makes a text comparable to it;
@@ -214,6 +216,9 @@ impl Rendering<'_> {
             "scopes_type" => sql.push_str(type_of("scopes")),
             "max_cents" => sql.push_str(&self.shape.max_cents().to_string()),
             "max_credit" => sql.push_str(&MAX_CREDIT_CENTS.min(self.shape.max_cents()).to_string()),
+            "max_ancestors" => sql.push_str(&(MAX_DEPTH - 1).to_string()),
+            "chain" => self.expand(include_str!("sql/chain.sql"), all_columns, sql),
+            "entry_time" => self.expand(include_str!("sql/entry_time.sql"), all_columns, sql),
             "cap" => self.expand(include_str!("sql/cap.sql"), all_columns, sql),
             "used" => self.expand(include_str!("sql/used.sql"), all_columns, sql),
             "reserved" => self.expand(include_str!("sql/reserved.sql"), all_columns, sql),

@@ -35,9 +35,14 @@ impl TestDatabase {
     }
 
     pub async fn create_on(server_url: &str) -> Self {
+        Self::create_with(server_url, "").await
+    }
+
+    /// With these options of `CREATE DATABASE`.
+    pub async fn create_with(server_url: &str, options: &str) -> Self {
         let name = format!("agentkey_test_{:016x}", random());
         let mut server = PgConnection::connect(server_url).await.expect("a server at DATABASE_URL");
-        server.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+        server.execute(AssertSqlSafe(format!("CREATE DATABASE {name} {options}"))).await.unwrap();
         server.close().await.unwrap();
         let url = url_on(server_url, &name);
         let pool = PgPoolOptions::new().max_connections(10).connect(&url).await.unwrap();

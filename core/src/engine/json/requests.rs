@@ -13,6 +13,7 @@ use crate::budget::reservation::{ReservationId, Reserve, read_ttl};
 use crate::duration;
 use crate::engine::options::Options;
 use crate::engine::request::{AccountFilter, Request, Revocation, RevokeFilter};
+use crate::engine::rows::spent::MAX_METADATA_LEVELS;
 use crate::error::{Error, ErrorCode, shortened};
 use crate::id::{AccountId, KeyId};
 use crate::key::credential::Credential;
@@ -177,7 +178,13 @@ impl Options {
     /// The code of the member that is no good; `invalid_text` for JSON that is no request.
     pub fn read_request(&self, json: &str) -> Result<Request, Error> {
         let Object::<RequestJson>(read) = serde_json::from_str(json).map_err(|e| {
-            Error::new(ErrorCode::InvalidText, format!("Invalid request: {}", shortened(&e.to_string())))
+            let why = e.to_string();
+            // Only metadata may be nested.
+            let message = match why.starts_with("recursion limit") {
+                true => format!("Invalid metadata: nested more than {MAX_METADATA_LEVELS} levels deep"),
+                false => format!("Invalid request: {}", shortened(&why)),
+            };
+            Error::new(ErrorCode::InvalidText, message)
         })?;
         read.request(self)
     }

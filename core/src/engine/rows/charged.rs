@@ -41,13 +41,15 @@ impl ChargedRow {
             _ => {}
         }
         let microcents = |cents: i64| cents.saturating_mul(MICROCENTS_PER_CENT);
-        let used = integer(&used)?.ok_or_else(|| Error::unexpected("no amount"))?;
-        let after = microcents(used).saturating_add(integer(&used_micro)?.unwrap_or(0));
+        let used = integer(&used, "budget_used_cents")?.ok_or_else(|| Error::unexpected("no amount"))?;
+        let after =
+            microcents(used).saturating_add(integer(&used_micro, "budget_used_microcents")?.unwrap_or(0));
         Ok(ChargedRow::Charged(ChargedKey {
             place,
-            budget_cents: integer(&budget)?,
-            before: integer(&before)?.unwrap_or_else(|| after.saturating_sub(sent(place))),
-            reserved: integer(&reserved)?.unwrap_or(0),
+            budget_cents: integer(&budget, "budget_cents")?,
+            before: integer(&before, "what was used before")?
+                .unwrap_or_else(|| after.saturating_sub(sent(place))),
+            reserved: integer(&reserved, "budget_reserved_cents")?.unwrap_or(0),
             after,
         }))
     }

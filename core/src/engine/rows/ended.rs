@@ -71,18 +71,21 @@ impl EndedRow {
     pub(crate) fn read(row: &str) -> Result<Self, Error> {
         let [n, state, new_state, held, cost, budget, used, reserved, expires_at] =
             fields(row, "a reservation's row")?;
-        let balance = match (integer(&used)?, integer(&reserved)?) {
-            (Some(used), Some(reserved)) => Some(Balance::new(integer(&budget)?, used, reserved)),
-            _ => None,
-        };
+        let balance =
+            match (integer(&used, "budget_used_cents")?, integer(&reserved, "budget_reserved_cents")?) {
+                (Some(used), Some(reserved)) => {
+                    Some(Balance::new(integer(&budget, "budget_cents")?, used, reserved))
+                }
+                _ => None,
+            };
         Ok(EndedRow {
             place: place(&n)?,
             state: state.ok_or_else(|| Error::unexpected("no state"))?.into_owned(),
             new_state: new_state.map(Cow::into_owned),
-            held: integer(&held)?.ok_or_else(|| Error::unexpected("no amount"))?,
-            cost: integer(&cost)?,
+            held: integer(&held, "amount_microcents")?.ok_or_else(|| Error::unexpected("no amount"))?,
+            cost: integer(&cost, "settled_microcents")?,
             balance,
-            expires_at: timestamp(expires_at.as_deref())?,
+            expires_at: timestamp(expires_at.as_deref(), "expires_at")?,
         })
     }
 

@@ -2,15 +2,36 @@
 
 use serde::Deserialize;
 
-use super::only_field;
+use serde_json::Value;
+
+use super::{fields, only_field};
+use crate::budget::ledger::Event;
 use crate::error::Error;
+
+/// Reads entries. Metadata that others wrote may be nested too deep to be read, or have numbers that no reader takes: it is
+/// answered as its text.
+pub(crate) fn read_events(rows: &[String]) -> Result<Vec<Event>, Error> {
+    rows.iter()
+        .map(|row| {
+            let [entry, metadata] = fields(row, "an entry's row")?;
+            let mut event: Event = read_object(&entry.unwrap_or_default())?;
+            event.metadata = metadata
+                .map(|text| serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned())));
+            Ok(event)
+        })
+        .collect()
+}
 
 /// Reads rows of one JSON object each.
 pub(crate) fn read_json<T: for<'de> Deserialize<'de>>(rows: &[String]) -> Result<Vec<T>, Error> {
     rows.iter()
         .map(|row| {
             let text = only_field(row).ok_or_else(|| Error::unexpected("a row that is no JSON object"))?;
-            serde_json::from_str(&text).map_err(|e| Error::unexpected(format_args!("a JSON object: {e}")))
+            read_object(&text)
         })
         .collect()
+}
+
+fn read_object<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|e| Error::unexpected(format_args!("a JSON object: {e}")))
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::scopes::parse_stored;
-use super::time::{Moment, is_over, timestamp};
+use super::time::{Moment, is_over};
 use super::{Field, fields, integer, is_true, place, read_key_id};
 use crate::budget::limit::Limit;
 use crate::budget::money::{Balance, MICROCENTS_PER_CENT};
@@ -67,8 +67,8 @@ impl<'r, 's> KeyRow<'r, 's> {
     /// The row of a plain statement, which leaves ancestors and due resets to the general one.
     pub(crate) fn read_alone(self) -> Result<Lookup<'r>, Error> {
         let has_parent = is_true(&self.fields[18]);
-        let reset_at = Moment::read(self.fields[12].as_deref())?;
-        let now = Moment::read(self.fields[15].as_deref())?;
+        let reset_at = Moment::read(self.fields[12].as_deref(), "budget_reset_at")?;
+        let now = Moment::read(self.fields[15].as_deref(), "the time")?;
         if has_parent || reset_at.is_some_and(|reset_at| now.is_none_or(|now| reset_at <= now)) {
             return Ok(Lookup::Undecided { place: place(&self.fields[0])?, has_parent });
         }
@@ -101,15 +101,15 @@ impl<'r, 's> KeyRow<'r, 's> {
             next_reset,
             ancestors,
         ] = fields;
-        let now = Moment::read(now.as_deref())?.ok_or_else(|| Error::unexpected("no time"))?;
-        let expires_at = Moment::read(expires_at.as_deref())?;
+        let now = Moment::read(now.as_deref(), "the time")?.ok_or_else(|| Error::unexpected("no time"))?;
+        let expires_at = Moment::read(expires_at.as_deref(), "expires_at")?;
         let owned = |field: Field<'_>| field.map(Cow::into_owned);
         let id = id.ok_or_else(|| Error::unexpected("a key without an id"))?;
-        let budget_cents = integer(&budget)?;
+        let budget_cents = integer(&budget, "budget_cents")?;
         // A period that begins now is unused.
         let period_used = next_reset.is_none().then_some((&used, &used_micro));
         let balance = balance(budget_cents, period_used, &reserved)?;
-        let reset_at = Moment::read(next_reset.as_deref().or(reset_at.as_deref()))?;
+        let reset_at = Moment::read(next_reset.as_deref().or(reset_at.as_deref()), "budget_reset_at")?;
         let grant = Grant {
             id: read_key_id(&id, shape)?,
             account_id: account_id.map(|a| AccountId::read(&a, shape.account_is_integer())).transpose()?,
@@ -122,7 +122,7 @@ impl<'r, 's> KeyRow<'r, 's> {
             budget_reserved_microcents: balance.reserved_microcents,
             budget_remaining_cents: balance.remaining_cents(),
             budget_period: owned(period),
-            budget_reset_at: reset_at.and_then(Moment::calendar),
+            budget_reset_at: reset_at.and_then(Moment::reset),
             expires_at: expires_at.and_then(Moment::calendar),
             delegated_by: owned(delegated_by),
             name: owned(name).unwrap_or_else(|| "default".to_owned()),
@@ -149,10 +149,10 @@ impl<'r, 's> KeyRow<'r, 's> {
         Ok(LookedUp {
             place: place(&place_in_batch)?,
             id,
-            last_used_at: Moment::read(last_used_at.as_deref())?,
+            last_used_at: Moment::read(last_used_at.as_deref(), "last_used_at")?,
             now,
             verdict,
-            ancestors: ancestors.into_iter().map(|ancestor| ancestor.id).collect(),
+            ancestors: ancestors.into_iter().filter_map(|ancestor| ancestor.id).collect(),
             seconds_left,
         })
     }
@@ -165,13 +165,13 @@ fn balance(
     reserved: &Field<'_>,
 ) -> Result<Balance, Error> {
     let used = match used {
-        Some((cents, microcents)) => integer(cents)?
+        Some((cents, microcents)) => integer(cents, "budget_used_cents")?
             .unwrap_or(0)
             .saturating_mul(MICROCENTS_PER_CENT)
-            .saturating_add(integer(microcents)?.unwrap_or(0)),
+            .saturating_add(integer(microcents, "budget_used_microcents")?.unwrap_or(0)),
         None => 0,
     };
-    Ok(Balance::new(budget_cents, used, integer(reserved)?.unwrap_or(0)))
+    Ok(Balance::new(budget_cents, used, integer(reserved, "budget_reserved_cents")?.unwrap_or(0)))
 }
 
 /// Why a row stops a key, in the order in which reasons are checked.
@@ -196,7 +196,8 @@ fn reason(
 
 /// An ancestor, as far as it bears on its descendants.
 struct Ancestor {
-    id: KeyId,
+    /// `None` if the chain that says there is one cannot be.
+    id: Option<KeyId>,
     reason: Option<DenialReason>,
     limit: Option<Limit>,
     seconds_left: Option<i64>,
@@ -224,22 +225,26 @@ fn read_ancestors(states: &str, now: Moment, shape: &TableShape) -> Result<Vec<A
                 disabled,
                 next_reset,
             ] = fields;
-            let expires_at = Moment::read(expires_at.as_deref())?;
-            let id = read_key_id(id.as_deref().ok_or_else(wrong)?, shape)?;
-            let budget_cents = integer(&budget)?;
+            let expires_at = Moment::read(expires_at.as_deref(), "expires_at")?;
+            let id = id.map(|id| read_key_id(&id, shape)).transpose()?;
+            let budget_cents = integer(&budget, "budget_cents")?;
             let period_used = next_reset.is_none().then_some((&used, &used_micro));
             let balance = balance(budget_cents, period_used, &reserved)?;
             let reason = match is_true(&exists) {
                 true => reason(&revoked, &disabled, is_over(expires_at, now), &balance),
                 false => Some(DenialReason::Revoked),
             };
-            let limit = match (reason, budget_cents) {
-                (Some(DenialReason::BudgetExceeded), Some(budget_cents)) => Some(Limit {
+            let limit = match (reason, budget_cents, &id) {
+                (Some(DenialReason::BudgetExceeded), Some(budget_cents), Some(id)) => Some(Limit {
                     key_id: id.clone(),
                     budget_cents,
                     used_cents: balance.used_cents(),
                     reserved_cents: balance.reserved_cents(),
-                    resets_at: timestamp(next_reset.as_deref().or(reset_at.as_deref()))?,
+                    resets_at: Moment::read(
+                        next_reset.as_deref().or(reset_at.as_deref()),
+                        "budget_reset_at",
+                    )?
+                    .and_then(Moment::reset),
                 }),
                 _ => None,
             };

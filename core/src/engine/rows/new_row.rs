@@ -1,7 +1,7 @@
 //! `insert_key.sql`: the row of a new key or subject, and what the statement answers.
 
 use super::lookup::LookedUp;
-use super::time::timestamp;
+use super::time::Moment;
 use super::{fields, read_key_id};
 use crate::engine::options::Options;
 use crate::error::{Error, ErrorCode};
@@ -165,7 +165,7 @@ impl NewRow {
             scopes: self.spec.scopes.clone(),
             budget_cents: self.spec.budget_cents,
             budget_period: self.spec.budget_period,
-            expires_at: timestamp(expires_at.as_deref())?,
+            expires_at: Moment::read(expires_at.as_deref(), "expires_at")?.and_then(Moment::calendar),
         }))
     }
 }

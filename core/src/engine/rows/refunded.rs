@@ -12,9 +12,11 @@ pub(crate) fn refunded(rows: &[String]) -> Result<ChargeOutcome, Error> {
     if is_true(&is_other) {
         return Ok(Err(ChargeRefusal::IdempotencyConflict));
     }
-    let (Some(used), Some(reserved)) = (integer(&used)?, integer(&reserved)?) else {
+    let (Some(used), Some(reserved)) =
+        (integer(&used, "budget_used_cents")?, integer(&reserved, "budget_reserved_cents")?)
+    else {
         return Err(Error::unexpected("a refund without a balance"));
     };
-    let balance = Some(Balance::new(integer(&budget)?, used, reserved));
+    let balance = Some(Balance::new(integer(&budget, "budget_cents")?, used, reserved));
     Ok(Ok(Charged { balance, replayed: is_true(&replayed) }))
 }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::lookup::KeyRow;
-use super::time::timestamp;
+use super::time::{Moment, timestamp};
 use super::{fields, integer, is_true, place, read_key_id};
 use crate::budget::charge::{Charge, ChargeRefusal, Charged, Overrun};
 use crate::budget::limit::Limit;
@@ -21,6 +21,8 @@ use crate::table::shape::{MAX_INDEXED_BYTES, TableShape};
 
 /// The most that an entry's metadata may be, as JSON.
 const MAX_METADATA_BYTES: usize = 16 * 1024;
+/// How deep it may be nested. Readers of JSON have limits, the nearest of them at 128 levels with those around it.
+pub(crate) const MAX_METADATA_LEVELS: usize = 100;
 
 /// A charge or reserve on its way.
 #[derive(Debug, Clone)]
@@ -88,13 +90,7 @@ impl Spend {
             storable("scope", scope)?;
         }
         if let Some(metadata) = &self.metadata {
-            let text = Value::from(metadata.clone()).to_string();
-            if text.len() > MAX_METADATA_BYTES || has_nul(metadata) {
-                let message = format!(
-                    "Invalid metadata: at most {MAX_METADATA_BYTES} bytes of JSON without NUL characters"
-                );
-                return Err(Error::new(ErrorCode::InvalidText, message));
-            }
+            check_metadata(metadata)?;
         }
         Ok(())
     }
@@ -227,6 +223,28 @@ impl Spend {
     }
 }
 
+fn check_metadata(metadata: &Map<String, Value>) -> Result<(), Error> {
+    let invalid = |why: &str| Err(Error::new(ErrorCode::InvalidText, format!("Invalid metadata: {why}")));
+    // First: nothing else looks at what lies too deep.
+    if !metadata.values().all(|value| is_at_most(value, MAX_METADATA_LEVELS - 1)) {
+        return invalid(&format!("nested more than {MAX_METADATA_LEVELS} levels deep"));
+    }
+    let text = Value::from(metadata.clone()).to_string();
+    if text.len() > MAX_METADATA_BYTES || has_nul(metadata) {
+        return invalid(&format!("at most {MAX_METADATA_BYTES} bytes of JSON without NUL characters"));
+    }
+    Ok(())
+}
+
+/// Whether arrays and objects are nested so many levels deep at most.
+fn is_at_most(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => levels > 0 && items.iter().all(|item| is_at_most(item, levels - 1)),
+        Value::Object(members) => levels > 0 && members.values().all(|member| is_at_most(member, levels - 1)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
+}
+
 /// Whether a text in it has a NUL character.
 fn has_nul(members: &Map<String, Value>) -> bool {
     fn of(value: &Value) -> bool {
@@ -286,10 +304,13 @@ impl SpentRow {
             ancestors,
             settled,
         ] = fields(row, "an operation's row")?;
-        let balance = match (integer(&used)?, integer(&reserved)?) {
-            (Some(used), Some(reserved)) => Some(Balance::new(integer(&budget)?, used, reserved)),
-            _ => None,
-        };
+        let balance =
+            match (integer(&used, "budget_used_cents")?, integer(&reserved, "budget_reserved_cents")?) {
+                (Some(used), Some(reserved)) => {
+                    Some(Balance::new(integer(&budget, "budget_cents")?, used, reserved))
+                }
+                _ => None,
+            };
         let limit = obstacle.as_deref().map(|row| read_limit(row, shape)).transpose()?.flatten();
         let verdict = match &key {
             Some(key) => Some(KeyRow::read(key, shape)?.with_ancestors(ancestors).decided()?.verdict),
@@ -300,12 +321,12 @@ impl SpentRow {
             status: status.ok_or_else(|| Error::unexpected("no status"))?.into_owned(),
             balance,
             reservation_id: reservation_id.map(Cow::into_owned),
-            expires_at: timestamp(expires_at.as_deref())?,
+            expires_at: timestamp(expires_at.as_deref(), "expires_at")?,
             has_obstacle: obstacle.is_some(),
             limit,
             has_expired: is_true(&has_expired),
             verdict,
-            settled: integer(&settled)?,
+            settled: integer(&settled, "settled_microcents")?,
         })
     }
 
@@ -343,13 +364,13 @@ impl SpentRow {
 /// The budget of a row that has no room; `None` if it has no budget, and more cannot be stored.
 fn read_limit(row: &str, shape: &TableShape) -> Result<Option<Limit>, Error> {
     let [id, budget, used, reserved, reset_at] = fields(row, "a budget's row")?;
-    let Some(budget_cents) = integer(&budget)? else { return Ok(None) };
-    let amount = |field| integer(field).map(|amount| amount.map_or(0, cents_rounded_up));
+    let Some(budget_cents) = integer(&budget, "budget_cents")? else { return Ok(None) };
+    let amount = |field, column| integer(field, column).map(|amount| amount.map_or(0, cents_rounded_up));
     Ok(Some(Limit {
         key_id: read_key_id(&id.ok_or_else(|| Error::unexpected("a budget without a key"))?, shape)?,
         budget_cents,
-        used_cents: amount(&used)?,
-        reserved_cents: amount(&reserved)?,
-        resets_at: timestamp(reset_at.as_deref())?,
+        used_cents: amount(&used, "budget_used_cents")?,
+        reserved_cents: amount(&reserved, "budget_reserved_cents")?,
+        resets_at: Moment::read(reset_at.as_deref(), "budget_reset_at")?.and_then(Moment::reset),
     }))
 }

@@ -57,6 +57,30 @@ fn a_locked_row_keeps_nobody_else_waiting_and_is_waited_for_alone() {
 }
 
 #[test]
+fn a_row_that_cannot_be_read_fails_its_own_requests_and_names_the_column() {
+    let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
+    let first = bench.validate("x");
+    let blocking = bench.sent_one();
+    let [odd, nobody, good] = ["odd", "nobody", "good"].map(|name| bench.validate(name));
+    bench.rows(&blocking, [live(1, 9)]);
+    assert_eq!(bench.granted(first), "9");
+    let batch = bench.sent_one();
+    bench.rows(&batch, [live(1, 1).replace(",100,", ",1e3,"), live(3, 3)]);
+    assert_eq!(bench.granted(good), "3");
+    assert_eq!(bench.reason(nobody), DenialReason::Invalid);
+    let error = bench.error(odd);
+    assert_eq!(error.code(), ErrorCode::UnexpectedResponse);
+    assert!(error.message().contains("budget_cents is no whole number of 64 bits: 1e3"), "{error}");
+
+    let ([odd, good], batch) = batch_of(&mut bench);
+    bench.rows(&batch, [charged(1, 0, 1).replace(",100,", ",1.5,"), charged(2, 0, 2)]);
+    assert_eq!(bench.usage(good), recorded(2));
+    let error = bench.error(odd);
+    assert!(error.may_have_been_recorded() && error.message().contains("budget_cents"), "{error}");
+    bench.assert_idle();
+}
+
+#[test]
 fn requests_of_a_locked_row_have_their_time_limit() {
     let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
     let ([a, _], batch) = batch_of(&mut bench);

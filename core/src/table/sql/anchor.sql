@@ -3,7 +3,10 @@
 (
     CASE
         WHEN {k.budget_reset_at} IS NULL OR NOT isfinite({k.budget_reset_at}) THEN {k.budget_anchor_at}
-        WHEN {k.budget_anchor_at} IS NULL OR NOT isfinite({k.budget_anchor_at}) THEN {k.budget_reset_at}
+        -- Beyond the years 1 to 9999 distances overflow: no anchor lies there.
+        WHEN {k.budget_reset_at} < '0001-01-01 00:00:00+00' THEN '0001-01-01 00:00:00+00'
+        WHEN ({k.budget_anchor_at} BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 00:00:00+00') IS NOT TRUE
+        THEN {k.budget_reset_at}
         WHEN CASE {k.budget_period}
             WHEN 'hour' THEN mod(extract(epoch FROM {k.budget_reset_at} - {k.budget_anchor_at})::numeric, 3600) = 0
             WHEN 'day' THEN mod(extract(epoch FROM {k.budget_reset_at} - {k.budget_anchor_at})::numeric, 86400) = 0

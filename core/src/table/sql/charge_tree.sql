@@ -12,7 +12,7 @@ found AS MATERIALIZED (
         i.lookup,
         (SELECT sum(cost) FROM unnest(i.costs::bigint[]) cost) AS total,
         k.id,
-        ARRAY[k.id] || k.ancestor_ids AS chain
+        {chain} AS chain
     FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::text[])) WITH ORDINALITY AS i(lookup, costs, n)
     CROSS JOIN LATERAL (SELECT id, ancestor_ids FROM {table} WHERE {lookup} = i.lookup OFFSET 0) k
 ),

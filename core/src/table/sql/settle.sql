@@ -15,10 +15,10 @@ input AS MATERIALIZED (
         WITH ORDINALITY AS i(id, action, amount, n)
 ),
 found AS MATERIALIZED (
-    SELECT i.*, r.key_id, ARRAY[r.key_id] || k.ancestor_ids AS chain
+    SELECT i.*, r.key_id, coalesce(k.chain, ARRAY[r.key_id]) AS chain
     FROM input i
     CROSS JOIN LATERAL (SELECT key_id FROM {reservations} WHERE id = i.id OFFSET 0) r
-    LEFT JOIN LATERAL (SELECT ancestor_ids FROM {table} WHERE id = r.key_id OFFSET 0) k ON true
+    LEFT JOIN LATERAL (SELECT {chain} AS chain FROM {table} k WHERE k.id = r.key_id OFFSET 0) k ON true
 ),
 wanted AS MATERIALIZED (
     SELECT DISTINCT c.id

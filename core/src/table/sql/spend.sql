@@ -20,7 +20,7 @@ input AS MATERIALIZED (
         WITH ORDINALITY AS i(lookup, kind, amount, details, n)
 ),
 found AS MATERIALIZED (
-    SELECT u.lookup, k.id, k.account_id, ARRAY[k.id] || k.ancestor_ids AS chain
+    SELECT u.lookup, k.id, k.account_id, {chain} AS chain
     FROM (SELECT DISTINCT lookup FROM input) u
     CROSS JOIN LATERAL (SELECT id, account_id, ancestor_ids FROM {table} WHERE {lookup} = u.lookup OFFSET 0) k
 ),

@@ -6,7 +6,7 @@ SELECT ROW(jsonb_build_object(
     'charges', period.charges
 ))::text AS agentkey
 FROM (
-    SELECT date_trunc($4::text, e.at AT TIME ZONE 'UTC') AS start, sum(e.amount_microcents) AS spent,
+    SELECT date_trunc($4::text, {entry_time}) AS start, sum(e.amount_microcents) AS spent,
         count(*) FILTER (WHERE e.kind <> 'refund') AS charges
     FROM {events} e
     WHERE e.key_id = $1::text::{id_type}

@@ -19,6 +19,7 @@ CROSS JOIN LATERAL (SELECT k.* FROM {table} k WHERE k.{lookup} = input.lookup{lo
 -- Of each ancestor, nearest first, its state.
 CROSS JOIN LATERAL ( --? ancestor_ids
     SELECT array_agg(coalesce({ancestor_state}, ROW(ancestor.id, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::text) ORDER BY ancestor.distance) AS states --? ancestor_ids
-    FROM unnest(k.ancestor_ids) WITH ORDINALITY AS ancestor(id, distance) --? ancestor_ids
+    FROM unnest({chain}) WITH ORDINALITY AS ancestor(id, distance) --? ancestor_ids
     LEFT JOIN LATERAL (SELECT * FROM {table} WHERE id = ancestor.id OFFSET 0) k ON true --? ancestor_ids
+    WHERE ancestor.distance > 1 --? ancestor_ids
 ) chain --? ancestor_ids

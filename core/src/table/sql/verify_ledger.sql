@@ -13,7 +13,7 @@ held AS (
     SELECT c.id AS key_id, sum(r.amount_microcents) AS reserved
     FROM {reservations} r
     JOIN {table} k ON k.id = r.key_id
-    CROSS JOIN LATERAL unnest(ARRAY[k.id] || k.ancestor_ids) AS c(id)
+    CROSS JOIN LATERAL unnest({chain}) AS c(id)
     WHERE r.state = 'pending'
       AND ($1::text IS NULL OR c.id = $1::text::{id_type})
     GROUP BY c.id
