@@ -70,7 +70,7 @@ pub struct Options {
 
 impl Options {
     /// How long a request may take; `None` is no limit.
-    pub(crate) fn limit_of(&self, request: &Request) -> Option<Duration> {
+    pub fn limit_of(&self, request: &Request) -> Option<Duration> {
         match request {
             Request::Migrate => None,
             Request::Settle(..) | Request::Release(_) => Some(self.settle_timeout.max(self.timeout)),

@@ -56,6 +56,7 @@ impl Setup {
         options.max_waiting = random.pick(&[4, 1_000, 1_000]);
         options.max_attempts = random.pick(&[2, 5]);
         options.timeout = Duration::from_secs(random.pick(&[2, 10]));
+        options.settle_timeout = Duration::from_secs(random.pick(&[2, 10, 20]));
         let mut setup = Setup {
             engines: random.pick(&[1, 1, 2, 2, 3, 4]),
             steps: random.pick(&[15, 40, 40, 100]),

@@ -121,6 +121,7 @@ impl World {
     pub fn submit(&mut self, at: usize, request: Request, ask: Ask) -> Checked<Option<Ticket>> {
         let process = &mut self.processes[at];
         let id = process.id;
+        let limit = self.setup.options.limit_of(&request).unwrap_or(self.setup.options.timeout);
         let ticket = match process.engine.submit(self.now, request) {
             Ok(ticket) => ticket,
             Err(error) if matches!(error.code(), ErrorCode::Overloaded | ErrorCode::Closed) => {
@@ -130,7 +131,7 @@ impl World {
             Err(error) => return Err(format!("{ask:?} is refused: {error:?}")),
         };
         self.trace(|| format!("process {id} submits {ask:?} as {ticket:?}"));
-        let deadline = self.now + self.setup.options.timeout;
+        let deadline = self.now + limit;
         self.promises.submitted(&self.db, id, ticket, ask, deadline)?;
         self.drive(at)?;
         Ok(Some(ticket))
