@@ -24,6 +24,7 @@ check: $(PARTS:%=check-%) ## format, lints, dependencies
 bench: have-cargo ## throughput and latency beside the usual way
 	@echo "==> bench"
 	@$(with_postgres) cargo bench -p agentkey --bench client
+	@$(with_postgres) cargo bench -p agentkey --bench processes
 
 soak: have-cargo ## a million random calls, some of them on keys with odd rows
 	@echo "==> soak"

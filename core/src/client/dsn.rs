@@ -26,6 +26,7 @@ const KNOWN: &[&str] = &[
     "sslkey",
     "application_name",
     "options",
+    "statement-cache-capacity",
 ];
 /// Parameters of libpq, and of drivers below SQLAlchemy, that change nothing here.
 const IGNORED: &[&str] = &[
@@ -183,7 +184,11 @@ fn known(name: &str, value: String, is_doubtful: bool) -> Result<(String, String
             };
             Ok(("sslmode".to_owned(), value))
         }
+        // sqlx's words.
         "ssl-mode" => Ok(("sslmode".to_owned(), value)),
+        "ssl-root-cert" | "ssl-ca" => Ok(("sslrootcert".to_owned(), value)),
+        "ssl-cert" => Ok(("sslcert".to_owned(), value)),
+        "ssl-key" => Ok(("sslkey".to_owned(), value)),
         _ if KNOWN.contains(&name) || name.starts_with("options[") => Ok((name.to_owned(), value)),
         _ if IGNORED.contains(&name) => Ok((String::new(), value)),
         "pgbouncer" => Err(invalid(

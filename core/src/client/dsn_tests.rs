@@ -108,6 +108,15 @@ fn passwords_encoded_or_not() {
 }
 
 #[test]
+fn what_sqlx_writes_is_read() {
+    let options = PgConnectOptions::new_without_pgpass().host("h").port(5).username("u").database("d");
+    let url = options.ssl_root_cert("/ca.pem").ssl_mode(PgSslMode::VerifyFull).to_url_lossy();
+    assert_eq!(one(url.as_str()), place("h", 5, "u", "d"), "{url}");
+    let mode = read(url.as_str()).unwrap().0[0].get_ssl_mode();
+    assert!(matches!(mode, PgSslMode::VerifyFull), "{url}: {mode:?}");
+}
+
+#[test]
 fn tls_means_what_libpq_means() {
     let mode = |dsn: &str| read(dsn).unwrap().0[0].get_ssl_mode();
     let is = |dsn: &str, wanted: PgSslMode| {
