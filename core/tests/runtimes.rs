@@ -8,6 +8,7 @@ use std::time::Duration;
 use agentkey::{AgentKey, CreateKey};
 use support::TestDatabase;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
 
 fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
@@ -66,6 +67,67 @@ fn a_client_goes_from_runtime_to_runtime() {
     }
     first.block_on(use_it(&ak, &key));
     first.block_on(db.drop());
+}
+
+/// As the tests of an application do that share a client.
+#[test]
+fn a_client_outlives_the_runtime_that_it_was_made_in() {
+    let threads = || Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let last = threads();
+    let db = last.block_on(TestDatabase::create());
+    for others_call in [false, true] {
+        let first = threads();
+        let (ak, key) = first.block_on(async {
+            let ak = AgentKey::builder().timeout(Duration::from_secs(5)).connect(&db.url).await.unwrap();
+            ak.migrate().await.unwrap();
+            let created = ak.create(CreateKey::new("acct").budget_cents(1_000_000)).await.unwrap();
+            let key = created.key.expose().to_owned();
+            use_it(&ak, &key).await;
+            (ak, key)
+        });
+        let (mut done, mut unknown) = (0, 0);
+        if others_call {
+            last.block_on(async {
+                let mut callers = JoinSet::new();
+                for _ in 0..20 {
+                    let (ak, key) = (ak.clone(), key.clone());
+                    callers.spawn(async move {
+                        let (mut done, mut unknown) = (0, 0);
+                        for _ in 0..200 {
+                            match ak.track_usage(&key, 1).await {
+                                Ok(charged) => done += i64::from(charged.is_ok()),
+                                Err(error) if error.may_have_been_recorded() => unknown += 1,
+                                Err(error) => panic!("{error}"),
+                            }
+                            assert!(ak.validate(&key).await.unwrap().is_ok());
+                        }
+                        (done, unknown)
+                    });
+                }
+                callers.spawn(async move {
+                    first.shutdown_background();
+                    (0, 0)
+                });
+                while let Some(caller) = callers.join_next().await {
+                    let (more, open): (i64, i64) = caller.unwrap();
+                    (done, unknown) = (done + more, unknown + open);
+                }
+            });
+            assert_eq!(done + unknown, 4_000);
+        } else {
+            drop(first);
+        }
+        last.block_on(async {
+            let used = db.number("SELECT max(id) FROM sdk_api_keys").await;
+            let used =
+                db.number(&format!("SELECT budget_used_cents FROM sdk_api_keys WHERE id = {used}")).await;
+            // 20 charges and 20 settles before.
+            assert!((40 + done..=40 + done + unknown).contains(&used), "{used}: {done} and {unknown}");
+            use_it(&ak, &key).await;
+            ak.close().await;
+        });
+    }
+    last.block_on(db.drop());
 }
 
 #[test]

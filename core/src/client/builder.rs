@@ -128,7 +128,8 @@ impl Builder {
     /// # Errors
     /// `invalid_table_name`, `invalid_key_prefix`.
     pub fn pool(self, pool: PgPool) -> Result<AgentKey, Error> {
-        self.build(Connector::new(pool, Vec::new(), None), false, Home::of_callers())
+        let home = Arc::new(Home::Callers);
+        self.build(Connector::new(&home, pool, Vec::new(), None), false, home)
     }
 
     /// Answers the password of each connection that `connect` or `connect_lazy` opens, for servers whose passwords change
@@ -157,17 +158,18 @@ impl Builder {
         Ok(self)
     }
 
-    /// A client with a pool of its own, on a thread of its own: its calls may come from any tokio runtime.
+    /// A client with a pool of its own. Its calls may come from any tokio runtime: its statements run in the one that it
+    /// was made in, or on a thread of their own if that is a current-thread runtime or has shut down.
     ///
     /// # Errors
     /// As `database_url` and `pool`, and `database` if nothing answers there.
     pub async fn connect(self, database_url: &str) -> Result<AgentKey, Error> {
         // Bad options are refused before anything is connected to.
-        let home = Home::own()?;
+        let home = Arc::new(Home::of_client()?);
         let builder = self.database_url(database_url)?;
         let connector = {
             let _guard = home.enter();
-            builder.connector()
+            builder.connector(&home)
         };
         let ak = builder.build(connector, true, home)?;
         let driver = Arc::clone(&ak.driver);
@@ -183,13 +185,15 @@ impl Builder {
     /// # Errors
     /// As `pool`.
     pub fn connect_lazy(self) -> Result<AgentKey, Error> {
-        let connector = self.connector();
-        self.build(connector, true, Home::of_callers())
+        let home = Arc::new(Home::Callers);
+        let connector = self.connector(&home);
+        self.build(connector, true, home)
     }
 
-    fn connector(&self) -> Connector {
+    fn connector(&self, home: &Arc<Home>) -> Connector {
         let first = self.servers.0.first().cloned().unwrap_or_default();
         Connector::new(
+            home,
             self.pool_options().connect_lazy_with(first),
             self.servers.0.clone(),
             self.password.clone(),
@@ -213,7 +217,7 @@ impl Builder {
             })
     }
 
-    fn build(self, connector: Connector, owns_pool: bool, home: Home) -> Result<AgentKey, Error> {
+    fn build(self, connector: Connector, owns_pool: bool, home: Arc<Home>) -> Result<AgentKey, Error> {
         let mut options = self.options;
         if let Some(name) = &self.table_name {
             options.table = TableName::new(name)?;
@@ -222,6 +226,6 @@ impl Builder {
             options.key_prefix = KeyPrefix::new(prefix)?;
         }
         options.seed = u64::from_ne_bytes(crate::random::bytes()?);
-        Ok(AgentKey { driver: Arc::new(Driver::new(options, connector, owns_pool, self.transport, home)) })
+        Ok(AgentKey { driver: Driver::new(options, connector, owns_pool, self.transport, home) })
     }
 }

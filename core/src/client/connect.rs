@@ -2,8 +2,8 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, Postgres};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::sync::Mutex;
 
+use super::home::Home;
 use super::transport::not_sent;
 use crate::engine::Fault;
 
@@ -33,7 +34,10 @@ impl std::fmt::Debug for Password {
 }
 
 pub(super) struct Connector {
-    pool: PgPool,
+    home: Arc<Home>,
+    first_pool: PgPool,
+    /// For the time after the runtime of the first one's connections.
+    second_pool: OnceLock<PgPool>,
     password: Option<Password>,
     /// The servers of a name with several hosts, in order. Empty where there is only one.
     servers: Vec<PgConnectOptions>,
@@ -44,16 +48,36 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(pool: PgPool, mut servers: Vec<PgConnectOptions>, password: Option<Password>) -> Self {
+    pub(super) fn new(
+        home: &Arc<Home>,
+        pool: PgPool,
+        mut servers: Vec<PgConnectOptions>,
+        password: Option<Password>,
+    ) -> Self {
         if servers.len() < 2 {
             servers.clear();
         }
         let works = AtomicBool::new(servers.is_empty());
-        Connector { pool, password, servers, asked: Mutex::new(None), works }
+        Connector {
+            home: Arc::clone(home),
+            first_pool: pool,
+            second_pool: OnceLock::new(),
+            password,
+            servers,
+            asked: Mutex::new(None),
+            works,
+        }
     }
 
     pub(super) fn pool(&self) -> &PgPool {
-        &self.pool
+        if !self.home.has_moved() {
+            return &self.first_pool;
+        }
+        self.second_pool.get_or_init(|| {
+            let _guard = self.home.enter();
+            let options = self.first_pool.options().clone();
+            options.connect_lazy_with((*self.first_pool.connect_options()).clone())
+        })
     }
 
     /// A connection of the pool, or why there is none.
@@ -63,10 +87,10 @@ impl Connector {
             // The pool must not connect to a server that takes no writes.
             self.ask().await?;
         }
-        if self.pool.num_idle() == 0 {
+        if self.pool().num_idle() == 0 {
             self.renew_password();
         }
-        let mut acquiring = pin!(self.pool.acquire());
+        let mut acquiring = pin!(self.pool().acquire());
         let patience = if works { PATIENCE } else { Duration::ZERO };
         let acquired = match tokio::time::timeout(patience, &mut acquiring).await {
             Ok(acquired) => acquired.map_err(|error| self.not_had(error)),
@@ -86,7 +110,7 @@ impl Connector {
     /// The pool reads its options for each connection that it opens.
     fn renew_password(&self) {
         if self.password.is_some() {
-            self.pool.set_connect_options(self.with_password(&self.pool.connect_options()));
+            self.pool().set_connect_options(self.with_password(&self.pool().connect_options()));
         }
     }
 
@@ -100,7 +124,7 @@ impl Connector {
     fn not_had(&self, error: sqlx::Error) -> Fault {
         match error {
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => not_sent(error),
-            _ => not_sent(error).at(&place(&self.pool.connect_options())),
+            _ => not_sent(error).at(&place(&self.pool().connect_options())),
         }
     }
 
@@ -143,14 +167,14 @@ impl Connector {
 
     async fn try_servers(&self) -> Result<(), Fault> {
         if self.servers.is_empty() {
-            return try_server(&self.with_password(&self.pool.connect_options()), false).await;
+            return try_server(&self.with_password(&self.pool().connect_options()), false).await;
         }
         let mut faults = Vec::new();
         for server in &self.servers {
             let server = self.with_password(server);
             match try_server(&server, true).await {
                 Ok(()) => {
-                    self.pool.set_connect_options(server);
+                    self.pool().set_connect_options(server);
                     return Ok(());
                 }
                 Err(fault) => faults.push(fault),

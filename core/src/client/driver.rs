@@ -28,7 +28,7 @@ pub(super) struct Driver {
     connector: Connector,
     owns_pool: bool,
     transport: Transport,
-    home: Home,
+    home: Arc<Home>,
     options: Options,
     started: Instant,
     state: Mutex<State>,
@@ -60,12 +60,12 @@ impl Driver {
         connector: Connector,
         owns_pool: bool,
         transport: Transport,
-        home: Home,
-    ) -> Self {
+        home: Arc<Home>,
+    ) -> Arc<Self> {
         let engine = Engine::new(options.clone());
         let state =
             State { engine, callers: HashMap::new(), poll_due: false, has_watcher: false, running: 0 };
-        Driver {
+        let driver = Arc::new(Driver {
             connector,
             owns_pool,
             transport,
@@ -74,7 +74,16 @@ impl Driver {
             started: Instant::now(),
             state: Mutex::new(state),
             changed: Notify::new(),
-        }
+        });
+        let moving = Arc::downgrade(&driver);
+        driver.home.watch(move || {
+            if let Some(driver) = moving.upgrade() {
+                driver.home.leave();
+                driver.poll_later();
+                driver.watch();
+            }
+        });
+        driver
     }
 
     /// Runs a task where the connections are.
@@ -224,10 +233,13 @@ impl Driver {
         statements
     }
 
-    /// No task can be spawned now: whoever calls next, or closes, sends what waits.
-    pub(super) fn poll_later(&self) {
+    /// A runtime has shut down. If no task can be spawned now, whoever calls next, or closes, sends what waits.
+    pub(super) fn poll_later(self: &Arc<Self>) {
         self.state().poll_due = false;
         self.changed.notify_waiters();
+        if self.home.has_moved() {
+            self.poll_soon();
+        }
     }
 
     /// Has a worker take what may be sent again only after a pause.

@@ -8,6 +8,7 @@ use super::batch::{Batch, Pending};
 use super::retry::{Repeatable, Repeats};
 use super::rows::Unread;
 use super::rows::charged::{ChargedKey, ChargedRow};
+use super::spends::Stage;
 use super::{Answer, Cost, Credential, Engine, Statement, Work, text_of};
 use crate::budget::charge::{self, ChargeRefusal, Charged};
 use crate::error::Error;
@@ -50,7 +51,9 @@ impl Engine {
             (Cost::Microcents(microcents), Some((column, name))) => {
                 if self.options.ledger || self.children[column as usize].contains(&name) {
                     let charge = caller.with_work(microcents);
-                    self.spend_in_full(column, &name, vec![charge], self.options.ledger);
+                    let first =
+                        if self.options.ledger { self.first_stage(column, &name) } else { Stage::Plain };
+                    self.spend_in_full(column, &name, vec![charge], first);
                 } else {
                     let needs_batch = self.refused[column as usize].contains(&name);
                     let charge = caller.with_work(Charge { microcents, needs_batch });
@@ -138,7 +141,12 @@ impl Engine {
                 ChargedRow::Charged(key) => key,
                 ChargedRow::HasParent { .. } => {
                     self.note_child(column, name);
-                    self.spend_in_full(column, name, group.into_iter().map(microcents_of).collect(), false);
+                    self.spend_in_full(
+                        column,
+                        name,
+                        group.into_iter().map(microcents_of).collect(),
+                        Stage::Plain,
+                    );
                     continue;
                 }
                 ChargedRow::Busy { id, .. } => {
@@ -166,7 +174,7 @@ impl Engine {
                     self.answer_with(&request, Answer::Charged(outcome));
                 }
             }
-            self.spend_in_full(column, name, blocked, true);
+            self.spend_in_full(column, name, blocked, Stage::Last);
         }
         for (place, (name, group)) in batch.keys.iter().zip(groups).enumerate() {
             let open = group.into_iter().flatten().filter(|request| request.ticket.is_some());

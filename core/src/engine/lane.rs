@@ -44,6 +44,8 @@ pub(super) struct KeyLane<T> {
 struct Key<T> {
     waiting: Vec<Pending<T>>,
     in_flight: bool,
+    /// How often in a row it, or an ancestor, was found locked.
+    looks: u32,
 }
 
 impl<T> KeyLane<T> {
@@ -66,7 +68,7 @@ impl<T> KeyLane<T> {
                 return;
             }
         } else {
-            let known = Key { waiting: vec![request], in_flight: false };
+            let known = Key { waiting: vec![request], in_flight: false, looks: 0 };
             self.keys.insert(Arc::clone(&key), known);
         }
         self.enqueue(key);
@@ -122,6 +124,7 @@ impl<T> KeyLane<T> {
         }
         if let Some(key) = self.keys.get_mut(name) {
             key.in_flight = false;
+            key.looks = 0;
             if key.waiting.is_empty() {
                 self.keys.remove(name);
             } else {
@@ -136,10 +139,11 @@ impl<T> KeyLane<T> {
             return;
         }
         let exclusive = self.exclusive;
-        let key = self
-            .keys
-            .entry(Arc::clone(name))
-            .or_insert_with(|| Key { waiting: Vec::new(), in_flight: exclusive });
+        let key = self.keys.entry(Arc::clone(name)).or_insert_with(|| Key {
+            waiting: Vec::new(),
+            in_flight: exclusive,
+            looks: 0,
+        });
         if key.waiting.is_empty() && !key.in_flight {
             self.ready.push_back(Arc::clone(name));
         }
@@ -161,7 +165,9 @@ impl<T> KeyLane<T> {
         if key.waiting.is_empty() {
             self.keys.remove(name);
         } else {
-            self.busy.park(name, row, now);
+            key.looks += 1;
+            let looks = key.looks;
+            self.busy.park(name, row, looks, now);
         }
     }
 

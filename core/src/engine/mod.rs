@@ -307,7 +307,7 @@ impl Engine {
                 Ok(rows) if kind == StatementKind::ChargeTree => {
                     self.receive_tree_charges(column, batch, rows);
                 }
-                Ok(rows) => self.receive_spends(now, column, batch, rows, &statements.shape),
+                Ok(rows) => self.receive_spends(now, column, kind, batch, rows, &statements.shape),
                 Err(fault) => self.batch_fault(|l| &mut l.spend[column as usize], now, batch, &fault),
             },
             Work::Change(batch) => match result {

@@ -32,14 +32,25 @@ pub(super) const MAX_IN_FLIGHT: usize = 1;
 /// So many keys are remembered to have a parent, or to be refused.
 const MAX_REMEMBERED: usize = 10_000;
 
+/// The statements that a spend may go through. Each but the last decides the common case alone, in less time, and leaves
+/// the rest to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// `ChargeTree`.
+    Plain,
+    /// `SpendFresh`.
+    Fresh,
+    /// `Spend`.
+    Last,
+}
+
 /// A spend that waits.
 #[derive(Debug)]
 pub(super) struct Spending {
     spend: Box<Spend>,
-    /// Only the general statement can decide it.
-    is_general: bool,
-    /// Whether the statement for plain charges may be tried again.
-    is_plain: bool,
+    /// Where it begins, also anew once a row that was locked is free.
+    first: Stage,
+    stage: Stage,
     /// The sweep that it waited for last, if it did for any.
     pub(super) sweep: u64,
     /// That sweep ended nothing: what stands in its way is no reservation whose time is over.
@@ -47,8 +58,8 @@ pub(super) struct Spending {
 }
 
 impl Spending {
-    fn new(spend: Spend, is_general: bool, is_plain: bool) -> Self {
-        Spending { spend: Box::new(spend), is_general, is_plain, sweep: 0, is_swept: false }
+    fn new(spend: Spend, first: Stage) -> Self {
+        Spending { spend: Box::new(spend), first, stage: first, sweep: 0, is_swept: false }
     }
 }
 
@@ -80,11 +91,16 @@ impl Engine {
             (Some(answer), _) => self.answer_with(&caller, answer),
             (None, None) => self.answer_with(&caller, spend.of_no_key()),
             (None, Some((column, name))) => {
-                let spending = Spending::new(spend, true, false);
+                let spending = Spending::new(spend, self.first_stage(column, &name));
                 self.lanes.spend[column as usize].push(name, caller.with_work(spending));
             }
         }
         Ok(())
+    }
+
+    /// Where a spend begins that the statements for plain charges do not serve.
+    pub(super) fn first_stage(&self, column: KeyColumn, name: &Arc<str>) -> Stage {
+        if self.refused[column as usize].contains(name) { Stage::Last } else { Stage::Fresh }
     }
 
     /// Hands plain charges over whose keys have a parent, or reservations in their way.
@@ -93,12 +109,12 @@ impl Engine {
         column: KeyColumn,
         name: &Arc<str>,
         charges: Vec<Pending<i64>>,
-        is_general: bool,
+        first: Stage,
     ) {
         // Those whose time ran out meanwhile are answered already.
         for charge in charges.into_iter().filter(|charge| charge.ticket.is_some()) {
             let spend = Charge::new(Cost::Microcents(charge.work)).into();
-            let spending = Spending::new(spend, is_general, !is_general);
+            let spending = Spending::new(spend, first);
             let spending = charge.with_work(spending);
             self.lanes.spend[column as usize].push(Arc::clone(name), spending);
         }
@@ -109,7 +125,7 @@ impl Engine {
         remember(&mut self.children[column as usize], name);
     }
 
-    /// Whether the general statement had to refuse a charge of a key.
+    /// Whether the statement that decides everything had to refuse something of a key.
     pub(super) fn note_refusal(&mut self, column: KeyColumn, name: &Arc<str>, was_refused: bool) {
         let refused = &mut self.refused[column as usize];
         match was_refused {
@@ -133,7 +149,8 @@ impl Engine {
                 self.take_batch(|lanes| &mut lanes.spend[column as usize], now, statements, &needed)?
             }
         };
-        if !batch.open_requests().any(|request| request.work.is_general) {
+        let stage = batch.open_requests().map(|request| request.work.stage).max();
+        if stage == Some(Stage::Plain) {
             return Some(self.charge_trees(column, batch, statements));
         }
         // Of several with one idempotency key the first goes ahead, and the others hear what became of it.
@@ -149,14 +166,19 @@ impl Engine {
             let groups = batch.keys.iter().zip(&batch.requests);
             groups.flat_map(|(name, group)| group.iter().map(move |request| (name, &request.work.spend)))
         };
-        let params = vec![
+        let mut params = vec![
             Some(text_array(operations().map(|(name, _)| name))),
             Some(text_array(operations().map(|(_, spend)| spend.code()))),
             Some(integer_array(operations().map(|(_, spend)| spend.amount()))),
             Some(text_array(operations().map(|(_, spend)| spend.details()))),
-            batch.waits_for.as_deref().map(str::to_owned),
         ];
-        let kind = StatementKind::Spend;
+        let kind = match stage {
+            Some(Stage::Fresh) if batch.waits_for.is_none() => StatementKind::SpendFresh,
+            _ => {
+                params.push(batch.waits_for.as_deref().map(str::to_owned));
+                StatementKind::Spend
+            }
+        };
         let sql = statements.sql_by(column, kind);
         Some(self.send(kind, sql, params, Work::Spend(column, kind, batch, Arc::clone(statements))))
     }
@@ -221,7 +243,7 @@ impl Engine {
                     (Some(outcome), _) => self.answer_with(&request, Answer::Charged(outcome)),
                     (None, Some(error)) => self.answer_error(&request, error.clone()),
                     (None, None) if request.ticket.is_some() => {
-                        request.work.is_general = true;
+                        request.work.stage = Stage::Last;
                         undecided.push(request);
                     }
                     (None, None) => {}
@@ -237,6 +259,7 @@ impl Engine {
         &mut self,
         now: Duration,
         column: KeyColumn,
+        kind: StatementKind,
         batch: Batch<Spending>,
         rows: &[String],
         shape: &TableShape,
@@ -258,15 +281,22 @@ impl Engine {
             let mut again = Vec::new();
             let mut swept: Option<(KeyId, u64)> = None;
             let mut busy_row = None;
+            let mut was_refused = false;
             for mut request in group {
                 let Some((place, row)) = read.next() else { continue };
                 if request.ticket.is_none() {
                     continue;
                 }
+                was_refused |= !row.as_ref().is_some_and(SpentRow::is_done);
                 let spend = &request.work.spend;
                 let decision = match (row, unread.error_at(place)) {
                     (Some(row), _) => spend.decided(row),
                     (None, Some(error)) => Err(error.clone()),
+                    (None, None) if kind != StatementKind::Spend => {
+                        request.work.stage = Stage::Last;
+                        again.push(request);
+                        continue;
+                    }
                     (None, None) => Ok(Decision::Final(spend.of_no_key())),
                 };
                 match decision {
@@ -274,8 +304,7 @@ impl Engine {
                     Ok(Decision::Again) => again.push(request),
                     Ok(Decision::Busy(row)) => {
                         busy_row = Some(row);
-                        // Once that row is free the plain statement may do.
-                        request.work.is_general = !request.work.is_plain;
+                        request.work.stage = request.work.first;
                         again.push(request);
                     }
                     Ok(Decision::WithoutScope) => {
@@ -297,6 +326,9 @@ impl Engine {
                     }
                     Err(error) => self.answer_error(&request, error),
                 }
+            }
+            if kind == StatementKind::Spend {
+                self.note_refusal(column, name, was_refused);
             }
             let lane = &mut self.lanes.spend[column as usize];
             if let Some(row) = busy_row {

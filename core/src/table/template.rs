@@ -64,6 +64,8 @@ statements! {
     ChargeBatch => "charge_batch.sql",
     /// Charges on keys and their ancestors in the common case; `Spend` decides what has no row.
     ChargeTree => "charge_tree.sql",
+    /// Charges and reserves with all their options, in the common case; `Spend` decides what has no row.
+    SpendFresh => "spend_fresh.sql",
     /// Charges and reserves with all their options.
     Spend => "spend.sql",
     /// Ends and extensions of reservations.

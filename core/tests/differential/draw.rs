@@ -107,6 +107,9 @@ pub fn statement(random: &mut Random, db: &Database) -> Drawn {
             let costs = costs(random, &lookups);
             (StatementKind::ChargeTree, vec![text(array(&lookups)), text(groups(&costs)), waits_for])
         }
+        10..13 if random.chance(40) => {
+            (StatementKind::SpendFresh, spend(random, db, None).into_iter().take(4).collect())
+        }
         10..13 => (StatementKind::Spend, spend(random, db, waits_for)),
         13 => (StatementKind::Settle, settle(random, db, waits_for)),
         14 => {

@@ -21,7 +21,7 @@ use random::Random;
 use support::TestDatabase;
 use table::{State, Table, normal, state_of};
 
-const ROUNDS: u64 = 220;
+const ROUNDS: u64 = 270;
 const STEPS: usize = 25;
 const START: i64 = 1_764_000_000;
 
@@ -34,6 +34,7 @@ const COMPARED: &[StatementKind] = &[
     StatementKind::ChargeMany,
     StatementKind::ChargeBatch,
     StatementKind::ChargeTree,
+    StatementKind::SpendFresh,
     StatementKind::Spend,
     StatementKind::Settle,
     StatementKind::Refund,

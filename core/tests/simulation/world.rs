@@ -66,6 +66,8 @@ pub struct World {
     pub now: Duration,
     pub promises: Promises,
     pub has_faults: bool,
+    /// A row that somebody else has locked, and until when.
+    locked: Option<(i64, Duration)>,
     pub settles_asked: i64,
     pub creations_asked: u64,
     next_process: ProcessId,
@@ -87,6 +89,7 @@ impl World {
             now: Duration::ZERO,
             promises,
             has_faults: true,
+            locked: None,
             settles_asked: 0,
             creations_asked: 0,
             next_process: 0,
@@ -274,10 +277,20 @@ impl World {
         Ok(())
     }
 
-    /// A row that somebody else has locked, now and then.
+    /// A row that somebody else has locked, now and then and for a while.
     fn locked_row(&mut self) -> Option<i64> {
-        let is_locked = self.has_faults && self.random.chance(self.setup.locked_percent);
-        is_locked.then(|| self.random.between(1, self.db.keys.len() as i64))
+        if !self.has_faults {
+            return None;
+        }
+        if self.locked.is_none_or(|(_, until)| until <= self.now)
+            && self.random.chance(self.setup.locked_percent)
+        {
+            let row = self.random.between(1, self.db.keys.len() as i64);
+            let time = self.random.pick(&[0, 5, 50, 3_000]);
+            self.locked = Some((row, self.now + Duration::from_millis(time)));
+            return Some(row);
+        }
+        self.locked.filter(|(_, until)| *until > self.now).map(|(row, _)| row)
     }
 
     /// Others may use a key before its creation is acknowledged.
@@ -307,8 +320,13 @@ impl World {
             &["40001", "40P01", "55P03", "57014"]
         });
         // Another client was recording the same idempotency key.
-        let aborted =
-            if statement.kind == StatementKind::Spend && self.random.chance(30) { "23505" } else { aborted };
+        let aborted = if matches!(statement.kind, StatementKind::SpendFresh | StatementKind::Spend)
+            && self.random.chance(30)
+        {
+            "23505"
+        } else {
+            aborted
+        };
         let cut_off = self.random.pick(&["57P01", "08P01", "08006"]);
         let (fate, event) = match self.random.below(9) {
             0 | 1 => (Fate::Aborted(aborted), "aborted"),

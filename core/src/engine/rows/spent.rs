@@ -289,6 +289,10 @@ pub(crate) struct SpentRow {
 }
 
 impl SpentRow {
+    pub(crate) fn is_done(&self) -> bool {
+        self.status == "ok"
+    }
+
     pub(crate) fn read(row: &str, shape: &TableShape) -> Result<Self, Error> {
         let [
             n,

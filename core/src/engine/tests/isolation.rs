@@ -1,6 +1,7 @@
 //! Who shares a statement with a row that is locked, odd or slow, and what becomes of the others.
 
 use super::*;
+use crate::engine::busy::{FIRST_HOT, LOOKS};
 use crate::engine::stall::STALL;
 
 /// A batch of two keys in the general statement, and their charges.
@@ -16,6 +17,9 @@ fn batch_of(bench: &mut Bench) -> ([Ticket; 2], Statement) {
     (tickets, bench.sent_one())
 }
 
+/// No look is later than this after the one before.
+const LONGEST_LOOK: Duration = Duration::from_millis(100);
+
 /// The row of a key that somebody else has locked.
 fn busy(place: usize, id: &str) -> String {
     format!("({place},,{id},,,,)")
@@ -27,6 +31,14 @@ fn a_locked_row_keeps_nobody_else_waiting_and_is_waited_for_alone() {
     let ([a, b], batch) = batch_of(&mut bench);
     bench.rows(&batch, [busy(1, "7"), charged(2, 0, 2)]);
     assert_eq!(bench.usage(b), recorded(2));
+    // It is looked at a few times more: most rows are locked for a moment only.
+    for _ in 1..LOOKS {
+        assert!(bench.sent().is_empty(), "a pause comes first");
+        bench.pass(LONGEST_LOOK);
+        let look = bench.sent_one();
+        assert_eq!(params(&look)[3], "NULL");
+        bench.rows(&look, [busy(1, "7")]);
+    }
     // Then a statement waits for its row, which takes nobody's place.
     let waiting = bench.sent_one();
     assert_eq!((params(&waiting)[0], params(&waiting)[3]), (r#"{"a"}"#, "7"));
@@ -39,7 +51,7 @@ fn a_locked_row_keeps_nobody_else_waiting_and_is_waited_for_alone() {
     bench.rows(&waiting, [charged(1, 0, 1)]);
     assert_eq!(bench.usage(a), recorded(1));
     // For a while its row is waited for unasked.
-    for (pause, row) in [(Duration::ZERO, "7"), (Options::default().timeout, "NULL")] {
+    for (pause, row) in [(Duration::ZERO, "7"), (FIRST_HOT, "NULL")] {
         bench.pass(pause);
         bench.sent();
         let again = bench.charge("a", 1);

@@ -1,4 +1,4 @@
--- How k bears on its descendants: id, whether it exists, budget, used, micro-cents, reserved, reset, when it expires,
+-- How k, with its period p, bears on its descendants: id, whether it exists, budget, used, micro-cents, reserved, reset, when it expires,
 -- revoked, disabled, the next reset if one is due. NULL if there is no such row.
 CASE WHEN k.id IS NOT NULL THEN ROW(
     k.id,
@@ -11,5 +11,5 @@ CASE WHEN k.id IS NOT NULL THEN ROW(
     extract(epoch FROM k.expires_at),
     k.revoked_at IS NOT NULL,
     k.disabled_at IS NOT NULL,
-    CASE WHEN {due} THEN extract(epoch FROM {next_reset}) END
+    CASE WHEN p.is_due THEN extract(epoch FROM p.reset_at) END
 )::text END

@@ -29,10 +29,11 @@ locked AS MATERIALIZED (
         {k.budget_cents} AS budget_cents,
         {cap} AS cap,
         {reserved} AS reserved,
-        {period}
+        p.*
         , k.ancestor_ids IS NOT NULL AS has_parent --? ancestor_ids
     FROM found input
     CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = input.id FOR NO KEY UPDATE SKIP LOCKED) k
+    CROSS JOIN LATERAL {period} p
 ),
 decided AS MATERIALIZED (
     SELECT

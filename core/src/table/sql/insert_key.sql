@@ -50,7 +50,7 @@ SELECT
     , (p->>'budget_cents')::bigint --? budget_cents
     , k.budget_period --? budget_period
     , k.budget_anchor_at --? budget_anchor_at
-    , {first_reset} --? budget_reset_at
+    , (SELECT {first_reset} FROM (SELECT k.budget_anchor_at AS anchor_at) a) --? budget_reset_at
     , LEAST( --? expires_at
         statement_timestamp() + make_interval(secs => (p->>'expires_in_seconds')::float8) --? expires_at
         , (SELECT expires_at FROM parent) --? parent_id

@@ -1,4 +1,4 @@
--- When k's budget period ends: the earliest anchor + n periods that is yet to come. In UTC throughout, whatever the
+-- When k's budget period ends: the earliest a.anchor_at + n periods that is yet to come. In UTC throughout, whatever the
 -- session's time zone.
 (
     SELECT (
@@ -17,7 +17,7 @@
                 + extract(month FROM u.now) - extract(month FROM u.anchor))::int / u.months * u.months AS elapsed
         FROM (
             SELECT
-                {anchor} AT TIME ZONE 'UTC' AS anchor,
+                a.anchor_at AT TIME ZONE 'UTC' AS anchor,
                 statement_timestamp() AT TIME ZONE 'UTC' AS now,
                 CASE {k.budget_period} WHEN 'month' THEN 1 WHEN 'year' THEN 12 END AS months,
                 CASE {k.budget_period} WHEN 'hour' THEN 3600 WHEN 'day' THEN 86400 WHEN 'week' THEN 604800 END AS seconds

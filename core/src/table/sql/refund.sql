@@ -18,11 +18,10 @@ locked AS MATERIALIZED (
         k.budget_cents::bigint AS budget_cents,
         {cap} AS cap,
         {reserved} AS reserved,
-        coalesce({due}, false) AS is_due,
-        {used} AS stored,
-        {period}
+        p.*
     FROM wanted w
     CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = w.id FOR NO KEY UPDATE) k
+    CROSS JOIN LATERAL {period} p
 ),
 -- What another session records under the key at this moment is not seen here: the unique index refuses this one, which
 -- is then tried again.

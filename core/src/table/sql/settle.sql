@@ -38,11 +38,10 @@ locked AS MATERIALIZED (
         {cap} AS cap,
         {max_cents}::bigint * 1000000 AS storable,
         {reserved} AS reserved,
-        coalesce({due}, false) AS is_due,
-        {used} AS stored,
-        {period}
+        p.*
     FROM wanted w
     CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = w.id FOR NO KEY UPDATE SKIP LOCKED) k
+    CROSS JOIN LATERAL {period} p
 ),
 -- Rows that are there and were not locked: somebody else has them.
 busy AS MATERIALIZED (

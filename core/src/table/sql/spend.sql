@@ -46,20 +46,19 @@ locked AS MATERIALIZED (
         {max_cents}::bigint * 1000000 AS storable,
         {scopes_array} AS scopes,
         {reserved} AS reserved,
-        coalesce({due}, false) AS is_due,
-        {used} AS stored,
-        {period},
+        p.*,
         -- Only a reserve answers the key and the states of its ancestors.
         CASE WHEN (SELECT bool_or(kind = 'r') FROM input) THEN ROW(
             1,
             {key_columns},
             k.ancestor_ids IS NOT NULL,
-            CASE WHEN {due} THEN extract(epoch FROM {next_reset}) END,
+            CASE WHEN p.is_due THEN extract(epoch FROM p.reset_at) END,
             NULL
         )::text END AS key_row,
         CASE WHEN (SELECT bool_or(kind = 'r') FROM input) THEN {ancestor_state} END AS state
     FROM wanted w
     CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = w.id FOR NO KEY UPDATE SKIP LOCKED) k
+    CROSS JOIN LATERAL {period} p
 ),
 -- Rows that are there and were not locked: somebody else has them.
 busy AS MATERIALIZED (
@@ -121,8 +120,13 @@ operation AS MATERIALIZED (
             END AS been
         FROM repeated o
         LEFT JOIN LATERAL (SELECT * FROM first WHERE id = o.first_reservation) r ON o.kind = 'r' AND o.first_id IS NOT NULL
+        -- Each part says whether it is needed, or it would be read for every operation.
         LEFT JOIN LATERAL (
-            SELECT 'locked' AS state, NULL::bigint AS amount_microcents FROM {reservations} WHERE id = o.first_reservation
+            SELECT 'locked' AS state, NULL::bigint AS amount_microcents
+            FROM {reservations}
+            WHERE id = o.first_reservation
+              AND o.kind = 'r'
+              AND r.id IS NULL
             UNION ALL
             (
                 SELECT CASE kind WHEN 'settle' THEN 'settled' ELSE 'released' END, amount_microcents
@@ -130,11 +134,21 @@ operation AS MATERIALIZED (
                 WHERE key_id = o.key_id
                   AND reservation_id = o.first_reservation
                   AND kind IN ('settle', 'release', 'expire')
+                  AND o.kind = 'r'
+                  AND o.first_reservation IS NOT NULL
+                  AND r.id IS NULL
                 ORDER BY kind = 'settle' DESC
             )
             LIMIT 1
-        ) e ON o.kind = 'r' AND o.first_id IS NOT NULL AND r.id IS NULL
+        ) e ON true
     ) o
+),
+drawn AS MATERIALIZED (
+    SELECT o.*, c.id AS drawn_id, c.distance
+    FROM operation o
+    CROSS JOIN LATERAL unnest(o.chain) WITH ORDINALITY AS c(id, distance)
+    WHERE o.is_fresh
+      AND o.busy_id IS NULL
 ),
 -- From here on no join: the planner knows little of these rows and would take them for few.
 draw AS MATERIALIZED (
@@ -152,13 +166,7 @@ draw AS MATERIALIZED (
         l.storable,
         sum(o.drawn) OVER (PARTITION BY l.id ORDER BY o.kind <> 'o', o.amount, o.n ROWS UNBOUNDED PRECEDING)
             <= LEAST(CASE o.kind WHEN 'o' THEN l.storable ELSE l.cap END - l.before, l.storable) - l.reserved AS fits
-    FROM (
-        SELECT o.*, c.id AS drawn_id, c.distance
-        FROM operation o
-        CROSS JOIN LATERAL unnest(o.chain) WITH ORDINALITY AS c(id, distance)
-        WHERE o.is_fresh
-          AND o.busy_id IS NULL
-    ) o
+    FROM drawn o
     LEFT JOIN locked l ON l.id = o.drawn_id
 ),
 decided AS MATERIALIZED (

@@ -97,6 +97,7 @@ impl Database {
             StatementKind::ChargeMany
             | StatementKind::ChargeBatch
             | StatementKind::ChargeTree
+            | StatementKind::SpendFresh
             | StatementKind::Spend => array(first).iter().filter_map(|lookup| self.find(lookup)).collect(),
             StatementKind::Settle => {
                 let reservations = array(first);
@@ -131,7 +132,7 @@ impl Database {
             (StatementKind::ChargeTree, [lookups, amounts, row]) => {
                 self.charge_tree(&array(lookups), &array(amounts), row)
             }
-            (StatementKind::Spend, params) => self.spend(params),
+            (StatementKind::SpendFresh | StatementKind::Spend, params) => self.spend(params),
             (StatementKind::Settle, params) => self.settle(params),
             (StatementKind::ExpiredReservations, [limit, skip]) => {
                 (self.expired_reservations(limit, skip, None), vec![Effect::Other])

@@ -83,7 +83,10 @@ impl Operation {
 
 impl Database {
     pub(super) fn spend(&mut self, params: &[&str]) -> (Vec<String>, Vec<Effect>) {
-        let [lookups, kinds, amounts, details, waits_for] = params else { panic!("five parameters") };
+        let [lookups, kinds, amounts, details, waits_for @ ..] = params else { panic!("four parameters") };
+        // Without the fifth, what was done before or does not fit is left to the other statement.
+        let is_fresh = waits_for.is_empty();
+        let waits_for = waits_for.first().copied().unwrap_or_default();
         let mut effects = Vec::new();
         let mut operations = Vec::new();
         let mut replayed = Vec::new();
@@ -97,6 +100,10 @@ impl Database {
             spent.idempotency_key = text("idempotency_key");
             spent.reservation = text("id");
             let Some(key) = self.find(&lookup) else {
+                if is_fresh {
+                    effects.push(Effect::Undecided);
+                    continue;
+                }
                 spent.refusal = Some("invalid_key");
                 effects.push(Effect::Spent(spent));
                 continue;
@@ -114,13 +121,26 @@ impl Database {
             let ttl = details["ttl"].as_i64().unwrap_or_default();
             let scopes = serde_json::from_value(details["scopes"].clone()).ok();
             let mut operation = Operation { n, spent, chain: self.chain_of(key), ttl, scopes, rows_beside };
+            let name = operation.spent.idempotency_key.clone();
+            let was_done = name.is_some_and(|name| self.companions.firsts.contains_key(&(key.id, name)));
+            if is_fresh && was_done {
+                effects.push(Effect::Undecided);
+                continue;
+            }
             if self.is_replayed(&mut operation, key) {
                 replayed.push(operation);
             } else {
                 operations.push(operation);
             }
         }
-        rows.extend(self.accept(operations, &mut effects));
+        for (row, spent) in self.accept(operations) {
+            if is_fresh && spent.status != "ok" {
+                effects.push(Effect::Undecided);
+            } else {
+                rows.push(row);
+                effects.push(Effect::Spent(spent));
+            }
+        }
         for operation in replayed {
             rows.push(self.spent_row(&operation, None, false));
             effects.push(Effect::Spent(operation.spent));
@@ -176,7 +196,7 @@ impl Database {
 
     /// Accepts an operation if none of the rows that it draws on forbids it, and on each of them all up to it in order
     /// fit.
-    fn accept(&mut self, mut operations: Vec<Operation>, effects: &mut Vec<Effect>) -> Vec<String> {
+    fn accept(&mut self, mut operations: Vec<Operation>) -> Vec<(String, Spent)> {
         let has_expired = self.expired().next().is_some();
         operations.sort_by_key(|o| (o.spent.kind != 'o', o.spent.amount, o.n));
         let mut running: BTreeMap<i64, i128> = BTreeMap::new();
@@ -210,8 +230,7 @@ impl Database {
                     operation.spent.refusal = Some("budget_exceeded");
                 }
                 let row = self.spent_row(&operation, obstacle, has_expired);
-                effects.push(Effect::Spent(operation.spent));
-                row
+                (row, operation.spent)
             })
             .collect()
     }

@@ -51,6 +51,7 @@ impl Promises {
             | StatementKind::ChargeMany
             | StatementKind::ChargeBatch
             | StatementKind::ChargeTree
+            | StatementKind::SpendFresh
             | StatementKind::Spend => {
                 self.spends_sent(process, statement)?;
                 let charges = charges_of(statement);

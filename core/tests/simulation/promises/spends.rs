@@ -43,9 +43,13 @@ fn charges_of_groups<'a>(
 /// Lookup, kind, amount and details.
 type Operation = (String, char, i64, serde_json::Value);
 
+fn is_spend(kind: StatementKind) -> bool {
+    matches!(kind, StatementKind::ChargeTree | StatementKind::SpendFresh | StatementKind::Spend)
+}
+
 /// The operations of a spend.
 fn operations(statement: &Statement) -> Vec<Operation> {
-    if !matches!(statement.kind, StatementKind::Spend | StatementKind::ChargeTree) {
+    if !is_spend(statement.kind) {
         return Vec::new();
     }
     let arrays = if statement.kind == StatementKind::ChargeTree { 2 } else { 4 };
@@ -309,7 +313,7 @@ impl Spending {
 
 /// The charges in a statement that have no name.
 pub fn charges_of(statement: &Statement) -> Vec<(String, i64)> {
-    if matches!(statement.kind, StatementKind::Spend | StatementKind::ChargeTree) {
+    if is_spend(statement.kind) {
         return plain_charges(statement);
     }
     let is_charge = [StatementKind::ChargeOne, StatementKind::ChargeMany, StatementKind::ChargeBatch];
