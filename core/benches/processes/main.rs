@@ -2,7 +2,7 @@
 //! missing or too much ends the bench with an error.
 //!
 //! It uses little of the crate, so that `core/benches/compare.sh` can build it in earlier commits.
-//! `AGENTKEY_BENCH_SECONDS`: seconds a measurement (default 1).
+//! `AGENTKEY_BENCH_SECONDS`: seconds a measurement (default 1). `AGENTKEY_BENCH_ONLY`: a part of the names of those to run.
 #![allow(clippy::float_arithmetic, reason = "figures for people")]
 
 use std::io::{BufRead, Write};
@@ -55,12 +55,16 @@ async fn measure_all(url: &str) -> Result<()> {
     client.close().await;
     let mut db = PgConnection::connect(url).await?;
     db.execute("VACUUM ANALYZE sdk_api_keys").await?;
+    let only = std::env::var("AGENTKEY_BENCH_ONLY").unwrap_or_default();
     println!("{:<36} {:>12}", format!("{PROCESSES} processes, {IN_FLIGHT} in flight each"), "charges/s");
     for (what, keys) in [
         ("charge, 200 keys, two processes", flat.as_slice()),
         ("charge, one hot key, two processes", &flat[..1]),
         ("charge, 200 children of one parent, two processes", &children),
     ] {
+        if !what.contains(&only) {
+            continue;
+        }
         let rate = measure(url, &mut db, keys).await?;
         println!("{what:<50} | {rate:.0} | charges/s |");
     }

@@ -7,13 +7,17 @@ use std::time::Duration;
 /// A row that was found locked is looked at again after this time, then after longer ones.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const MOST_DOUBLINGS: u32 = 6;
+/// So much longer if there is nothing else to ask, so that several are looked at together.
+const SLACK: Duration = Duration::from_millis(2);
 /// After so many looks in a row a statement waits for it. Each costs little, for it shares a statement; that one does
 /// not. Most rows are locked for a moment only, by another lane or another process.
 pub(super) const LOOKS: u32 = 4;
-/// So long a row that had to be waited for is waited for unasked, and twice as long each time that looks were in vain
-/// soon after.
-pub(super) const FIRST_HOT: Duration = Duration::from_millis(50);
-const MOST_HOT: Duration = Duration::from_secs(10);
+/// With so many requests that need one row, the statement that waits for it pays at once.
+pub(super) const MANY: usize = 16;
+/// So long a row that was needed by many and found locked is waited for unasked.
+pub(super) const HOT: Duration = Duration::from_secs(1);
+/// So long after a row was found locked others are expected.
+const CONTENDED: Duration = Duration::from_secs(1);
 /// So many keys of such rows are remembered.
 const MAX_HOT: usize = 10_000;
 
@@ -21,25 +25,21 @@ const MAX_HOT: usize = 10_000;
 #[derive(Debug, Default)]
 pub(super) struct BusyRows {
     rows: BTreeMap<Arc<str>, BusyRow>,
-    /// Keys whose row had to be waited for lately.
-    hot: HashMap<Arc<str>, Hot>,
+    /// Keys that needed such a row lately: which one, and until when that counts.
+    hot: HashMap<Arc<str>, (Arc<str>, Duration)>,
+    contended_until: Duration,
     /// The driver's clock at the last poll.
     now: Duration,
-}
-
-#[derive(Debug)]
-struct Hot {
-    row: Arc<str>,
-    until: Duration,
-    span: Duration,
 }
 
 #[derive(Debug, Default)]
 struct BusyRow {
     /// The keys that need it and are in no statement.
     keys: Vec<Arc<str>>,
-    /// Looks were in vain.
+    /// Looks were in vain, or it is needed by many.
     has_to_wait: bool,
+    /// How many requests the keys had when they were parked.
+    requests: usize,
     is_waited_for: bool,
     /// When its keys are sent among others again, if no statement waits for it until then.
     again_at: Duration,
@@ -52,28 +52,33 @@ impl BusyRow {
 }
 
 impl BusyRows {
-    /// A key needs a row that was found locked, at so many looks in a row.
-    pub(super) fn park(&mut self, name: &Arc<str>, row: &str, looks: u32, now: Duration) {
+    /// A key with so many requests needs a row that was found locked, at so many looks in a row.
+    pub(super) fn park(&mut self, name: &Arc<str>, requests: usize, row: &str, looks: u32, now: Duration) {
+        self.contended_until = now + CONTENDED;
         let row: Arc<str> = Arc::from(row);
         let busy = self.rows.entry(Arc::clone(&row)).or_default();
         busy.again_at = now + FIRST_LOOK * (1 << (looks / 2).min(MOST_DOUBLINGS));
         busy.keys.push(Arc::clone(name));
-        if looks < LOOKS {
-            return;
+        busy.requests += requests;
+        busy.has_to_wait |= looks >= LOOKS;
+        if busy.requests >= MANY {
+            busy.has_to_wait = true;
+            if self.hot.len() >= MAX_HOT {
+                self.hot.clear();
+            }
+            self.hot.insert(Arc::clone(name), (row, now + HOT));
         }
-        busy.has_to_wait = true;
-        if self.hot.len() >= MAX_HOT {
-            self.hot.clear();
-        }
-        let before = self.hot.get(name).filter(|hot| now < hot.until + hot.span);
-        let span = before.map_or(FIRST_HOT, |hot| MOST_HOT.min(hot.span * 2));
-        self.hot.insert(Arc::clone(name), Hot { row, until: now + span, span });
     }
 
-    /// Parks a key whose row had to be waited for lately. Whether it had.
+    /// Whether a row was found locked lately.
+    pub(super) fn are_contended(&self) -> bool {
+        self.now < self.contended_until
+    }
+
+    /// Parks a key whose row many had to wait for lately. Whether they had.
     pub(super) fn park_hot(&mut self, name: &Arc<str>) -> bool {
-        let Some(hot) = self.hot.get(name).filter(|hot| hot.until > self.now) else { return false };
-        let busy = self.rows.entry(Arc::clone(&hot.row)).or_insert_with(|| BusyRow {
+        let Some((row, _)) = self.hot.get(name).filter(|(_, until)| *until > self.now) else { return false };
+        let busy = self.rows.entry(Arc::clone(row)).or_insert_with(|| BusyRow {
             again_at: self.now + FIRST_LOOK * (1 << MOST_DOUBLINGS),
             ..BusyRow::default()
         });
@@ -86,6 +91,7 @@ impl BusyRows {
     pub(super) fn next_to_wait_for(&mut self) -> Option<(Arc<str>, Vec<Arc<str>>)> {
         let (row, busy) = self.rows.iter_mut().find(|(_, busy)| busy.has_to_wait && busy.has_pause())?;
         busy.is_waited_for = true;
+        busy.requests = 0;
         Some((Arc::clone(row), std::mem::take(&mut busy.keys)))
     }
 
@@ -114,12 +120,17 @@ impl BusyRows {
     pub(super) fn take_due(&mut self, now: Duration) -> Vec<Arc<str>> {
         self.now = now;
         let due = self.rows.values_mut().filter(|busy| busy.has_pause() && busy.again_at <= now);
-        due.flat_map(|busy| std::mem::take(&mut busy.keys)).collect()
+        due.flat_map(|busy| {
+            busy.requests = 0;
+            std::mem::take(&mut busy.keys)
+        })
+        .collect()
     }
 
-    /// When the next row is looked at again.
+    /// When the next row is looked at again, if no other statement is sent before.
     pub(super) fn pause(&self) -> Option<Duration> {
-        self.rows.values().filter(|busy| busy.has_pause()).map(|busy| busy.again_at).min()
+        let again = self.rows.values().filter(|busy| busy.has_pause()).map(|busy| busy.again_at).min();
+        again.map(|at| at + SLACK)
     }
 
     fn drop_empty(&mut self) {

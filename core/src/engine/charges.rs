@@ -78,20 +78,26 @@ impl Engine {
         for group in &mut batch.requests {
             group.sort_by_key(|request| request.work.microcents);
         }
-        let needs_batch =
-            batch.waits_for.is_some() || batch.open_requests().any(|request| request.work.needs_batch);
-        // The statement for one charge waits for a locked row unasked: only where it can leave its place then.
-        let may_wait = self.stalls.is_fast();
+        let needs_batch = batch.open_requests().any(|request| request.work.needs_batch);
         let amounts = |group: &Vec<Pending<Charge>>| integer_array(group.iter().map(|r| r.work.microcents));
+        // The statement for one key waits for its row unasked: only where that holds no place, or it can leave it.
+        let may_wait = batch.waits_for.is_some() || self.stalls.is_fast();
         let (kind, params) = match batch.requests.as_slice() {
-            // The general statement costs several times as much to plan.
-            [group] if group.len() == 1 && !needs_batch && may_wait => {
-                let cost = group[0].work.microcents.to_string();
-                (StatementKind::ChargeOne, vec![Some(batch.keys[0].to_string()), Some(cost)])
+            [group] if !needs_batch && may_wait => {
+                let (kind, costs) = match group.as_slice() {
+                    // The general statement costs several times as much to plan.
+                    [request] => (StatementKind::ChargeOne, request.work.microcents.to_string()),
+                    _ => (StatementKind::ChargeKey, amounts(group)),
+                };
+                (kind, vec![Some(batch.keys[0].to_string()), Some(costs)])
             }
-            groups if !needs_batch => {
+            groups if !needs_batch && batch.waits_for.is_none() => {
                 let costs = text_array(groups.iter().map(amounts));
-                (StatementKind::ChargeMany, vec![Some(text_array(&batch.keys)), Some(costs)])
+                let kind = match self.lanes.charge[column as usize].is_contended() {
+                    true => StatementKind::ChargeContended,
+                    false => StatementKind::ChargeMany,
+                };
+                (kind, vec![Some(text_array(&batch.keys)), Some(costs)])
             }
             groups => {
                 let totals = integer_array(groups.iter().map(|group| total(group)));

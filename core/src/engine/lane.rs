@@ -166,8 +166,8 @@ impl<T> KeyLane<T> {
             self.keys.remove(name);
         } else {
             key.looks += 1;
-            let looks = key.looks;
-            self.busy.park(name, row, looks, now);
+            let (looks, requests) = (key.looks, key.waiting.len());
+            self.busy.park(name, requests, row, looks, now);
         }
     }
 
@@ -194,6 +194,11 @@ impl<T> KeyLane<T> {
         self.busy.give_back(&row, left);
         batch.waits_for = Some(row);
         Some(batch)
+    }
+
+    /// Whether others lock the rows of these keys.
+    pub(super) fn is_contended(&self) -> bool {
+        self.busy.are_contended()
     }
 
     /// The requests of a key that are in no statement.

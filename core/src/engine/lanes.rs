@@ -91,7 +91,10 @@ impl Engine {
         statements: &Statements,
         needed: &[&str],
     ) -> Option<Batch<T>> {
-        let (max_in_flight, max_batch) = (self.options.max_in_flight, self.options.max_batch);
+        let (mut max_in_flight, max_batch) = (self.options.max_in_flight, self.options.max_batch);
+        if lane(&mut self.lanes).is_contended() {
+            max_in_flight = 1;
+        }
         while lane(&mut self.lanes).is_ready(now, max_in_flight) {
             let mut batch = lane(&mut self.lanes).take(max_batch, max_in_flight);
             self.drop_cancelled(&lane, &mut batch);

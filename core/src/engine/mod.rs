@@ -305,7 +305,7 @@ impl Engine {
             },
             Work::Spend(column, kind, batch, statements) => match result {
                 Ok(rows) if kind == StatementKind::ChargeTree => {
-                    self.receive_tree_charges(column, batch, rows);
+                    self.receive_tree_charges(now, column, batch, rows);
                 }
                 Ok(rows) => self.receive_spends(now, column, kind, batch, rows, &statements.shape),
                 Err(fault) => self.batch_fault(|l| &mut l.spend[column as usize], now, batch, &fault),

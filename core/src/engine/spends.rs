@@ -1,6 +1,6 @@
 //! The lane of what the plain charges do not serve: charges with options, charges of children, reserves.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -207,11 +207,13 @@ impl Engine {
 
     pub(super) fn receive_tree_charges(
         &mut self,
+        now: Duration,
         column: KeyColumn,
         batch: Batch<Spending>,
         rows: &[String],
     ) {
         let mut charged: Vec<Option<Vec<ChargeOutcome>>> = batch.keys.iter().map(|_| None).collect();
+        let mut busy = HashMap::new();
         let mut unread = Unread::default();
         for row in rows {
             let amounts = |place: usize| {
@@ -221,20 +223,30 @@ impl Engine {
             let sent = |place| amounts(place).fold(0, i64::saturating_add);
             let read = ChargedRow::read(row, sent).and_then(|row| match row {
                 ChargedRow::Charged(key) if key.place < batch.keys.len() => {
-                    Ok((key.place, key.replay(amounts(key.place))?))
+                    charged[key.place] = Some(key.replay(amounts(key.place))?);
+                    Ok(())
                 }
-                ChargedRow::Charged(_) => Err(Error::unexpected("a key that was not charged")),
-                ChargedRow::HasParent { .. } | ChargedRow::Busy { .. } => {
-                    Err(Error::unexpected("a key without its charges"))
+                ChargedRow::Busy { place, id } if place < batch.keys.len() => {
+                    busy.insert(place, id);
+                    Ok(())
                 }
+                ChargedRow::Charged(_) | ChargedRow::Busy { .. } => {
+                    Err(Error::unexpected("a key that was not charged"))
+                }
+                ChargedRow::HasParent { .. } => Err(Error::unexpected("a key without its charges")),
             });
             match read {
-                Ok((place, outcomes)) => charged[place] = Some(outcomes),
+                Ok(()) => {}
                 Err(error) => unread.note(row, error, |place| matches!(charged.get(place), Some(None))),
             }
         }
         let groups = batch.keys.iter().zip(batch.requests).zip(charged);
         for (place, ((name, group), outcomes)) in groups.enumerate() {
+            if let Some(row) = busy.get(&place) {
+                let open = group.into_iter().filter(|request| request.ticket.is_some()).collect();
+                self.lanes.spend[column as usize].put_back_busy(name, open, row, now);
+                continue;
+            }
             let mut undecided = Vec::new();
             let mut outcomes = outcomes.map(Vec::into_iter);
             for mut request in group {

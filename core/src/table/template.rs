@@ -58,8 +58,12 @@ statements! {
     Parent => "validate.sql",
     /// A charge in the common case; no row means that `ChargeBatch` decides.
     ChargeOne => "charge_one.sql",
-    /// The same for several charges.
+    /// The same for several charges of one key.
+    ChargeKey => "charge_key.sql",
+    /// The same for several keys.
     ChargeMany => "charge_many.sql",
+    /// The same where others lock rows: it also says which ones.
+    ChargeContended => "charge_many.sql",
     /// Plain charges of keys without parents.
     ChargeBatch => "charge_batch.sql",
     /// Charges on keys and their ancestors in the common case; `Spend` decides what has no row.
@@ -104,9 +108,10 @@ pub(crate) struct Statements {
 
 impl Statements {
     pub(crate) fn new(table: &TableName, shape: TableShape, ledger: bool) -> Self {
-        let text = |template: &str| {
+        let text = |kind: StatementKind, template: &str| {
+            let contended = kind == StatementKind::ChargeContended;
             let by = |column: KeyColumn| {
-                let rendering = Rendering { table, shape: &shape, lookup: column.name(), ledger };
+                let rendering = Rendering { table, shape: &shape, lookup: column.name(), ledger, contended };
                 render(template, &rendering)
             };
             let columns: &[KeyColumn] = match template {
@@ -116,7 +121,7 @@ impl Statements {
             };
             columns.iter().copied().map(by).collect()
         };
-        let texts = TEMPLATES.iter().map(|(kind, template)| (*kind, text(template))).collect();
+        let texts = TEMPLATES.iter().map(|(kind, template)| (*kind, text(*kind, template))).collect();
         Statements { shape, texts }
     }
 
@@ -158,8 +163,8 @@ pub(crate) const CATALOGUE: &str = include_str!("sql/catalogue.sql");
 /// `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
 /// scopes; `{lookup}`, the column that keys are found by, and `{lookup_cast}`, what makes a text comparable to it;
 /// `{reservations}` and `{events}`, the companion tables; `{ledger}`, whether all money is written into the ledger. A
-/// line that ends in `--? column` stands only where the table has that column (or companion, as `+events`), one that
-/// ends in `--! column` only where it has not.
+/// line that ends in `--? column` stands only where the table has that column (or companion, as `+events`), or all of several, one that
+/// ends in `--! column` only where it has not, and `--? contended` only in statements that are.
 fn render(template: &str, rendering: &Rendering<'_>) -> Arc<str> {
     let mut sql = String::with_capacity(4 * template.len());
     rendering.expand(template, false, &mut sql);
@@ -175,6 +180,8 @@ struct Rendering<'a> {
     shape: &'a TableShape,
     lookup: &'a str,
     ledger: bool,
+    /// Whether a statement tells rows that somebody else has locked from those that have no room.
+    contended: bool,
 }
 
 impl Rendering<'_> {
@@ -183,8 +190,13 @@ impl Rendering<'_> {
     fn expand(&self, text: &str, all_columns: bool, sql: &mut String) {
         for line in text.lines() {
             let (line, comment) = line.split_once("--").unwrap_or((line, ""));
-            let is_missing = comment.strip_prefix('?').is_some_and(|column| !self.shape.has(column.trim()))
-                || comment.strip_prefix('!').is_some_and(|column| self.shape.has(column.trim()));
+            let has = |column: &str| match column {
+                "contended" => self.contended,
+                column => self.shape.has(column),
+            };
+            let is_missing =
+                comment.strip_prefix('?').is_some_and(|columns| !columns.split_whitespace().all(has))
+                    || comment.strip_prefix('!').is_some_and(|column| self.shape.has(column.trim()));
             if is_missing || line.trim().is_empty() {
                 continue;
             }
@@ -309,6 +321,7 @@ mod tests {
                 shape: &shape(&[("user_id", "text")]),
                 lookup: "key_hash",
                 ledger: false,
+                contended: false,
             },
         );
         assert_eq!(&*sql, "SELECT k.user_id, NULL::text\n, true\nFROM \"sdk_api_keys\" k");

@@ -92,7 +92,11 @@ pub fn statement(random: &mut Random, db: &Database) -> Drawn {
         4 | 5 => {
             let lookups = some(random);
             let costs = costs(random, &lookups);
-            (StatementKind::ChargeMany, vec![text(array(&lookups)), text(groups(&costs))])
+            match random.below(3) {
+                0 => (StatementKind::ChargeKey, vec![text(lookups[0].clone()), text(array(&costs[0]))]),
+                1 => (StatementKind::ChargeContended, vec![text(array(&lookups)), text(groups(&costs))]),
+                _ => (StatementKind::ChargeMany, vec![text(array(&lookups)), text(groups(&costs))]),
+            }
         }
         6 | 7 => {
             let lookups = some(random);

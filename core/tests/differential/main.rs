@@ -31,7 +31,9 @@ const COMPARED: &[StatementKind] = &[
     StatementKind::ValidateMany,
     StatementKind::Validate,
     StatementKind::ChargeOne,
+    StatementKind::ChargeKey,
     StatementKind::ChargeMany,
+    StatementKind::ChargeContended,
     StatementKind::ChargeBatch,
     StatementKind::ChargeTree,
     StatementKind::SpendFresh,
@@ -45,7 +47,9 @@ const COMPARED: &[StatementKind] = &[
 /// Plain charges are written into no ledger: where all money is, engines do not send them.
 const IN_NO_LEDGER: &[StatementKind] = &[
     StatementKind::ChargeOne,
+    StatementKind::ChargeKey,
     StatementKind::ChargeMany,
+    StatementKind::ChargeContended,
     StatementKind::ChargeBatch,
     StatementKind::ChargeTree,
 ];

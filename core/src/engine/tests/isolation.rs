@@ -1,7 +1,7 @@
 //! Who shares a statement with a row that is locked, odd or slow, and what becomes of the others.
 
 use super::*;
-use crate::engine::busy::{FIRST_HOT, LOOKS};
+use crate::engine::busy::{HOT, LOOKS, MANY};
 use crate::engine::stall::STALL;
 
 /// A batch of two keys in the general statement, and their charges.
@@ -36,7 +36,7 @@ fn a_locked_row_keeps_nobody_else_waiting_and_is_waited_for_alone() {
         assert!(bench.sent().is_empty(), "a pause comes first");
         bench.pass(LONGEST_LOOK);
         let look = bench.sent_one();
-        assert_eq!(params(&look)[3], "NULL");
+        assert_eq!((look.kind, params(&look)[3]), (StatementKind::ChargeBatch, "NULL"));
         bench.rows(&look, [busy(1, "7")]);
     }
     // Then a statement waits for its row, which takes nobody's place.
@@ -50,20 +50,39 @@ fn a_locked_row_keeps_nobody_else_waiting_and_is_waited_for_alone() {
     }
     bench.rows(&waiting, [charged(1, 0, 1)]);
     assert_eq!(bench.usage(a), recorded(1));
-    // For a while its row is waited for unasked.
-    for (pause, row) in [(Duration::ZERO, "7"), (FIRST_HOT, "NULL")] {
+    bench.assert_idle();
+}
+
+#[test]
+fn a_row_that_many_need_is_waited_for_at_once_and_for_a_while_unasked() {
+    let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
+    let ([a, _], batch) = batch_of(&mut bench);
+    let more: Vec<Ticket> = (1..MANY).map(|_| bench.charge("a", 1)).collect();
+    bench.rows(&batch, [busy(1, "7"), charged(2, 0, 2)]);
+    // Its statement is the one for a single key: it waits for the row of itself.
+    let waiting = bench.sent_one();
+    assert_eq!((params(&waiting)[0], params(&waiting)[3]), (r#"{"a"}"#, "7"));
+    bench.rows(&waiting, [charged(1, 0, MANY as i64)]);
+    for (ticket, used) in std::iter::once(a).chain(more).zip(1..) {
+        assert_eq!(bench.usage(ticket), recorded(used));
+    }
+    for (pause, is_hot) in [(Duration::ZERO, true), (HOT, false)] {
         bench.pass(pause);
         bench.sent();
-        let again = bench.charge("a", 1);
-        let mut sent = bench.sent_one();
-        if row == "NULL" {
-            assert_eq!(sent.kind, StatementKind::ChargeOne);
-            bench.rows::<String>(&sent, []);
-            sent = bench.sent_one();
+        let again = [bench.charge("a", 1), bench.charge("c", 1)];
+        let mut sent = bench.sent();
+        if is_hot {
+            let one = sent.remove(0);
+            assert_eq!((one.kind, params(&one)[0]), (StatementKind::ChargeOne, "a"));
+            bench.rows(&one, [charged(1, 1, 2)]);
+            let other = sent.remove(0);
+            bench.rows(&other, [charged(1, 1, 2)]);
+        } else {
+            let both = sent.remove(0);
+            assert_eq!(both.kind, StatementKind::ChargeMany);
+            bench.rows(&both, [charged(1, 1, 2), charged(2, 1, 2)]);
         }
-        assert_eq!(params(&sent)[3], row);
-        bench.rows(&sent, [charged(1, 1, 2)]);
-        assert_eq!(bench.usage(again), recorded(2));
+        assert_eq!(again.map(|ticket| bench.usage(ticket)), [recorded(2), recorded(2)]);
     }
     bench.assert_idle();
 }

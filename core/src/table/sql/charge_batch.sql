@@ -7,17 +7,16 @@
 -- micro-cents and reserved micro-cents, then micro-cents used before; NULL where all of it was charged. A key with a parent is
 -- not charged: spend.sql decides, and the other fields are NULL. A key whose row somebody else has locked is not charged:
 -- its parent is NULL, and its id stands in place of the budget.
-WITH waited AS MATERIALIZED (
-    SELECT id FROM {table} WHERE id = $4::text::{id_type} FOR NO KEY UPDATE
-),
-found AS MATERIALIZED (
+WITH found AS MATERIALIZED (
     SELECT k.id, input.n, input.lookup, input.total, input.costs
     FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::bigint[]), (SELECT $3::text::text[]))
         WITH ORDINALITY AS input(lookup, total, costs, n)
     CROSS JOIN LATERAL (SELECT id FROM {table} WHERE {lookup} = input.lookup OFFSET 0) k
-    CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows)
-    WHERE has_waited.rows >= 0
     ORDER BY k.id
+),
+-- With everything ready, so that the row is locked no longer than it must be.
+waited AS MATERIALIZED (
+    SELECT id FROM {table} WHERE id = $4::text::{id_type} AND (SELECT count(*) FROM found) >= 0 FOR NO KEY UPDATE
 ),
 locked AS MATERIALIZED (
     SELECT
@@ -32,7 +31,10 @@ locked AS MATERIALIZED (
         p.*
         , k.ancestor_ids IS NOT NULL AS has_parent --? ancestor_ids
     FROM found input
-    CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = input.id FOR NO KEY UPDATE SKIP LOCKED) k
+    CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows)
+    CROSS JOIN LATERAL (
+        SELECT * FROM {table} WHERE id = input.id AND has_waited.rows >= 0 FOR NO KEY UPDATE SKIP LOCKED
+    ) k
     CROSS JOIN LATERAL {period} p
 ),
 decided AS MATERIALIZED (

@@ -1,7 +1,8 @@
 -- charge_one.sql for several charges: each key is charged in whole, for all that is asked of it, or has no row. Then
--- charge_batch.sql decides, also for a row that somebody else has locked: nobody waits while holding other rows.
+-- charge_batch.sql decides. Nobody waits while holding other rows.
 -- $1: text[] of key hashes or external subjects, each once. $2: text[] of bigint[], each key's costs in micro-cents.
--- One row a key that is charged: as charge_batch.sql's.
+-- One row a key that is charged; where rows are contended for, also one a key whose row somebody else has locked: as
+-- charge_batch.sql's.
 WITH found AS MATERIALIZED (
     SELECT k.id, i.lookup, i.n, (SELECT sum(cost) FROM unnest(i.costs::bigint[]) cost) AS total
     FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::text[])) WITH ORDINALITY AS i(lookup, costs, n)
@@ -24,6 +25,7 @@ locked AS MATERIALIZED (
         FOR NO KEY UPDATE SKIP LOCKED
     ) k
 )
+, charged AS ( --? contended
 UPDATE {table} k
 SET
     budget_used_microcents = ({used} + l.total) % 1000000, --? budget_used_microcents
@@ -39,3 +41,20 @@ RETURNING ROW(
     {reserved},
     NULL
 )::text AS agentkey
+) --? contended
+SELECT agentkey FROM charged --? contended
+UNION ALL --? contended
+SELECT ROW(f.n, NULL, f.id, NULL, NULL, NULL, NULL)::text --? contended
+FROM found f --? contended
+CROSS JOIN LATERAL ( --? contended
+    SELECT --? contended
+    FROM {table} k --? contended
+    WHERE k.id = f.id --? contended
+      AND k.{lookup} = f.lookup --? contended
+      AND k.revoked_at IS NULL --? contended
+      AND k.ancestor_ids IS NULL --? contended ancestor_ids
+      AND ({k.budget_reset_at} > statement_timestamp()) IS NOT FALSE --? contended
+      AND f.total <= {cap} - {used} - {reserved} --? contended
+    OFFSET 0 --? contended
+) fits --? contended
+WHERE f.id NOT IN (SELECT id FROM locked) --? contended

@@ -2,11 +2,8 @@
 -- asked of a row fits. Whatever has no row in the answer is decided by spend.sql.
 -- $1: text[] of key hashes or external subjects, each once. $2: text[] of bigint[], each key's costs in micro-cents. $3:
 -- the id of the only row that it waits for if somebody else has locked it, before it locks any other; or NULL.
--- One row a key that is charged in whole: as charge_batch.sql's.
-WITH waited AS MATERIALIZED (
-    SELECT id FROM {table} WHERE id = $3::text::{id_type} FOR NO KEY UPDATE
-),
-found AS MATERIALIZED (
+-- One row a key that is charged in whole, or that needs a row which somebody else has locked: as charge_batch.sql's.
+WITH found AS MATERIALIZED (
     SELECT
         i.n,
         i.lookup,
@@ -20,24 +17,44 @@ wanted AS MATERIALIZED (
     SELECT c.id, sum(f.total) AS total
     FROM found f
     CROSS JOIN LATERAL unnest(f.chain) AS c(id)
-    CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows)
-    WHERE has_waited.rows >= 0
     GROUP BY c.id
     ORDER BY c.id
 ),
--- The rows that have room for all of it and that nobody else has locked, locked in id order. What is accepted in the end is this or less.
+-- With everything ready, so that the row is locked no longer than it must be.
+waited AS MATERIALIZED (
+    SELECT id FROM {table} WHERE id = $3::text::{id_type} AND (SELECT count(*) FROM wanted) >= 0 FOR NO KEY UPDATE
+),
+-- The rows that have room for all of it and that nobody else has locked, locked in id order. What is accepted in the end
+-- is this or less.
 locked AS MATERIALIZED (
     SELECT k.id, k.lookup
     FROM wanted w
+    CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows)
     CROSS JOIN LATERAL (
         SELECT k.id, k.{lookup} AS lookup
         FROM {table} k
         WHERE k.id = w.id
+          AND has_waited.rows >= 0
           AND k.revoked_at IS NULL
           AND (k.budget_reset_at > statement_timestamp()) IS NOT FALSE
           AND w.total <= {cap} - {used} - {reserved}
         FOR NO KEY UPDATE SKIP LOCKED
     ) k
+),
+-- Those that somebody else has.
+busy AS MATERIALIZED (
+    SELECT w.id
+    FROM wanted w
+    CROSS JOIN LATERAL (
+        SELECT
+        FROM {table} k
+        WHERE k.id = w.id
+          AND k.revoked_at IS NULL
+          AND (k.budget_reset_at > statement_timestamp()) IS NOT FALSE
+          AND w.total <= {cap} - {used} - {reserved}
+        OFFSET 0
+    ) fits
+    WHERE w.id NOT IN (SELECT id FROM locked)
 ),
 accepted AS MATERIALIZED (
     SELECT f.n, f.id, f.total, f.chain
@@ -64,3 +81,11 @@ SELECT ROW(
 )::text AS agentkey
 FROM accepted a
 JOIN charged k ON k.id = a.id
+UNION ALL
+SELECT ROW(f.n, NULL, f.busy_id, NULL, NULL, NULL, NULL)::text
+FROM (
+    SELECT f.n, (SELECT b.id FROM busy b WHERE b.id = ANY (f.chain) LIMIT 1) AS busy_id
+    FROM found f
+    WHERE EXISTS (SELECT FROM busy)
+) f
+WHERE f.busy_id IS NOT NULL

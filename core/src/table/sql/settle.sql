@@ -6,10 +6,7 @@
 -- columns cannot hold it, the reservation is `unrecordable` and stays as it is, or is to be tried `again` where they could
 -- without others of the batch. A reservation that needs a row which somebody else has locked is `busy`, and that row's id
 -- stands in place of the new state.
-WITH waited AS MATERIALIZED (
-    SELECT id FROM {table} WHERE id = $4::text::{id_type} FOR NO KEY UPDATE
-),
-input AS MATERIALIZED (
+WITH input AS MATERIALIZED (
     SELECT i.id, i.action, i.amount, i.n
     FROM unnest((SELECT $1::text::uuid[]), (SELECT $2::text::text[]), (SELECT $3::text::bigint[]))
         WITH ORDINALITY AS i(id, action, amount, n)
@@ -24,10 +21,12 @@ wanted AS MATERIALIZED (
     SELECT DISTINCT c.id
     FROM found
     CROSS JOIN LATERAL unnest(chain) AS c(id)
-    CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows)
     WHERE action <> 'extend'
-      AND has_waited.rows >= 0
     ORDER BY c.id
+),
+-- With everything ready, so that the row is locked no longer than it must be.
+waited AS MATERIALIZED (
+    SELECT id FROM {table} WHERE id = $4::text::{id_type} AND (SELECT count(*) FROM wanted) >= 0 FOR NO KEY UPDATE
 ),
 -- Keys first, in id order, like every statement that locks them; the reservations after.
 locked AS MATERIALIZED (
@@ -40,7 +39,10 @@ locked AS MATERIALIZED (
         {reserved} AS reserved,
         p.*
     FROM wanted w
-    CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = w.id FOR NO KEY UPDATE SKIP LOCKED) k
+    CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows)
+    CROSS JOIN LATERAL (
+        SELECT * FROM {table} WHERE id = w.id AND has_waited.rows >= 0 FOR NO KEY UPDATE SKIP LOCKED
+    ) k
     CROSS JOIN LATERAL {period} p
 ),
 -- Rows that are there and were not locked: somebody else has them.

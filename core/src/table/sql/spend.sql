@@ -11,10 +11,7 @@
 -- row's id stands in place of the reservation's.
 -- Per row that is drawn on, operations are accepted in ascending order of amount as long as all of them fit; one that
 -- was refused for others that did not come through in the end is to be tried again.
-WITH waited AS MATERIALIZED (
-    SELECT id FROM {table} WHERE id = $5::text::{id_type} FOR NO KEY UPDATE
-),
-input AS MATERIALIZED (
+WITH input AS MATERIALIZED (
     SELECT i.n, i.lookup, i.kind, i.amount, NULLIF(i.details, '')::jsonb AS details
     FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::text[]), (SELECT $3::text::bigint[]), (SELECT $4::text::text[]))
         WITH ORDINALITY AS i(lookup, kind, amount, details, n)
@@ -28,9 +25,11 @@ wanted AS MATERIALIZED (
     SELECT DISTINCT c.id
     FROM found
     CROSS JOIN LATERAL unnest(chain) AS c(id)
-    CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows)
-    WHERE has_waited.rows >= 0
     ORDER BY c.id
+),
+-- With everything ready, so that the row is locked no longer than it must be.
+waited AS MATERIALIZED (
+    SELECT id FROM {table} WHERE id = $5::text::{id_type} AND (SELECT count(*) FROM wanted) >= 0 FOR NO KEY UPDATE
 ),
 -- Every row that a decision needs, locked in id order.
 locked AS MATERIALIZED (
@@ -57,7 +56,10 @@ locked AS MATERIALIZED (
         )::text END AS key_row,
         CASE WHEN (SELECT bool_or(kind = 'r') FROM input) THEN {ancestor_state} END AS state
     FROM wanted w
-    CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = w.id FOR NO KEY UPDATE SKIP LOCKED) k
+    CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows)
+    CROSS JOIN LATERAL (
+        SELECT * FROM {table} WHERE id = w.id AND has_waited.rows >= 0 FOR NO KEY UPDATE SKIP LOCKED
+    ) k
     CROSS JOIN LATERAL {period} p
 ),
 -- Rows that are there and were not locked: somebody else has them.

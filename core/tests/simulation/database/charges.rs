@@ -13,19 +13,20 @@ type Done = (Vec<String>, Vec<Effect>);
 
 impl Database {
     /// It waits for a locked row, which is free by then.
-    pub(super) fn charge_one(&mut self, lookup: &str, cost: i64) -> Done {
+    pub(super) fn charge_one(&mut self, lookup: &str, costs: Vec<i64>) -> Done {
         self.locked = None;
-        let (row, effect) = self.charge_plain(lookup, vec![cost], 1);
+        let (row, effect) = self.charge_plain(lookup, costs, 1, false);
         (row.into_iter().collect(), vec![effect])
     }
 
-    pub(super) fn charge_many(&mut self, lookups: &[String], costs: &[String]) -> Done {
+    /// `tells_busy`: whether it says which keys had room and were locked.
+    pub(super) fn charge_many(&mut self, lookups: &[String], costs: &[String], tells_busy: bool) -> Done {
         assert_eq!(lookups.len(), costs.len(), "arrays of different lengths");
         let mut rows = Vec::new();
         let mut effects = Vec::new();
         for (n, (lookup, costs)) in lookups.iter().zip(costs).enumerate() {
             let costs = array(costs).iter().map(|cost| number(cost)).collect();
-            let (row, effect) = self.charge_plain(lookup, costs, n + 1);
+            let (row, effect) = self.charge_plain(lookup, costs, n + 1, tells_busy);
             rows.extend(row);
             effects.push(effect);
         }
@@ -33,13 +34,20 @@ impl Database {
     }
 
     /// Charges a key in whole, in the common case.
-    fn charge_plain(&mut self, lookup: &str, mut costs: Vec<i64>, place: usize) -> (Option<String>, Effect) {
+    fn charge_plain(
+        &mut self,
+        lookup: &str,
+        mut costs: Vec<i64>,
+        place: usize,
+        tells_busy: bool,
+    ) -> (Option<String>, Effect) {
         let now = self.now;
+        let locked = self.locked;
         let Some(key) = self
             .keys
             .iter_mut()
             .find(|key| key.lookup == lookup && key.ancestors.is_empty() && !key.revoked)
-            .filter(|key| !key.may_be_due(now) && self.locked != Some(key.id))
+            .filter(|key| !key.may_be_due(now))
         else {
             return (None, Effect::Undecided);
         };
@@ -47,6 +55,13 @@ impl Database {
         let total = costs.iter().copied().map(i128::from).sum::<i128>();
         if total > i128::from(before.cap() - before.reserved - before.used) {
             return (None, Effect::Undecided);
+        }
+        if locked == Some(key.id) {
+            let id = key.id;
+            return match tells_busy {
+                true => (Some(format!("({place},,{id},,,,)")), Effect::Busy),
+                false => (None, Effect::Undecided),
+            };
         }
         costs.sort_unstable();
         key.used += costs.iter().sum::<i64>();
@@ -119,13 +134,19 @@ impl Database {
             self.keys.iter().find(|key| key.id == *id).is_some_and(|key| {
                 let View { revoked, reserved, used, .. } = key.own_view(now);
                 let room = key.own_view(now).cap() - reserved - used;
-                let is_locked = self.is_locked(*id, waits_for);
-                !revoked && !is_locked && !key.may_be_due(now) && wanted[id] <= i128::from(room)
+                !revoked && !key.may_be_due(now) && wanted[id] <= i128::from(room)
             })
         };
-        let plain: Vec<i64> = wanted.keys().copied().filter(is_plain).collect();
+        let (busy, plain): (Vec<i64>, Vec<i64>) =
+            wanted.keys().copied().filter(is_plain).partition(|id| self.is_locked(*id, waits_for));
         let mut accepted = Vec::new();
+        let mut rows = Vec::new();
         for (n, mut operations) in groups {
+            if let Some(id) = operations[0].chain.iter().find(|id| busy.contains(id)) {
+                rows.push(format!("({},,{id},,,,)", n + 1));
+                effects.push(Effect::Busy);
+                continue;
+            }
             if !operations[0].chain.iter().all(|id| plain.contains(id)) {
                 effects.push(Effect::Undecided);
                 continue;
@@ -134,7 +155,6 @@ impl Database {
             operations.iter_mut().for_each(|operation| self.record(operation));
             accepted.push((n, operations));
         }
-        let mut rows = Vec::new();
         for (n, mut operations) in accepted {
             // What the others of the statement drew on the same row counts as drawn before.
             let after = self.by_id(operations[0].chain[0]).money(now);

@@ -93,8 +93,9 @@ impl Database {
     pub fn draws_on(&self, statement: &Statement, id: i64) -> bool {
         let first = statement.params.first().and_then(|param| param.as_deref()).unwrap_or_default();
         let keys: Vec<&Key> = match statement.kind {
-            StatementKind::ChargeOne => self.find(first).into_iter().collect(),
+            StatementKind::ChargeOne | StatementKind::ChargeKey => self.find(first).into_iter().collect(),
             StatementKind::ChargeMany
+            | StatementKind::ChargeContended
             | StatementKind::ChargeBatch
             | StatementKind::ChargeTree
             | StatementKind::SpendFresh
@@ -124,8 +125,14 @@ impl Database {
             (StatementKind::Validate, [lookups]) => self.validate(&array(lookups), Self::general_row),
             (StatementKind::ValidateMany, [lookups]) => self.validate(&array(lookups), Self::plain_row),
             (StatementKind::ValidateOne, [lookup]) => self.validate(&[(*lookup).to_owned()], Self::plain_row),
-            (StatementKind::ChargeOne, [lookup, cost]) => self.charge_one(lookup, number(cost)),
-            (StatementKind::ChargeMany, [lookups, costs]) => self.charge_many(&array(lookups), &array(costs)),
+            (StatementKind::ChargeOne, [lookup, cost]) => self.charge_one(lookup, vec![number(cost)]),
+            (StatementKind::ChargeKey, [lookup, costs]) => {
+                self.charge_one(lookup, array(costs).iter().map(|cost| number(cost)).collect())
+            }
+            (kind @ (StatementKind::ChargeMany | StatementKind::ChargeContended), [lookups, costs]) => {
+                let tells_busy = kind == StatementKind::ChargeContended;
+                self.charge_many(&array(lookups), &array(costs), tells_busy)
+            }
             (StatementKind::ChargeBatch, [lookups, totals, costs, row]) => {
                 self.charge_batch(&array(lookups), &array(totals), &array(costs), row)
             }

@@ -48,7 +48,9 @@ impl Promises {
             }
             StatementKind::Settle => self.ends_sent(statement)?,
             StatementKind::ChargeOne
+            | StatementKind::ChargeKey
             | StatementKind::ChargeMany
+            | StatementKind::ChargeContended
             | StatementKind::ChargeBatch
             | StatementKind::ChargeTree
             | StatementKind::SpendFresh

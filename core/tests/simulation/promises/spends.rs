@@ -316,18 +316,18 @@ pub fn charges_of(statement: &Statement) -> Vec<(String, i64)> {
     if is_spend(statement.kind) {
         return plain_charges(statement);
     }
-    let is_charge = [StatementKind::ChargeOne, StatementKind::ChargeMany, StatementKind::ChargeBatch];
-    if !is_charge.contains(&statement.kind) {
-        return Vec::new();
-    }
     let params: Vec<&str> = statement.params.iter().map(|p| p.as_deref().unwrap_or_default()).collect();
     let cost = |text: &str| text.parse().expect("a cost");
-    match params.as_slice() {
-        [lookups, costs] | [lookups, _, costs, _] if statement.kind != StatementKind::ChargeOne => {
+    match (statement.kind, params.as_slice()) {
+        (StatementKind::ChargeOne, [lookup, micros]) => vec![((*lookup).to_owned(), cost(micros))],
+        (StatementKind::ChargeKey, [lookup, costs]) => {
+            array(costs).iter().map(|micros| ((*lookup).to_owned(), cost(micros))).collect()
+        }
+        (StatementKind::ChargeMany | StatementKind::ChargeContended, [lookups, costs])
+        | (StatementKind::ChargeBatch, [lookups, _, costs, _]) => {
             let (lookups, costs) = (array(lookups), array(costs));
             charges_of_groups(&lookups, &costs).map(|(lookup, text)| (lookup, cost(&text))).collect()
         }
-        [lookup, micros] => vec![((*lookup).to_owned(), cost(micros))],
         _ => Vec::new(),
     }
 }
