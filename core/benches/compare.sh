@@ -40,7 +40,7 @@ for turn in $(seq "$turns"); do
 done
 
 rates() { # <before|after>: operation, keys, in flight, rate
-	awk -F'|' '/^(validate|charge) .* \|/ && NF > 3 { split($2, rate, " "); sub(/ +$/, "", $1); gsub(/ +/, " ", $1); print $1 "\t" rate[1] }' "$work/$1".*
+	awk -F'|' '/^(validate|charge).*\|/ && NF > 3 { split($2, rate, " "); sub(/ +$/, "", $1); gsub(/ +/, " ", $1); print $1 "\t" rate[1] }' "$work/$1".*
 }
 median() { sort -t$'\t' -k1,1 -k2,2n | awk -F'\t' '
 	function flush() { if (n) print name "\t" (n % 2 ? rate[(n + 1) / 2] : (rate[n / 2] + rate[n / 2 + 1]) / 2) }
