@@ -6,7 +6,7 @@ SHELL := bash
 with_postgres := tests/postgres.sh run --
 
 .DEFAULT_GOAL := help
-.PHONY: help sql soak demo demo-express demo-axum demo-fastapi test check bench bench-node bench-python packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
+.PHONY: help sql soak fleet demo demo-express demo-axum demo-fastapi test check bench bench-node bench-python packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */make \1|/' | \
@@ -159,6 +159,15 @@ packages-python: have-cargo $(venv-ready)
 bench-python: have-cargo $(venv-ready)
 	@$(build-python)
 	$(in-python) ../$(with_postgres) python bench/bench.py
+
+# --- all languages
+
+fleet: have-cargo $(node_modules) $(venv-ready) ## clients in three languages and the original's statements on one table, a minute each way
+	@$(build-node)
+	@$(build-python)
+	@echo "==> fleet"
+	@AGENTKEY_FLEET_SECONDS=$${AGENTKEY_FLEET_SECONDS:-60} AGENTKEY_FLEET_WORKERS=$$'node $(CURDIR)/tests/fleet/worker.mjs\n$(CURDIR)/$(venv)/bin/python $(CURDIR)/tests/fleet/worker.py' \
+		$(with_postgres) cargo test --release -p agentkey --all-features --test fleet -- --nocapture
 
 # --- the servers of the demo
 

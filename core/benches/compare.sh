@@ -40,7 +40,10 @@ for turn in $(seq "$turns"); do
 done
 
 rates() { # <before|after>: operation, keys, in flight, rate
-	awk -F'|' '/^(validate|charge).*\|/ && NF > 3 { split($2, rate, " "); sub(/ +$/, "", $1); gsub(/ +/, " ", $1); print $1 "\t" rate[1] }' "$work/$1".*
+	awk '
+		/^(validate|charge).*\|/ && split($0, part, "|") > 3 { name = part[1]; split(part[2], rate, " "); print_rate(name, rate[1]) }
+		/^(charge|reserve)[^|]* [0-9]+ +[0-9.]+x$/ { rate[1] = $(NF - 1); $NF = $(NF - 1) = ""; print_rate($0, rate[1]) }
+		function print_rate(name, rate) { gsub(/ +/, " ", name); sub(/ $/, "", name); print name "\t" rate }' "$work/$1".*
 }
 median() { sort -t$'\t' -k1,1 -k2,2n | awk -F'\t' '
 	function flush() { if (n) print name "\t" (n % 2 ? rate[(n + 1) / 2] : (rate[n / 2] + rate[n / 2 + 1]) / 2) }

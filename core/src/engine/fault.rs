@@ -161,6 +161,11 @@ impl Fault {
         is_refused && !self.is_outdated() && !self.is_duplicate()
     }
 
+    /// Whether a row changed under the statement, where transactions are stricter than READ COMMITTED.
+    pub(super) fn is_conflict(&self) -> bool {
+        self.sqlstate() == Some("40001")
+    }
+
     /// Whether a unique index refused what another client was writing at the same time. The second look sees it.
     pub(super) fn is_duplicate(&self) -> bool {
         self.sqlstate() == Some("23505")

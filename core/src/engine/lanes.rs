@@ -145,7 +145,9 @@ impl Engine {
         batch: Batch<T>,
         fault: &Fault,
     ) {
-        let batch = match fault.is_of_one() {
+        // The more keys there are in a statement, the likelier a conflict.
+        let is_conflict = fault.is_conflict();
+        let batch = match fault.is_of_one() || is_conflict && batch.keys.len() > 1 {
             true => match lane(&mut self.lanes).split(batch) {
                 Some(alone) => alone,
                 None => return,
@@ -170,7 +172,11 @@ impl Engine {
             lane(&mut self.lanes).release(name);
         }
         if let Some(attempts) = most_attempts {
-            lane(&mut self.lanes).blocked_until = self.retry_at(now, fault, attempts);
+            let at = self.retry_at(now, fault, attempts);
+            // A conflict is over when its statement ends, and others have none.
+            if !is_conflict {
+                lane(&mut self.lanes).blocked_until = at;
+            }
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) trait Repeatable {
     fn repeats(&self) -> Repeats;
 }
 
+/// So many conflicts in a row end a call: with many writers a few are nothing unusual.
+const MAX_CONFLICTS: u32 = 20;
 /// Pauses stop growing after so many attempts, at about a third of a second.
 const LONGEST_PAUSE: u32 = 6;
 
@@ -36,7 +38,9 @@ impl Engine {
             return request.attempts == 1;
         }
         let is_transient = fault.is_transient() || fault.is_duplicate();
-        let has_attempts = request.attempts < self.options.max_attempts;
+        let most = self.options.max_attempts;
+        let has_attempts =
+            request.attempts < if fault.is_conflict() { MAX_CONFLICTS.max(most) } else { most };
         match request.work.repeats() {
             Repeats::Never => is_transient && !is_uncertain && has_attempts,
             Repeats::Few => (is_transient || is_uncertain) && has_attempts,

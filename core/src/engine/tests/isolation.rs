@@ -157,6 +157,43 @@ fn who_makes_a_statement_fail_fails_alone() {
     }
 }
 
+/// Where transactions are stricter than READ COMMITTED.
+#[test]
+fn a_row_that_changes_under_a_statement_is_its_own_keys_affair() {
+    for conflicts in [1, 7, 30] {
+        let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
+        let names = ["a", "b", "c", "d", "odd", "f", "g", "h"];
+        let first = bench.charge("x", 1);
+        let blocking = bench.sent_one();
+        let tickets = names.map(|name| bench.charge(name, 1));
+        bench.rows(&blocking, [charged(1, 0, 1)]);
+        assert_eq!(bench.usage(first), recorded(1));
+        let (mut left, mut statements) = (conflicts, 0);
+        // Without a pause: nobody else waits.
+        while let Some(statement) = bench.sent().pop() {
+            statements += 1;
+            let keys = params(&statement)[0].trim_matches(['{', '}']).replace('"', "");
+            if left > 0 && keys.split(',').any(|key| key == "odd") {
+                left -= 1;
+                bench.fails(&statement, Some("40001"));
+            } else {
+                let rows: Vec<String> = (1..=keys.split(',').count()).map(|n| charged(n, 0, 1)).collect();
+                bench.rows(&statement, rows);
+            }
+        }
+        assert!(statements <= 3 + 3 + 20, "{statements} statements");
+        for (name, ticket) in names.iter().zip(tickets) {
+            if *name == "odd" && conflicts == 30 {
+                let error = bench.error(ticket);
+                assert_eq!((error.sqlstate(), error.is_transient()), (Some("40001"), true));
+            } else {
+                assert_eq!(bench.usage(ticket), recorded(1), "{name}");
+            }
+        }
+        bench.assert_idle();
+    }
+}
+
 #[test]
 fn a_statement_that_takes_long_leaves_its_place() {
     let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
