@@ -89,6 +89,8 @@ export declare class Guard {
 
 /** The routes. */
 export declare class Routes {
+  /** Whether signup is open and nobody said that this is meant. */
+  readonly opensSignupUnasked: boolean
   /** Checks the options. */
   constructor(options: NativeRouteOptions)
   /** Begins to serve a request. */
@@ -189,6 +191,8 @@ export interface NativeGuardOptions {
   billErrors: boolean
   /** Whether the responses tell the budget. */
   budgetHeaders: boolean
+  /** What a request without budget is answered. */
+  exceededStatus?: number
 }
 
 /** What the door does next. */
@@ -223,6 +227,8 @@ export interface NativeResponse {
 
 /** The routes' options. */
 export interface NativeRouteOptions {
+  /** Whether anybody may sign up. */
+  signup?: boolean
   /** The scopes that a signup may ask for. */
   signupScopes?: Array<string>
   /** Whether a signup must name an email address. */
@@ -286,6 +292,9 @@ export interface NativeVisit {
   /** Whether the client is an application's own double. */
   isDouble: boolean
 }
+
+/** The known name that a misspelt one is closest to, if any is close. */
+export declare function nearestName(name: string, known: Array<string>): string | null
 
 /** Seconds from now until a key expires. */
 export declare function secondsUntilExpiry(duration?: string | undefined | null): number | null

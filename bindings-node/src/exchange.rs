@@ -91,6 +91,8 @@ pub struct NativeGuardOptions {
     pub bill_errors: bool,
     /// Whether the responses tell the budget.
     pub budget_headers: bool,
+    /// What a request without budget is answered.
+    pub exceeded_status: Option<u32>,
 }
 
 /// The door before a handler.
@@ -109,6 +111,9 @@ impl Guard {
             .budget_headers(options.budget_headers);
         if let Some(scope) = options.scope {
             guard = guard.scope(scope);
+        }
+        if let Some(status) = options.exceeded_status {
+            guard = guard.exceeded_status(status.try_into().unwrap_or(u16::MAX)).map_err(thrown)?;
         }
         if let Some(ttl) = options.ttl {
             guard = guard.ttl(&ttl).map_err(thrown)?;

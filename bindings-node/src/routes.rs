@@ -15,6 +15,8 @@ pub const MOST_BODY_BYTES: u32 = Body::MOST_BYTES as u32;
 /// The routes' options.
 #[napi(object)]
 pub struct NativeRouteOptions {
+    /// Whether anybody may sign up.
+    pub signup: Option<bool>,
     /// The scopes that a signup may ask for.
     pub signup_scopes: Option<Vec<String>>,
     /// Whether a signup must name an email address.
@@ -57,7 +59,12 @@ pub struct NativeVisit {
 
 /// The routes.
 #[napi]
-pub struct Routes(http::Routes);
+pub struct Routes {
+    routes: http::Routes,
+    /// Whether signup is open and nobody said that this is meant.
+    #[napi(readonly)]
+    pub opens_signup_unasked: bool,
+}
 
 #[napi]
 impl Routes {
@@ -65,6 +72,7 @@ impl Routes {
     #[napi(constructor)]
     pub fn new(options: NativeRouteOptions) -> Result<Self> {
         let mut read = http::RouteOptions::default();
+        read.signup = options.signup;
         read.signup_scopes = options.signup_scopes;
         read.require_email_for_signup = options.require_email_for_signup;
         let rate = options.signup_rate_max.zip(options.signup_rate_seconds);
@@ -83,7 +91,9 @@ impl Routes {
         if options.only_descendants {
             read.revoke_policy = RevokePolicy::Descendants;
         }
-        http::Routes::new(&read).map(Routes).map_err(thrown)
+        let opens_signup_unasked = read.opens_signup_unasked();
+        let routes = http::Routes::new(&read).map_err(thrown)?;
+        Ok(Routes { routes, opens_signup_unasked })
     }
 
     /// Begins to serve a request.
@@ -103,6 +113,6 @@ impl Routes {
         };
         call.address = visit.address;
         call.is_double = visit.is_double;
-        Exchange::new(http::Exchange::with_routes(&self.0, call))
+        Exchange::new(http::Exchange::with_routes(&self.routes, call))
     }
 }

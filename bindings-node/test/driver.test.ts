@@ -284,8 +284,25 @@ describe("options", () => {
     [{ pool: { query }, budgetPeriods: "weekly" }],
     [{ pool: { query }, align: "left" }],
     [{ pool: { query }, tableName: 5 }],
+    [{ pool: { query }, ledger: "yes" }],
+    [{ pool: { query }, preparedStatements: 1 }],
+    [null],
   ])("%j is refused at construction", (options) => {
     expect(() => new AgentKey(options as never)).toThrow(TypeError);
+  });
+
+  test.each([
+    ["tablename", "tableName"],
+    ["maxCostCent", "maxCostCents"],
+    ["Ledger", "ledger"],
+    ["timeout", "timeoutMs"],
+  ])("the option %s is refused: it is %s that is meant", (name, meant) => {
+    expect(() => new AgentKey({ pool: { query }, [name]: 1 } as never)).toThrow(`AgentKey has no option ${name}; did you mean ${meant}?`);
+  });
+
+  test("an option that is like none is refused with those that there are", () => {
+    expect(() => new AgentKey({ pool: { query }, colour: "red" } as never)).toThrow(/has no option colour; known are pool, /);
+    expect(() => new AgentKey({ pool: { query }, colour: undefined } as never)).not.toThrow();
   });
 
   test.each(["", "a b", "a;DROP TABLE x", "a.b.c", "a--", '"', "1a"])("table name %j", (tableName) => {

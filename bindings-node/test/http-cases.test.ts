@@ -26,7 +26,7 @@ interface Case {
   mustFail?: boolean;
   key?: object;
   sql?: string;
-  door?: { scope?: string; reserve?: any; billErrors?: boolean; budgetHeaders?: boolean };
+  door?: { scope?: string; reserve?: any; billErrors?: boolean; budgetHeaders?: boolean; exceededStatus?: 402 | 429 };
   cost?: { says?: any; fails?: string };
   handler?: Handler;
   request?: { method?: string; authorization?: string | null };
@@ -137,13 +137,13 @@ afterEach(async () => {
 });
 
 function optionsOf({ door = {}, cost }: Case): MiddlewareOptions {
-  const { scope, reserve, billErrors, budgetHeaders } = door;
+  const { scope, reserve, ...others } = door;
   const says = (): any => {
     isOver = true;
     if (cost!.fails !== undefined) throw new Error(cost!.fails);
     return cost!.says ?? undefined;
   };
-  return { scope, reserveCents: reserve, billErrors, budgetHeaders, cost: cost && says };
+  return { scope, reserveCents: reserve, ...others, cost: cost && says };
 }
 
 function handleOf({ status = 200, throws, leaves, missing }: Handler, leave: () => void): Handle | undefined {

@@ -15,6 +15,8 @@ import {
   spendingOf,
   usageFilterOf,
 } from "./input.js";
+import { flag, type Names, onlyKnown, optionalCount, optionalText, wrong } from "./options.js";
+import { clearTimer, setTimer } from "./outside.js";
 import { connecting, ownPool, type OwnPool, preparing } from "./pool.js";
 import type {
   AgentKeyOptions,
@@ -68,7 +70,7 @@ export class AgentKey<Id extends KeyId = number> {
   constructor(options: AgentKeyOptions) {
     this.#engine = makeEngine(options);
     this.#closeTimeoutMs = optionalCount("closeTimeoutMs", options.closeTimeoutMs, 0) ?? CLOSE_TIMEOUT_MS;
-    const prepare = Boolean(options.preparedStatements);
+    const prepare = flag("preparedStatements", options.preparedStatements);
     this.#ownPool = options.pool === undefined ? ownPool(options.connectionString, prepare) : undefined;
     const query = this.#ownPool?.query ?? queryOf(options.pool);
     const connect = this.#ownPool?.connect ?? connecting(options.pool, prepare);
@@ -239,9 +241,9 @@ export class AgentKey<Id extends KeyId = number> {
       while (this.#admissions.size > 0) await Promise.all(this.#admissions);
     };
     let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, this.#closeTimeoutMs)));
+    const late = new Promise<void>((resolve) => (timer = setTimer(resolve, this.#closeTimeoutMs)));
     await Promise.race([all(), late]);
-    clearTimeout(timer);
+    clearTimer(timer);
   }
 }
 
@@ -258,13 +260,31 @@ export function expiryFromDuration(duration: string | null | undefined): Date | 
   }
 }
 
+const OPTIONS: Names<AgentKeyOptions> = {
+  pool: true,
+  connectionString: true,
+  tableName: true,
+  keyPrefix: true,
+  validScopes: true,
+  budgetPeriods: true,
+  align: true,
+  preparedStatements: true,
+  ledger: true,
+  rounding: true,
+  timeoutMs: true,
+  settleTimeoutMs: true,
+  closeTimeoutMs: true,
+  maxWaiting: true,
+  maxCostCents: true,
+  touchIntervalSeconds: true,
+};
+
 function makeEngine(options: AgentKeyOptions): native.Engine {
+  onlyKnown("AgentKey", options, OPTIONS);
   const budgetPeriods = options.budgetPeriods ?? "day-and-month";
   const align = options.align ?? "creation";
   if (!["day-and-month", "all"].includes(budgetPeriods)) throw wrong("budgetPeriods", budgetPeriods);
   if (!["creation", "calendar"].includes(align)) throw wrong("align", align);
-  const prepared: unknown = options.preparedStatements ?? false;
-  if (typeof prepared !== "boolean") throw wrong("preparedStatements", prepared);
   const rounding = options.rounding ?? "up";
   if (!["up", "exact"].includes(rounding)) throw wrong("rounding", rounding);
   try {
@@ -277,7 +297,7 @@ function makeEngine(options: AgentKeyOptions): native.Engine {
       timeoutMs: optionalCount("timeoutMs", options.timeoutMs, 1),
       settleTimeoutMs: optionalCount("settleTimeoutMs", options.settleTimeoutMs, 1),
       maxWaiting: optionalCount("maxWaiting", options.maxWaiting, 1),
-      ledger: options.ledger === true,
+      ledger: flag("ledger", options.ledger),
       exact: rounding === "exact",
       touchIntervalSeconds: optionalCount("touchIntervalSeconds", options.touchIntervalSeconds ?? undefined, 0),
       touches: options.touchIntervalSeconds !== null && !isSingleClient(options.pool),
@@ -299,20 +319,4 @@ function queryOf(pool: { query: Query } | undefined): Query {
 function isSingleClient(pool: unknown): boolean {
   const { connection, getTypeParser } = (pool ?? {}) as { connection?: unknown; getTypeParser?: unknown };
   return typeof connection === "object" && typeof getTypeParser === "function";
-}
-
-function optionalText(name: string, value: unknown): string | undefined {
-  if (value === undefined || typeof value === "string") return value;
-  throw wrong(name, value);
-}
-
-function optionalCount(name: string, value: unknown, least: number): number | undefined {
-  if (value === undefined) return undefined;
-  // setTimeout takes no more than 31 bits.
-  if (typeof value === "number" && Number.isInteger(value) && value >= least && value < 2 ** 31) return value;
-  throw wrong(name, value);
-}
-
-function wrong(name: string, value: unknown): TypeError {
-  return new TypeError(`invalid option ${name}: ${shown(value)}`);
 }

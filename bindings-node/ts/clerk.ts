@@ -2,6 +2,7 @@ import type { Request, RequestHandler, Response } from "express";
 import type { AgentKey } from "./agentkey.js";
 import { type Asks, type Client, admit, messageOf } from "./door.js";
 import { makeGuard } from "./express.js";
+import { type Names, onlyKnown } from "./options.js";
 import type { EnsureSubjectOptions, TrackUsageResult } from "./types.js";
 
 /** A token or API key that Clerk verified, as far as it is looked at here. */
@@ -44,14 +45,24 @@ export interface ClerkApiKeyOptions<Token extends ClerkToken = any> extends Opti
   clerkClient: { apiKeys: { verify(secret: string): Promise<Token> } };
 }
 
+const OPTIONS: Names<ClerkM2MOptions & ClerkApiKeyOptions> = {
+  ak: true,
+  defaults: true,
+  onFirstSeen: true,
+  scope: true,
+  clerkClient: true,
+};
+
 /** Lets requests with a machine-to-machine token of Clerk's pass; sets `req.m2m` and `req.agentKey`. */
 export function clerkAgentKeyMiddleware<T extends ClerkToken>(options: ClerkM2MOptions<T>): RequestHandler {
+  onlyKnown("clerkAgentKeyMiddleware", options, OPTIONS);
   const { clerkClient } = options;
   return door("m2m", "m2m", options, (token) => clerkClient.m2m.verify({ token }));
 }
 
 /** Lets requests with an API key of Clerk's pass; sets `req.clerkApiKey` and `req.agentKey`. */
 export function clerkApiKeyMiddleware<T extends ClerkToken>(options: ClerkApiKeyOptions<T>): RequestHandler {
+  onlyKnown("clerkApiKeyMiddleware", options, OPTIONS);
   const { clerkClient } = options;
   return door("apiKey", "clerkApiKey", options, (token) => clerkClient.apiKeys.verify(token));
 }

@@ -1,5 +1,6 @@
 import type { Engine, NativeStatement } from "../native/native.js";
 import type { Connect, Connection } from "./pool.js";
+import { clearTimer, microtask, nextTick, now, outside, setTimer } from "./outside.js";
 import { AgentKeyError, type ErrorCode, type ErrorFacts, codeOf, fromNative, noteFacts } from "./errors.js";
 
 /** Runs one statement with text parameters: `pool.query`. */
@@ -77,7 +78,7 @@ export class Driver {
   #schedule(): void {
     if (this.#isScheduled) return;
     this.#isScheduled = true;
-    queueMicrotask(this.#pump);
+    microtask(this.#pump);
   }
 
   /** Settles the calls of a statement, then sends what may be sent now. */
@@ -87,7 +88,7 @@ export class Driver {
     if (!this.#settle(cause) && cause) this.#retried ??= cause;
     // Once the code that was answered has come to its end: what it asks next shares the statement. No I/O comes before.
     this.#isScheduled = true;
-    process.nextTick(this.#pump);
+    nextTick(this.#pump);
   }
 
   readonly #pump = (cause?: Cause): void => {
@@ -101,10 +102,10 @@ export class Driver {
   };
 
   #run(statement: NativeStatement): void {
-    this.#underWay.set(statement, performance.now());
+    this.#underWay.set(statement, now());
     let connection: Promise<Connection> | undefined;
     try {
-      connection = this.#connect?.();
+      if (this.#connect) connection = outside(this.#connect);
     } catch (error) {
       connection = Promise.reject(error);
     }
@@ -125,7 +126,7 @@ export class Driver {
       connection.release();
       return this.#pump();
     }
-    this.#underWay.set(statement, performance.now());
+    this.#underWay.set(statement, now());
     this.#send(statement, connection.query, connection.release);
     if (statement !== held) this.#pump();
   }
@@ -133,7 +134,7 @@ export class Driver {
   #send(statement: NativeStatement, query: Query, release?: Connection["release"]): void {
     let result: PromiseLike<unknown>;
     try {
-      result = query(statement.text, statement.values);
+      result = outside(() => query(statement.text, statement.values));
     } catch (error) {
       result = Promise.reject(error);
     }
@@ -197,14 +198,14 @@ export class Driver {
   /** A timer for statements that take long, and for the calls' time limit. It keeps the process alive only while a call waits. */
   #watch(): void {
     if (this.#deadline) this.#deadline.ref();
-    else this.#deadline = setTimeout(this.#expire, Math.min(this.#timeoutMs, SLOW_MS));
+    else this.#deadline = setTimer(this.#expire, Math.min(this.#timeoutMs, SLOW_MS));
   }
 
   readonly #expire = (): void => {
     this.#deadline = undefined;
     this.#engine.expire();
     // Statements without callers, as of touches, have no limit of the engine's.
-    const overdue = performance.now() - 2 * this.#timeoutMs;
+    const overdue = now() - 2 * this.#timeoutMs;
     for (const [statement, since] of this.#underWay) {
       if (since > overdue || statement.unlimited) continue;
       this.#underWay.delete(statement);
@@ -212,7 +213,7 @@ export class Driver {
     }
     if (this.#callers.size > 0 || this.#underWay.size > 0 || this.#closed) {
       const next = this.#engine.nextDeadline() ?? this.#timeoutMs;
-      this.#deadline = setTimeout(this.#expire, Math.max(next, 1));
+      this.#deadline = setTimer(this.#expire, Math.max(next, 1));
     }
     this.#pump();
   };
@@ -220,11 +221,11 @@ export class Driver {
   #awaitRetry(): void {
     const delay = this.#engine.nextRetry();
     if (delay === null) return;
-    const at = performance.now() + delay;
+    const at = now() + delay;
     if (this.#retry && this.#retryAt <= at) return;
-    clearTimeout(this.#retry);
+    clearTimer(this.#retry);
     this.#retryAt = at;
-    this.#retry = setTimeout(() => {
+    this.#retry = setTimer(() => {
       this.#retry = undefined;
       this.#pump();
     }, delay);
@@ -232,8 +233,8 @@ export class Driver {
   }
 
   #end(resolve: () => void): void {
-    clearTimeout(this.#deadline);
-    clearTimeout(this.#retry);
+    clearTimer(this.#deadline);
+    clearTimer(this.#retry);
     resolve();
   }
 }

@@ -3,7 +3,8 @@ import { type Exchange, Guard, type NativeVisit, Routes, unexpected } from "../n
 import { TOO_LARGE, bodyOf } from "./body.js";
 import { type Client, admit, isOwn, makeCall, send } from "./door.js";
 import { fromNative } from "./errors.js";
-import { scopeList, shown } from "./input.js";
+import { scopeList } from "./input.js";
+import { flag, type Names, onlyKnown, optionalCount, wrong } from "./options.js";
 import type { Amount, Reservation, ValidateResult } from "./types.js";
 
 declare global {
@@ -42,10 +43,17 @@ export interface MiddlewareOptions extends ReservingOptions {
   scope?: string;
   /** Puts `RateLimit` and `RateLimit-Policy` headers for the budget on the responses of those who pass. */
   budgetHeaders?: boolean;
+  /** What a request without budget is answered. Default 429, which the clients of model vendors repeat by themselves. */
+  exceededStatus?: 402 | 429;
 }
 
 /** Options of `createAgentKeyRoutes`. */
 export interface RouteOptions {
+  /**
+   * Whether `POST /signup` is there: anybody gets a key. Default true, as in the original, with a warning where
+   * `signupBudget` is missing, for such keys have no limit. `true` says that this is meant.
+   */
+  signup?: boolean;
   /** The scopes that a signup may ask for, and gets if it asks for none. Default none at all. */
   signupScopes?: readonly string[] | null;
   /** Whether a signup must name an email address. Default true. */
@@ -62,11 +70,22 @@ export interface RouteOptions {
   revokePolicy?: "account" | "descendants";
 }
 
+const MIDDLEWARE_OPTIONS: Names<MiddlewareOptions> = {
+  scope: true,
+  budgetHeaders: true,
+  exceededStatus: true,
+  reserveCents: true,
+  cost: true,
+  reserveTtl: true,
+  billErrors: true,
+};
+
 /** Lets requests with a live key pass that has budget left and may do `scope`; sets `req.agentKey`. */
 export function agentKeyMiddleware(
   ak: Pick<Client, "validate"> & Partial<Reserver> & Partial<Pick<Client, "hasScope">>,
   options: MiddlewareOptions = {},
 ): RequestHandler {
+  onlyKnown("agentKeyMiddleware", options, MIDDLEWARE_OPTIONS);
   const { reserveCents, cost } = options;
   const scope = options.scope ?? undefined;
   const guard = makeGuard({
@@ -74,8 +93,9 @@ export function agentKeyMiddleware(
     holds: reserveCents !== undefined,
     prices: cost !== undefined,
     ttl: options.reserveTtl,
-    billErrors: options.billErrors === true,
-    budgetHeaders: options.budgetHeaders === true,
+    billErrors: flag("billErrors", options.billErrors),
+    budgetHeaders: flag("budgetHeaders", options.budgetHeaders),
+    exceededStatus: optionalCount("exceededStatus", options.exceededStatus, 0),
   });
   const estimate =
     reserveCents === undefined ? undefined : (req: Request) => (typeof reserveCents === "function" ? reserveCents(req) : reserveCents);
@@ -112,7 +132,7 @@ export function createAgentKeyRoutes(
   };
   const { Router } = require("express") as typeof import("express");
   const router = Router();
-  router.post("/signup", serve("signup"));
+  if (options.signup !== false) router.post("/signup", serve("signup"));
   router.get("/sdk-keys/me", serve("me"));
   router.post("/sdk-keys", serve("create"));
   router.delete("/sdk-keys/:id", serve("delete"));
@@ -137,17 +157,32 @@ async function finish(ak: Partial<Client>, exchange: Exchange, res: Response): P
 
 const HOUR_MS = 3_600_000;
 
+const ROUTE_OPTIONS: Names<RouteOptions> = {
+  signup: true,
+  signupScopes: true,
+  requireEmailForSignup: true,
+  signupRateLimit: true,
+  signupAccount: true,
+  signupMaxExpiresIn: true,
+  signupBudget: true,
+  revokePolicy: true,
+};
+
 function makeRoutes(options: RouteOptions): Routes {
+  onlyKnown("createAgentKeyRoutes", options, ROUTE_OPTIONS);
   const { signupBudget, signupRateLimit, signupAccount = "generated", revokePolicy = "account" } = options;
   const rate = typeof signupRateLimit === "number" ? { max: signupRateLimit, windowMs: HOUR_MS } : signupRateLimit;
+  if (rate) onlyKnown("signupRateLimit", rate, { max: true, windowMs: true });
   if (rate && !(isCount(rate.max) && isCount(rate.windowMs) && rate.windowMs > 0)) throw wrong("signupRateLimit", rate);
   if (!["generated", "email"].includes(signupAccount)) throw wrong("signupAccount", signupAccount);
   if (!["account", "descendants"].includes(revokePolicy)) throw wrong("revokePolicy", revokePolicy);
+  if (signupBudget) onlyKnown("signupBudget", signupBudget, { maxCents: true, period: true });
   if (signupBudget && !isCount(signupBudget.maxCents)) throw wrong("signupBudget.maxCents", signupBudget.maxCents);
   try {
-    return new Routes({
+    const routes = new Routes({
+      signup: options.signup === undefined || options.signup === null ? undefined : flag("signup", options.signup),
       signupScopes: options.signupScopes ? scopeList("Invalid signupScopes", options.signupScopes) : undefined,
-      requireEmailForSignup: options.requireEmailForSignup ?? true,
+      requireEmailForSignup: flag("requireEmailForSignup", options.requireEmailForSignup, true),
       signupRateMax: rate?.max,
       signupRateSeconds: rate ? Math.ceil(rate.windowMs / 1000) : undefined,
       emailIsAccount: signupAccount === "email",
@@ -156,15 +191,24 @@ function makeRoutes(options: RouteOptions): Routes {
       signupPeriod: signupBudget?.period ?? undefined,
       onlyDescendants: revokePolicy === "descendants",
     });
+    if (routes.opensSignupUnasked) warnOfSignup();
+    return routes;
   } catch (error) {
     throw fromNative(error);
   }
 }
 
-function isCount(value: unknown): value is number {
-  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 && value < 2 ** 42;
+let hasWarned = false;
+
+function warnOfSignup(): void {
+  if (hasWarned) return;
+  hasWarned = true;
+  process.emitWarning(
+    "POST /signup gives anybody a key without a limit: give createAgentKeyRoutes a signupBudget, or signup: false, or signup: true",
+    { code: "AGENTKEY_OPEN_SIGNUP" },
+  );
 }
 
-function wrong(name: string, value: unknown): TypeError {
-  return new TypeError(`invalid option ${name}: ${shown(value)}`);
+function isCount(value: unknown): value is number {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 && value < 2 ** 42;
 }

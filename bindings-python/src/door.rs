@@ -23,7 +23,7 @@ pub struct Guard(http::Guard);
 #[pymethods]
 impl Guard {
     #[new]
-    #[pyo3(signature = (*, scope, holds, prices, ttl, bill_errors, budget_headers))]
+    #[pyo3(signature = (*, scope, holds, prices, ttl, bill_errors, budget_headers, exceeded_status))]
     fn new(
         scope: Option<String>,
         holds: bool,
@@ -31,6 +31,7 @@ impl Guard {
         ttl: &str,
         bill_errors: bool,
         budget_headers: bool,
+        exceeded_status: i64,
     ) -> PyResult<Self> {
         let mut guard = http::Guard::new()
             .holds(holds)
@@ -38,7 +39,9 @@ impl Guard {
             .ttl(ttl)
             .map_err(raise)?
             .bill_errors(bill_errors)
-            .budget_headers(budget_headers);
+            .budget_headers(budget_headers)
+            .exceeded_status(exceeded_status.try_into().unwrap_or(u16::MAX))
+            .map_err(raise)?;
         if let Some(scope) = scope {
             guard = guard.scope(scope);
         }
@@ -255,13 +258,20 @@ pub(crate) fn presented(authorization: Option<&str>) -> Presented {
 
 /// The self-serve routes.
 #[pyclass(frozen, module = "pyagentkey._native")]
-pub struct Routes(http::Routes);
+pub struct Routes {
+    routes: http::Routes,
+    /// Whether signup is open and nobody said that this is meant.
+    #[pyo3(get)]
+    opens_signup_unasked: bool,
+}
 
 #[pymethods]
 impl Routes {
     #[new]
-    #[pyo3(signature = (*, signup_scopes, require_email_for_signup, signup_rate_limit, signup_account, signup_max_expires_in, signup_budget, revoke_policy))]
+    #[expect(clippy::too_many_arguments, reason = "Python's keyword arguments")]
+    #[pyo3(signature = (*, signup, signup_scopes, require_email_for_signup, signup_rate_limit, signup_account, signup_max_expires_in, signup_budget, revoke_policy))]
     fn new(
+        signup: Option<bool>,
         signup_scopes: Option<Vec<String>>,
         require_email_for_signup: bool,
         signup_rate_limit: Option<(i64, i64)>,
@@ -272,6 +282,7 @@ impl Routes {
     ) -> PyResult<Self> {
         let most = i64::from(u32::MAX);
         let mut options = http::RouteOptions::default();
+        options.signup = signup;
         options.signup_scopes = signup_scopes;
         options.require_email_for_signup = require_email_for_signup;
         if let Some((max, seconds)) = signup_rate_limit {
@@ -294,7 +305,9 @@ impl Routes {
             "descendants" => RevokePolicy::Descendants,
             _ => return Err(wrong_value("revoke_policy must be \"account\" or \"descendants\"")),
         };
-        http::Routes::new(&options).map(Routes).map_err(raise)
+        let opens_signup_unasked = options.opens_signup_unasked();
+        let routes = http::Routes::new(&options).map_err(raise)?;
+        Ok(Routes { routes, opens_signup_unasked })
     }
 
     /// Begins to serve a request.
@@ -313,6 +326,6 @@ impl Routes {
         call.body = Body::read(body);
         call.address = address;
         call.is_double = is_double;
-        Exchange::new(http::Exchange::with_routes(&self.0, call))
+        Exchange::new(http::Exchange::with_routes(&self.routes, call))
     }
 }

@@ -36,7 +36,7 @@ def fastapi_app(ak: AsyncAgentKey, *, options: Any = (), **guard: Any) -> FastAP
     async def handler(key: Key, caller: Grant = guarded) -> dict[str, Any]:
         return {"id": caller.id, "name": caller.name, "key": key}
 
-    app.include_router(create_router(ak, **dict(options)))
+    app.include_router(create_router(ak, **{"signup": True, **dict(options)}))
     return app
 
 
@@ -46,7 +46,7 @@ def asgi_app(ak: AsyncAgentKey, *, options: Any = (), **guard: Any) -> Any:
         return JSONResponse({"id": caller.id, "name": caller.name, "key": presented_key(request.scope)})
 
     guarded = RequireKey(Starlette(routes=[Route("/", handler)]), ak, **guard)
-    routes = KeyRoutes(ak, **dict(options))
+    routes = KeyRoutes(ak, **{"signup": True, **dict(options)})
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await (guarded if scope["type"] == "lifespan" or scope["path"] == "/" else routes)(scope, receive, send)
@@ -221,6 +221,22 @@ def test_bad_options_are_refused_at_once(make: Make, options: dict[str, Any]) ->
         make(AsyncAgentKey("postgresql://"), **options)
 
 
+@pytest.mark.parametrize("make", [KeyRoutes, create_router])
+def test_who_opens_signup_without_a_limit_is_warned(make: Make) -> None:
+    for options in ({"signup": True}, {"signup": False}, {"signup_budget": (5, "day")}):
+        make(AsyncAgentKey("postgresql://"), **options)
+    with pytest.warns(UserWarning, match="anybody a key without a limit"):
+        make(AsyncAgentKey("postgresql://"))
+
+
+@both
+def test_signup_may_be_closed(db: Database, ak: AgentKey, make: Make) -> None:
+    key = ak.create("a").key
+    with serving(make(AsyncAgentKey(db.url), options={"signup": False})) as http:
+        assert http.post("/signup", json={"email": "a@example.com"}).status_code == 404
+        assert http.get("/sdk-keys/me", headers=bearer(key)).status_code == 200
+
+
 def test_openapi_tells_of_keys() -> None:
     document = fastapi_app(AsyncAgentKey("postgresql://")).openapi()
     assert document["components"]["securitySchemes"] == {
@@ -264,8 +280,8 @@ def test_other_exceptions_of_the_app_stay_its_own(db: Database, ak: AgentKey) ->
 def test_routes_under_a_prefix(db: Database, ak: AgentKey) -> None:
     key = ak.create("a").key
     fast = FastAPI()
-    fast.include_router(create_router(AsyncAgentKey(db.url)), prefix="/api")
-    for app in (fast, Starlette(routes=[Mount("/api", KeyRoutes(AsyncAgentKey(db.url)))])):
+    fast.include_router(create_router(AsyncAgentKey(db.url), signup=False), prefix="/api")
+    for app in (fast, Starlette(routes=[Mount("/api", KeyRoutes(AsyncAgentKey(db.url), signup=False))])):
         with serving(app) as http:
             assert http.get("/api/sdk-keys/me", headers=bearer(key)).status_code == 200
             assert http.get("/sdk-keys/me", headers=bearer(key)).status_code == 404

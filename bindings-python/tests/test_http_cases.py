@@ -126,12 +126,13 @@ def ak(db: Database) -> Iterator[AgentKey]:
 
 def options_of(case: Case) -> dict[str, Any]:
     door = case["door"]
-    assert door.keys() <= {"scope", "reserve", "billErrors", "budgetHeaders"}
+    assert door.keys() <= {"scope", "reserve", "billErrors", "budgetHeaders", "exceededStatus"}
     options: dict[str, Any] = {
         "scope": door.get("scope"),
         "reserve_cents": door.get("reserve"),
         "bill_errors": door.get("billErrors", False),
         "budget_headers": door.get("budgetHeaders", False),
+        "exceeded_status": door.get("exceededStatus", 429),
     }
     if "cost" in case:
 

@@ -80,7 +80,7 @@ def test_fastapi(fresh_db: Database) -> None:
 def test_a_double() -> None:
     names: dict[str, Any] = {"__name__": "readme"}
     exec(compile(DOUBLE, "README.md", "exec"), names)
-    app = RequireKey(KeyRoutes(names["FakeAgentKey"]()), names["FakeAgentKey"](), scope="search")
+    app = RequireKey(KeyRoutes(names["FakeAgentKey"](), signup=False), names["FakeAgentKey"](), scope="search")
     with serving(app) as http:
         statuses = [http.get("/sdk-keys/me", headers=bearer(key)).status_code for key in ("ak_good", "ak_bad")]
     assert statuses == [200, 401]

@@ -88,6 +88,7 @@ class Door:
         price: Optional[Price],
         ttl: str,
         bill_errors: bool,
+        exceeded_status: int,
     ) -> None:
         self._ak = ak
         self._estimate = estimate
@@ -99,6 +100,7 @@ class Door:
             ttl=ttl,
             bill_errors=bill_errors,
             budget_headers=budget_headers,
+            exceeded_status=exceeded_status,
         )
         self._tasks: set[asyncio.Task[None]] = set()
         # The client waits for them when it is closed. A double does not.

@@ -127,7 +127,16 @@ class Guard:
     What a handler requires of a caller, and what its requests cost.
     """
     def __new__(
-        cls, /, *, scope: str | None, holds: bool, prices: bool, ttl: str, bill_errors: bool, budget_headers: bool
+        cls,
+        /,
+        *,
+        scope: str | None,
+        holds: bool,
+        prices: bool,
+        ttl: str,
+        bill_errors: bool,
+        budget_headers: bool,
+        exceeded_status: SupportsIndex,
     ) -> Guard: ...
     def begin(self, /, authorization: str | None, is_double: bool) -> Exchange:
         """
@@ -182,6 +191,7 @@ class Routes:
         cls,
         /,
         *,
+        signup: bool | None,
         signup_scopes: SupportsGetItem[int, str] | None,
         require_email_for_signup: bool,
         signup_rate_limit: tuple[SupportsIndex, SupportsIndex] | None,
@@ -190,6 +200,11 @@ class Routes:
         signup_budget: tuple[SupportsIndex, str | None] | None,
         revoke_policy: str,
     ) -> Routes: ...
+    @property
+    def opens_signup_unasked(self, /) -> bool:
+        """
+        Whether signup is open and nobody said that this is meant.
+        """
     def visit(
         self, /, method: str, path: str, authorization: str | None, body: bytes, address: str | None, is_double: bool
     ) -> Exchange:

@@ -6,12 +6,13 @@
 ...         return JSONResponse({"account": request.state.grant.account_id})
 ...
 ...     protected = RequireKey(Starlette(routes=[Route("/", search)]), ak, scope="search")
-...     return Starlette(routes=[Mount("/search", protected), Mount("/", KeyRoutes(ak))])
+...     return Starlette(routes=[Mount("/search", protected), Mount("/", KeyRoutes(ak, signup=False))])
 """
 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterable
 from typing import Literal, Optional, Union
 from urllib.parse import quote
@@ -39,6 +40,7 @@ class RequireKey:
         cost: Optional[Price] = None,
         reserve_ttl: str = "10m",
         bill_errors: bool = False,
+        exceeded_status: int = 429,
     ) -> None:
         """
         :param reserve_cents: what a request may cost, or a function of its ASGI scope: held before the app runs,
@@ -49,6 +51,8 @@ class RequireKey:
         :param reserve_ttl: how long an amount is held at most; a stream that takes longer extends
             ``request.state.grant.reservation``
         :param bill_errors: records the estimate also of requests that end with an error (400 and above, an exception)
+        :param exceeded_status: what a request without budget is answered: 429, which the clients of model vendors
+            repeat by themselves, or 402
         """
         self._app = app
         self._door = Door(
@@ -59,6 +63,7 @@ class RequireKey:
             price=cost,
             ttl=reserve_ttl,
             bill_errors=bill_errors,
+            exceeded_status=exceeded_status,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,6 +105,7 @@ class KeyRoutes:
         self,
         ak: Client,
         *,
+        signup: Optional[bool] = None,
         signup_scopes: Optional[Iterable[str]] = None,
         require_email_for_signup: bool = True,
         signup_rate_limit: Union[int, tuple[int, int], None] = None,
@@ -109,6 +115,8 @@ class KeyRoutes:
         revoke_policy: Literal["account", "descendants"] = "account",
     ) -> None:
         """
+        :param signup: whether ``POST /signup`` is there: anybody gets a key. By default it is, as in the original, with
+            a warning where ``signup_budget`` is missing, for such keys have no limit; ``True`` says that this is meant
         :param signup_scopes: the scopes that a signup may ask for, and gets if it asks for none; none if not given
         :param signup_rate_limit: how often one client address may sign up: so many an hour, or ``(times, seconds)``;
             counted by each process
@@ -121,6 +129,7 @@ class KeyRoutes:
             signup_rate_limit = (signup_rate_limit, 3600)
         self._ak = ak
         self._routes = Routes(
+            signup=signup,
             signup_scopes=texts("signup_scopes", signup_scopes),
             require_email_for_signup=require_email_for_signup,
             signup_rate_limit=signup_rate_limit,
@@ -129,6 +138,12 @@ class KeyRoutes:
             signup_budget=signup_budget,
             revoke_policy=revoke_policy,
         )
+        if self._routes.opens_signup_unasked:
+            warnings.warn(
+                "POST /signup gives anybody a key without a limit: "
+                "give a signup_budget, or signup=False, or signup=True",
+                stacklevel=2,
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -113,6 +113,7 @@ def require_key(
     cost: Optional[Price] = None,
     reserve_ttl: str = "10m",
     bill_errors: bool = False,
+    exceeded_status: int = 429,
 ) -> Any:
     """A dependency, for ``Depends``: the :class:`Grant` of the caller, whose key has budget left and may do ``scope``.
     Other requests are answered 401, 403 or 429, as by every other framework.
@@ -125,6 +126,8 @@ def require_key(
         nothing is held, and the cost is recorded whatever the budget
     :param reserve_ttl: how long an amount is held at most; a stream that takes longer extends ``grant.reservation``
     :param bill_errors: records the estimate of requests that end with an error (an ``HTTPException``, too) as well
+    :param exceeded_status: what a request without budget is answered: 429, which the clients of model vendors repeat by
+        themselves, or 402
     """
     return _RequireKey(
         Door(
@@ -135,6 +138,7 @@ def require_key(
             price=cost,
             ttl=reserve_ttl,
             bill_errors=bill_errors,
+            exceeded_status=exceeded_status,
         )
     )
 
@@ -150,6 +154,7 @@ async def presented_key(request: Request) -> str:
 def create_router(
     ak: Client,
     *,
+    signup: Optional[bool] = None,
     signup_scopes: Optional[Iterable[str]] = None,
     require_email_for_signup: bool = True,
     signup_rate_limit: Union[int, tuple[int, int], None] = None,
@@ -162,6 +167,7 @@ def create_router(
     Options as of :class:`pyagentkey.asgi.KeyRoutes`."""
     routes = asgi.KeyRoutes(
         ak,
+        signup=signup,
         signup_scopes=signup_scopes,
         require_email_for_signup=require_email_for_signup,
         signup_rate_limit=signup_rate_limit,
@@ -193,9 +199,15 @@ def create_router(
     unknown: Responses = {404: _error("No such key")}
     some: Responses = {key: RESPONSES[key] for key in (401, 500)}
     limited: Responses = {429: _error("Too many signups")}
-    router.add_api_route(
-        "/signup", sign_up, methods=["POST"], status_code=201, responses={**wrong, **limited}, openapi_extra=_body(True)
-    )
+    if signup is not False:
+        router.add_api_route(
+            "/signup",
+            sign_up,
+            methods=["POST"],
+            status_code=201,
+            responses={**wrong, **limited},
+            openapi_extra=_body(True),
+        )
     router.add_api_route("/sdk-keys/me", me, methods=["GET"], responses=some, dependencies=bearer)
     router.add_api_route(
         "/sdk-keys",

@@ -12,7 +12,7 @@ use crate::budget::period::Period;
 use crate::budget::reservation::{DEFAULT_TTL, check_ttl, read_ttl};
 use crate::engine::json::json;
 use crate::engine::{Reservation, ReserveRefusalReason, Reserved};
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 use crate::key::grant::{Grant, Verdict};
 
 /// What a handler requires of a caller, and what its requests cost. Make one per route and share it.
@@ -28,6 +28,7 @@ pub struct Guard {
     /// What a double's own rule says of the scope.
     pub(super) scope_said: Option<bool>,
     budget_headers: bool,
+    exceeded_status: u16,
 }
 
 /// A caller who may pass.
@@ -54,6 +55,7 @@ impl Default for Guard {
             is_double: false,
             scope_said: None,
             budget_headers: false,
+            exceeded_status: 429,
         }
     }
 }
@@ -116,6 +118,20 @@ impl Guard {
         self
     }
 
+    /// What a request without budget is answered: 429, as by default, or 402. The clients of model vendors repeat a 429 by
+    /// themselves.
+    ///
+    /// # Errors
+    /// `invalid_text` for any other status.
+    pub fn exceeded_status(mut self, status: u16) -> Result<Self, Error> {
+        if ![402, 429].contains(&status) {
+            let message = format!("Invalid status of an exceeded budget: {status}; expected 402 or 429");
+            return Err(Error::new(ErrorCode::InvalidText, message));
+        }
+        self.exceeded_status = status;
+        Ok(self)
+    }
+
     /// A request that stands before it.
     pub fn admission(&self) -> Admission {
         Admission::new(self.clone())
@@ -123,7 +139,7 @@ impl Guard {
 
     /// Decides on what a look-up said.
     pub(super) fn decide(&self, verdict: Verdict, now: DateTime<Utc>) -> Result<Pass, Response> {
-        let grant = verdict.map_err(|denial| Response::denied(&denial, now))?;
+        let grant = verdict.map_err(|denial| self.refused(Response::denied(&denial, now)))?;
         let may = |scope: &str| self.scope_said.unwrap_or_else(|| grant.has_scope(scope));
         match self.scope.as_deref().filter(|scope| !may(scope)) {
             Some(scope) => Err(lacks_scope(grant.scopes.as_deref(), scope)),
@@ -139,8 +155,13 @@ impl Guard {
                 let available = refusal.key.as_ref().and_then(|key| key.scopes.as_deref());
                 Err(lacks_scope(available, self.scope.as_deref().unwrap_or_default()))
             }
-            Err(refusal) => Err(Response::not_reserved(&refusal, now)),
+            Err(refusal) => Err(self.refused(Response::not_reserved(&refusal, now))),
         }
+    }
+
+    fn refused(&self, response: Response) -> Response {
+        let status = if response.status == 429 { self.exceeded_status } else { response.status };
+        Response { status, ..response }
     }
 
     fn pass(&self, grant: Grant, reservation: Option<Reservation>, now: DateTime<Utc>) -> Pass {

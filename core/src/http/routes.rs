@@ -22,6 +22,8 @@ use crate::key::grant::{Denial, DenialReason, Grant, Verdict};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RouteOptions {
+    /// Whether anybody may sign up for a key. `None` is yes, as in the original.
+    pub signup: Option<bool>,
     /// The scopes that a signup may ask for, and gets if it asks for none. `None` is no scope at all.
     pub signup_scopes: Option<Vec<String>>,
     /// Whether a signup must name an email address.
@@ -41,6 +43,7 @@ pub struct RouteOptions {
 impl Default for RouteOptions {
     fn default() -> Self {
         RouteOptions {
+            signup: None,
             signup_scopes: None,
             require_email_for_signup: true,
             signup_rate_limit: None,
@@ -49,6 +52,13 @@ impl Default for RouteOptions {
             signup_budget: None,
             revoke_policy: RevokePolicy::default(),
         }
+    }
+}
+
+impl RouteOptions {
+    /// Whether anybody gets keys without a limit, and nobody said that this is meant: worth a warning.
+    pub fn opens_signup_unasked(&self) -> bool {
+        self.signup.is_none() && self.signup_budget.is_none()
     }
 }
 
@@ -158,7 +168,7 @@ pub struct Routes(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    signup: Signup,
+    signup: Option<Signup>,
     limiter: Option<Limiter>,
     revoke_policy: RevokePolicy,
 }
@@ -198,7 +208,7 @@ impl Routes {
     /// `invalid_duration` if `signup_max_expires_in` is none.
     pub fn new(options: &RouteOptions) -> Result<Self, Error> {
         Ok(Routes(Arc::new(Inner {
-            signup: Signup::new(options)?,
+            signup: if options.signup == Some(false) { None } else { Some(Signup::new(options)?) },
             limiter: options.signup_rate_limit.map(Limiter::new),
             revoke_policy: options.revoke_policy,
         })))
@@ -219,7 +229,7 @@ impl Routes {
                     Err(response) => answered(response),
                 };
             }
-            Route::Unknown => return answered(Response::error(404, "Not found")),
+            Route::Unknown => return answered(not_found()),
             Route::Me => Action::Show,
             Route::Create => Action::Create(call.body),
             Route::Delete { id } => Action::Delete { id },
@@ -239,7 +249,8 @@ impl Routes {
     }
 
     fn sign_up(&self, call: &VisitCall) -> Result<Call, Response> {
-        let new = self.0.signup.key(&call.body)?;
+        let signup = self.0.signup.as_ref().ok_or_else(not_found)?;
+        let new = signup.key(&call.body)?;
         // Counted only now: who mistypes an address has not signed up.
         let admitted = self.0.limiter.as_ref().map_or(Ok(()), |l| l.admit(call.address.as_deref(), call.now));
         match admitted {
@@ -247,6 +258,10 @@ impl Routes {
             Err(seconds) => Err(Response::error(429, "rate_limited").retry_after(seconds)),
         }
     }
+}
+
+fn not_found() -> Response {
+    Response::error(404, "Not found")
 }
 
 impl Visit {

@@ -144,3 +144,11 @@ fn budget_headers_come_on_request_and_only_with_a_budget() {
     let silent = Guard::new().decide(Ok(capped(5)), now()).unwrap();
     assert_eq!(silent.headers, []);
 }
+
+#[test]
+fn only_two_statuses_say_that_a_budget_is_used_up() {
+    for status in [0, 200, 401, 403, 500] {
+        let error = Guard::new().exceeded_status(status).unwrap_err();
+        assert!(error.message().contains("expected 402 or 429"), "{error}");
+    }
+}

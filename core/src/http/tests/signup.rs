@@ -272,3 +272,18 @@ fn a_signup_needs_no_key_and_looks_none_up() {
     let response = world.serve(call(Route::Signup, Some("Bearer revoked"), Body::Json(json!({}))));
     assert_eq!(response.status, 201);
 }
+
+#[test]
+fn signup_may_be_closed_and_open_without_a_limit_is_worth_a_warning() {
+    let mut options = RouteOptions::default();
+    assert!(options.opens_signup_unasked());
+    options.signup = Some(true);
+    assert!(!options.opens_signup_unasked());
+    options.signup = None;
+    options.signup_budget = Some(SignupBudget::new(5, None));
+    assert!(!options.opens_signup_unasked());
+    options.signup = Some(false);
+    let routes = Routes::new(&options).unwrap();
+    let (_, next) = routes.visit(VisitCall::new(Route::Signup, DateTime::UNIX_EPOCH));
+    assert!(matches!(next, Next::Respond(response) if response.status == 404));
+}
