@@ -112,18 +112,19 @@ impl Driver {
         let limit = this.options.limit_of(&request);
         let (sender, mut receiver) = oneshot::channel();
         let ticket = this.take_call(request, Caller::Future(sender))?;
-        let _cancel = CancelOnDrop { driver: this, ticket };
-        let lost = || Error::new(ErrorCode::Closed, "the client stopped before it answered");
-        let Some(limit) = limit else {
-            return (&mut receiver).await.unwrap_or_else(|_| Err(lost()));
+        let mut cancel = CancelOnDrop { driver: this, ticket: Some(ticket) };
+        let answer = match limit {
+            None => receiver.await,
+            Some(limit) => match tokio::time::timeout(limit, &mut receiver).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    this.expire();
+                    receiver.await
+                }
+            },
         };
-        match tokio::time::timeout(limit, &mut receiver).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(lost())),
-            Err(_) => {
-                this.expire();
-                receiver.await.unwrap_or_else(|_| Err(lost()))
-            }
-        }
+        cancel.ticket = None;
+        answer.unwrap_or_else(|_| Err(Error::new(ErrorCode::Closed, "the client stopped before it answered")))
     }
 
     /// Submits a request whose answer goes to a sink.
@@ -145,15 +146,22 @@ impl Driver {
     }
 
     fn take_call(self: &Arc<Self>, request: Request, caller: Caller) -> Result<Ticket, Error> {
-        let (ticket, ready) = {
+        // Many threads come here: the lock is taken once.
+        let (ticket, ready, polls, watches) = {
             let mut state = self.state();
             let ticket = state.engine.submit(self.now(), request)?;
             state.callers.insert(ticket, caller);
-            (ticket, ready_answers(&mut state))
+            let ready = ready_answers(&mut state);
+            let polls = !std::mem::replace(&mut state.poll_due, true);
+            (ticket, ready, polls, !std::mem::replace(&mut state.has_watcher, true))
         };
         give(ready);
-        self.poll_soon();
-        self.watch();
+        if polls {
+            Worker::spawn(self, None);
+        }
+        if watches {
+            self.start_watcher();
+        }
         Ok(ticket)
     }
 
@@ -176,9 +184,12 @@ impl Driver {
 
     /// Looks after callers that do not watch their own time, and after statements that take long.
     fn watch(self: &Arc<Self>) {
-        if std::mem::replace(&mut self.state().has_watcher, true) {
-            return;
+        if !std::mem::replace(&mut self.state().has_watcher, true) {
+            self.start_watcher();
         }
+    }
+
+    fn start_watcher(self: &Arc<Self>) {
         let watcher = Watcher(Arc::clone(self));
         self.home.spawn(async move {
             loop {
@@ -368,11 +379,14 @@ impl Drop for Watcher {
 /// Tells the engine of a caller that is gone.
 struct CancelOnDrop<'d> {
     driver: &'d Arc<Driver>,
-    ticket: Ticket,
+    /// `None` once it was answered.
+    ticket: Option<Ticket>,
 }
 
 impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
-        self.driver.cancel(self.ticket);
+        if let Some(ticket) = self.ticket {
+            self.driver.cancel(ticket);
+        }
     }
 }

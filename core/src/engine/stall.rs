@@ -55,7 +55,11 @@ impl Stalls {
 
     /// A statement waits for a connection yet.
     pub(super) fn unsend(&mut self, id: StatementId) {
-        self.sent.retain(|(sent, _)| *sent != id);
+        // Mostly it is the one that was polled last; there may be thousands of others.
+        match self.sent.back() {
+            Some((last, _)) if *last == id => _ = self.sent.pop_back(),
+            _ => self.sent.retain(|(sent, _)| *sent != id),
+        }
     }
 
     /// The driver has reported on a statement.
