@@ -27,6 +27,8 @@ pub(super) struct BusyRows {
     rows: BTreeMap<Arc<str>, BusyRow>,
     /// Keys that needed such a row lately: which one, and until when that counts.
     hot: HashMap<Arc<str>, (Arc<str>, Duration)>,
+    /// Keys that are not sent before a time, for another reason than a locked row.
+    paused: Vec<(Duration, Arc<str>)>,
     contended_until: Duration,
     /// The driver's clock at the last poll.
     now: Duration,
@@ -68,6 +70,11 @@ impl BusyRows {
             }
             self.hot.insert(Arc::clone(name), (row, now + HOT));
         }
+    }
+
+    /// A key is not sent again before a time.
+    pub(super) fn pause_key(&mut self, name: &Arc<str>, until: Duration) {
+        self.paused.push((until, Arc::clone(name)));
     }
 
     /// Whether a row was found locked lately.
@@ -112,25 +119,29 @@ impl BusyRows {
 
     /// Forgets keys that want nothing any more.
     pub(super) fn retain(&mut self, wants: impl Fn(&Arc<str>) -> bool) {
+        self.paused.retain(|(_, name)| wants(name));
         self.rows.values_mut().for_each(|busy| busy.keys.retain(&wants));
         self.drop_empty();
     }
 
-    /// Takes the keys whose rows nobody waits for and that are to be looked at again.
+    /// Takes the keys whose pause is over, and those whose rows nobody waits for and that are to be looked at again.
     pub(super) fn take_due(&mut self, now: Duration) -> Vec<Arc<str>> {
         self.now = now;
+        let mut taken: Vec<Arc<str>> =
+            self.paused.extract_if(.., |(until, _)| *until <= now).map(|(_, name)| name).collect();
         let due = self.rows.values_mut().filter(|busy| busy.has_pause() && busy.again_at <= now);
-        due.flat_map(|busy| {
+        taken.extend(due.flat_map(|busy| {
             busy.requests = 0;
             std::mem::take(&mut busy.keys)
-        })
-        .collect()
+        }));
+        taken
     }
 
-    /// When the next row is looked at again, if no other statement is sent before.
+    /// When the next key is sent again. For a row that is looked at again that is later, if no other statement comes
+    /// before.
     pub(super) fn pause(&self) -> Option<Duration> {
-        let again = self.rows.values().filter(|busy| busy.has_pause()).map(|busy| busy.again_at).min();
-        again.map(|at| at + SLACK)
+        let looks = self.rows.values().filter(|busy| busy.has_pause()).map(|busy| busy.again_at + SLACK);
+        looks.chain(self.paused.iter().map(|(until, _)| *until)).min()
     }
 
     fn drop_empty(&mut self) {

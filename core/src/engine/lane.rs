@@ -133,6 +133,20 @@ impl<T> KeyLane<T> {
         }
     }
 
+    /// The same, but not before a time, where a key may be in one statement only. Otherwise the lane pauses.
+    pub(super) fn release_at(&mut self, name: &Arc<str>, time: Duration) {
+        match self.keys.get_mut(name) {
+            Some(key) if self.exclusive && !key.waiting.is_empty() => {
+                key.in_flight = false;
+                self.busy.pause_key(name, time);
+            }
+            _ => {
+                self.blocked_until = time;
+                self.release(name);
+            }
+        }
+    }
+
     /// Puts requests back, before others of their key. A key that was taken must then be released.
     pub(super) fn put_back(&mut self, name: &Arc<str>, mut requests: Vec<Pending<T>>) {
         if requests.is_empty() {

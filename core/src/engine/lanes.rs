@@ -154,29 +154,33 @@ impl Engine {
             },
             false => batch,
         };
-        let mut most_attempts = None;
+        let mut pause = None;
         for (name, group) in batch.keys.iter().zip(batch.requests) {
-            let mut again = Vec::new();
+            let (mut again, mut attempts) = (Vec::new(), None);
             for mut request in group {
                 if request.ticket.is_none() {
                     continue;
                 }
                 if self.may_be_repeated(&mut request, fault) {
-                    most_attempts = most_attempts.max(Some(request.attempts));
+                    attempts = attempts.max(Some(request.attempts));
                     again.push(request);
                 } else {
                     self.answer_error(&request, fault.error());
                 }
             }
             lane(&mut self.lanes).put_back(name, again);
-            lane(&mut self.lanes).release(name);
-        }
-        if let Some(attempts) = most_attempts {
-            let at = self.retry_at(now, fault, attempts);
-            // A conflict is over when its statement ends, and others have none.
-            if !is_conflict {
-                lane(&mut self.lanes).blocked_until = at;
+            match attempts {
+                // A conflict is this key's: no other pauses.
+                Some(attempts) if is_conflict => {
+                    let at = self.retry_at(now, fault, attempts);
+                    lane(&mut self.lanes).release_at(name, at);
+                }
+                _ => lane(&mut self.lanes).release(name),
             }
+            pause = pause.max(attempts.filter(|_| !is_conflict));
+        }
+        if let Some(attempts) = pause {
+            lane(&mut self.lanes).blocked_until = self.retry_at(now, fault, attempts);
         }
     }
 

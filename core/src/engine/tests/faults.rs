@@ -2,7 +2,7 @@
 
 use super::*;
 
-const ABORTS: [&str; 3] = ["40P01", "40P01", "55P03"];
+const ABORTS: [&str; 3] = ["40001", "40P01", "55P03"];
 
 #[test]
 fn what_certainly_aborted_is_tried_again_after_a_pause() {
@@ -81,13 +81,13 @@ fn a_pause_that_is_over_does_not_hide_another() {
     let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
     bench.charge("a", 1);
     let charge = bench.sent_one();
-    bench.fails(&charge, Some("40P01"));
+    bench.fails(&charge, Some("40001"));
     bench.pass_pause();
     bench.sent_one();
     bench.charge("b", 1);
     bench.validate("a");
     let lookup = bench.sent_one();
-    bench.fails(&lookup, Some("40P01"));
+    bench.fails(&lookup, Some("40001"));
     // The charge of b waits for a statement, not for a time.
     bench.pass_pause();
     assert_eq!(bench.sent_one().kind, StatementKind::ValidateOne);

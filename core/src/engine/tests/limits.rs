@@ -81,7 +81,7 @@ fn a_statement_whose_callers_are_gone_frees_its_place() {
     assert_eq!(kinds(&sent), [StatementKind::ChargeMany, StatementKind::ValidateOne]);
     for statement in &silent {
         bench.rows(statement, [charged(1, 0, 1)]);
-        bench.fails(statement, Some("40P01"));
+        bench.fails(statement, Some("40001"));
     }
     assert_eq!(bench.sent().len(), 0, "the late answers freed no place a second time");
     bench.rows(&sent[0], [charged(1, 1, 3)]);
@@ -123,7 +123,7 @@ fn what_was_given_up_is_not_tried_again() {
     bench.rows(&blocking, [charged(1, 0, 1)]);
     let batch = bench.sent_one();
     bench.pass(HALF);
-    bench.fails(&batch, Some("40P01"));
+    bench.fails(&batch, Some("40001"));
     bench.pass_pause();
     assert_eq!(params(&bench.sent_one()), ["a", "1000000"]);
 }
@@ -136,8 +136,8 @@ fn time_limits_hold_in_whatever_order_aborted_statements_come_back() {
     bench.pass(HALF);
     let late = bench.charge("b", 1);
     let second = bench.sent_one();
-    bench.fails(&first, Some("40P01"));
-    bench.fails(&second, Some("40P01"));
+    bench.fails(&first, Some("40001"));
+    bench.fails(&second, Some("40001"));
     assert_eq!(bench.engine.next_deadline(), Some(LIMIT));
     bench.pass(HALF);
     assert_eq!(bench.error(early).code(), ErrorCode::Timeout);
