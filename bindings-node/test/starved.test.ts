@@ -74,7 +74,7 @@ test("under random limits on a starved pool callers are told the truth", { timeo
   const clients = [1, 1, 5, 20, 50].map((timeoutMs) => new AgentKey({ pool, timeoutMs }));
   let isOver = false;
   const application = (async () => {
-    while (!isOver) await pool.query("SELECT pg_sleep(0.003)");
+    while (!isOver) await pool.query("SELECT pg_sleep(0.003)"); // the load itself: a connection that is in use
   })();
   const told = { spent: 0, perhapsSpent: 0, held: 0, perhapsHeld: 0 };
   const call = async (ak: AgentKey): Promise<void> => {

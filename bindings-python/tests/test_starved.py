@@ -42,8 +42,8 @@ def test_under_random_limits_on_a_starved_pool_callers_are_told_the_truth(db: Da
             while not is_over.is_set():
                 async with session.transaction():
                     await session.execute("SELECT FROM sdk_api_keys FOR UPDATE")
-                    await session.execute("SELECT pg_sleep(0.003)")
-                await asyncio.sleep(0)
+                    await session.execute("SELECT pg_sleep(0.003)")  # the load itself: a row that is in use
+                await asyncio.sleep(0)  # lets other tasks run once: no time is waited for
             await session.close()
 
         async def caller(n: int) -> None:

@@ -106,6 +106,7 @@ async fn under_random_limits_on_a_starved_pool_callers_are_told_the_truth() {
     let (others, their_pool) = (Arc::clone(&is_over), pool.clone());
     let application = tokio::spawn(async move {
         while !others.load(Relaxed) {
+            // The load itself: a connection that is in use.
             sqlx::query("SELECT pg_sleep(0.003)").execute(&their_pool).await.unwrap();
         }
     });
