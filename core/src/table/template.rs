@@ -157,14 +157,15 @@ pub(crate) const CATALOGUE: &str = include_str!("sql/catalogue.sql");
 ///
 /// The files in `sql/` are plain SQL with these marks, which only ever become identifiers, types and other SQL, never
 /// values: `{table}`; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
-/// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{cap}`, `{used}` and `{reserved}`, a key's budget;
+/// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{cap}`, `{used}`, `{reserved}` and `{room}`,
+/// a key's budget; `{is_plain}` and `{charged}`, what plain charges need and answer; `{busy}`, rows that others have;
 /// `{chain}`, its ancestors, and `{max_ancestors}`; `{entry_time}`, when an entry was written;
 /// `{anchor}`, `{next_reset}`, `{first_reset}`, `{due}` and `{period}`, the period rule;
 /// `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
 /// scopes; `{lookup}`, the column that keys are found by, and `{lookup_cast}`, what makes a text comparable to it;
 /// `{reservations}` and `{events}`, the companion tables; `{ledger}`, whether all money is written into the ledger. A
-/// line that ends in `--? column` stands only where the table has that column (or companion, as `+events`), or all of several, one that
-/// ends in `--! column` only where it has not, and `--? contended` only in statements that are.
+/// line that ends in `--? column` stands only where the table has that column (or companion, as `+events`), one that ends
+/// in `--! column` only where it has not, and one that ends in `--? contended` only in `ChargeContended`.
 fn render(template: &str, rendering: &Rendering<'_>) -> Arc<str> {
     let mut sql = String::with_capacity(4 * template.len());
     rendering.expand(template, false, &mut sql);
@@ -234,6 +235,10 @@ impl Rendering<'_> {
             "chain" => self.expand(include_str!("sql/chain.sql"), all_columns, sql),
             "entry_time" => self.expand(include_str!("sql/entry_time.sql"), all_columns, sql),
             "cap" => self.expand(include_str!("sql/cap.sql"), all_columns, sql),
+            "room" => self.expand(include_str!("sql/room.sql"), all_columns, sql),
+            "is_plain" => self.expand(include_str!("sql/is_plain.sql"), all_columns, sql),
+            "charged" => self.expand(include_str!("sql/charged.sql"), all_columns, sql),
+            "busy" => self.expand(include_str!("sql/busy.sql"), all_columns, sql),
             "used" => self.expand(include_str!("sql/used.sql"), all_columns, sql),
             "reserved" => self.expand(include_str!("sql/reserved.sql"), all_columns, sql),
             "period" => self.expand(include_str!("sql/period.sql"), all_columns, sql),

@@ -1,5 +1,5 @@
--- How k, with its period p, bears on its descendants: id, whether it exists, budget, used, micro-cents, reserved, reset, when it expires,
--- revoked, disabled, the next reset if one is due. NULL if there is no such row.
+-- How k, with its period p, bears on its descendants: id, whether it exists, budget, used, micro-cents, reserved, reset,
+-- when it expires, revoked, disabled, the next reset if one is due. NULL if there is no such row.
 CASE WHEN k.id IS NOT NULL THEN ROW(
     k.id,
     true,

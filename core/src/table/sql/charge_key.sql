@@ -8,16 +8,10 @@ SET
     budget_used_cents = ({used} + t.total::bigint) / 1000000
 FROM (SELECT sum(cost) AS total FROM unnest($2::text::bigint[]) cost) t
 WHERE k.{lookup} = $1::text
-  AND k.revoked_at IS NULL
-  AND k.ancestor_ids IS NULL --? ancestor_ids
-  AND ({k.budget_reset_at} > statement_timestamp()) IS NOT FALSE
-  AND t.total <= {cap} - {used} - {reserved}
+  AND {is_plain}
+  AND t.total <= {room}
 RETURNING ROW(
     1,
     false,
-    {k.budget_cents},
-    k.budget_used_cents,
-    {k.budget_used_microcents},
-    {reserved},
-    NULL
+    {charged}
 )::text AS agentkey

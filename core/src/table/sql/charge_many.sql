@@ -18,10 +18,8 @@ locked AS MATERIALIZED (
         FROM {table} k
         WHERE k.id = f.id
           AND k.{lookup} = f.lookup
-          AND k.revoked_at IS NULL
-          AND k.ancestor_ids IS NULL --? ancestor_ids
-          AND ({k.budget_reset_at} > statement_timestamp()) IS NOT FALSE
-          AND f.total <= {cap} - {used} - {reserved}
+          AND {is_plain}
+          AND f.total <= {room}
         FOR NO KEY UPDATE SKIP LOCKED
     ) k
 )
@@ -35,11 +33,7 @@ WHERE k.id = l.id
 RETURNING ROW(
     l.n,
     false,
-    {k.budget_cents},
-    k.budget_used_cents,
-    {k.budget_used_microcents},
-    {reserved},
-    NULL
+    {charged}
 )::text AS agentkey
 ) --? contended
 SELECT agentkey FROM charged --? contended
@@ -51,10 +45,8 @@ CROSS JOIN LATERAL ( --? contended
     FROM {table} k --? contended
     WHERE k.id = f.id --? contended
       AND k.{lookup} = f.lookup --? contended
-      AND k.revoked_at IS NULL --? contended
-      AND k.ancestor_ids IS NULL --? contended ancestor_ids
-      AND ({k.budget_reset_at} > statement_timestamp()) IS NOT FALSE --? contended
-      AND f.total <= {cap} - {used} - {reserved} --? contended
+      AND {is_plain} --? contended
+      AND f.total <= {room} --? contended
     OFFSET 0 --? contended
 ) fits --? contended
 WHERE f.id NOT IN (SELECT id FROM locked) --? contended

@@ -7,16 +7,10 @@ SET
     budget_used_microcents = ({used} + $2::text::bigint) % 1000000, --? budget_used_microcents
     budget_used_cents = ({used} + $2::text::bigint) / 1000000
 WHERE k.{lookup} = $1::text
-  AND k.revoked_at IS NULL
-  AND k.ancestor_ids IS NULL --? ancestor_ids
-  AND ({k.budget_reset_at} > statement_timestamp()) IS NOT FALSE
-  AND $2::text::bigint <= {cap} - {used} - {reserved}
+  AND {is_plain}
+  AND $2::text::bigint <= {room}
 RETURNING ROW(
     1,
     false,
-    {k.budget_cents},
-    k.budget_used_cents,
-    {k.budget_used_microcents},
-    {reserved},
-    NULL
+    {charged}
 )::text AS agentkey

@@ -37,7 +37,7 @@ locked AS MATERIALIZED (
           AND has_waited.rows >= 0
           AND k.revoked_at IS NULL
           AND (k.budget_reset_at > statement_timestamp()) IS NOT FALSE
-          AND w.total <= {cap} - {used} - {reserved}
+          AND w.total <= {room}
         FOR NO KEY UPDATE SKIP LOCKED
     ) k
 ),
@@ -51,7 +51,7 @@ busy AS MATERIALIZED (
         WHERE k.id = w.id
           AND k.revoked_at IS NULL
           AND (k.budget_reset_at > statement_timestamp()) IS NOT FALSE
-          AND w.total <= {cap} - {used} - {reserved}
+          AND w.total <= {room}
         OFFSET 0
     ) fits
     WHERE w.id NOT IN (SELECT id FROM locked)

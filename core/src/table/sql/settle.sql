@@ -45,12 +45,8 @@ locked AS MATERIALIZED (
     ) k
     CROSS JOIN LATERAL {period} p
 ),
--- Rows that are there and were not locked: somebody else has them.
 busy AS MATERIALIZED (
-    SELECT w.id
-    FROM wanted w
-    WHERE w.id NOT IN (SELECT id FROM locked)
-      AND EXISTS (SELECT FROM {table} k WHERE k.id = w.id)
+    {busy}
 ),
 reservation AS MATERIALIZED (
     SELECT f.n, f.action, f.amount AS given, f.chain, r.*

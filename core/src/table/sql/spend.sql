@@ -62,12 +62,8 @@ locked AS MATERIALIZED (
     ) k
     CROSS JOIN LATERAL {period} p
 ),
--- Rows that are there and were not locked: somebody else has them.
 busy AS MATERIALIZED (
-    SELECT w.id
-    FROM wanted w
-    WHERE w.id NOT IN (SELECT id FROM locked)
-      AND EXISTS (SELECT FROM {table} k WHERE k.id = w.id)
+    {busy}
 ),
 -- The operations, and what was recorded under their idempotency keys before. Another client may be recording it right
 -- now: the unique index refuses the second one then, and this statement is tried again.

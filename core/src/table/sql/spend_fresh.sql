@@ -41,12 +41,8 @@ locked AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = w.id FOR NO KEY UPDATE SKIP LOCKED) k
     CROSS JOIN LATERAL {period} p
 ),
--- Rows that are there and were not locked: somebody else has them.
 busy AS MATERIALIZED (
-    SELECT w.id
-    FROM wanted w
-    WHERE w.id NOT IN (SELECT id FROM locked)
-      AND EXISTS (SELECT FROM {table} k WHERE k.id = w.id)
+    {busy}
 ),
 operation AS MATERIALIZED (
     SELECT
