@@ -8,6 +8,7 @@
 mod books;
 mod coverage;
 mod database;
+mod network;
 mod promises;
 mod random;
 mod schedule;

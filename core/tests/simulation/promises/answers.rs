@@ -8,8 +8,8 @@ use agentkey::{ChargeRefusal, Error, ErrorCode, Grant};
 use super::{Ask, Checked, Decision, ProcessId, Promises};
 use crate::coverage::Coverage;
 use crate::database::{Database, Money, View};
+use crate::network::POISON;
 use crate::setup::SUBJECT;
-use crate::world::POISON;
 
 impl Promises {
     /// A caller is answered.
