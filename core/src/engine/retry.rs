@@ -25,6 +25,8 @@ pub(super) trait Repeatable {
 
 /// So many conflicts in a row end a call: with many writers a few are nothing unusual.
 const MAX_CONFLICTS: u32 = 20;
+/// Their pauses stop growing sooner, at 20 ms: they are one key's, and whoever waits longer meets the next writer as well.
+const LONGEST_PAUSE_OF_CONFLICTS: u32 = 2;
 /// Pauses stop growing after so many attempts, at about a third of a second.
 const LONGEST_PAUSE: u32 = 6;
 
@@ -55,7 +57,8 @@ impl Engine {
             self.forget_table();
             return now;
         }
-        now + self.retry_delay(attempts)
+        let most = if fault.is_conflict() { LONGEST_PAUSE_OF_CONFLICTS } else { LONGEST_PAUSE };
+        now + self.retry_delay(attempts.min(most))
     }
 
     /// 5 ms, doubling, each spread over half to one and a half of it.
