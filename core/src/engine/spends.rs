@@ -339,14 +339,14 @@ impl Engine {
                     Err(error) => self.answer_error(&request, error),
                 }
             }
+            if let Some(row) = busy_row {
+                self.lanes.spend[column as usize].put_back_busy(name, again, &row, now);
+                continue;
+            }
             if kind == StatementKind::Spend {
                 self.note_refusal(column, name, was_refused);
             }
             let lane = &mut self.lanes.spend[column as usize];
-            if let Some(row) = busy_row {
-                lane.put_back_busy(name, again, &row, now);
-                continue;
-            }
             lane.put_back(name, again);
             if swept.is_none() {
                 lane.release(name);
