@@ -46,13 +46,13 @@ struct State {
     running: usize,
 }
 
-enum Caller {
+pub(super) enum Caller {
     Future(oneshot::Sender<CallResult>),
     Sink(Arc<dyn Sink>, u64),
 }
 
 /// Answers to give once the state is unlocked: a sink may take a lock whose holder waits for ours (Python's, say).
-type Ready = Vec<(Caller, CallResult)>;
+pub(super) type Ready = Vec<(Caller, CallResult)>;
 
 impl Driver {
     pub(super) fn new(
@@ -229,13 +229,7 @@ impl Driver {
     /// Takes the statements that may be sent as soon as there are connections.
     pub(super) fn poll(&self) -> Vec<Statement> {
         let mut state = self.state();
-        state.poll_due = false;
-        let now = self.now();
-        let mut statements = Vec::new();
-        while let Some(statement) = state.engine.poll(now) {
-            state.engine.hold(statement.id);
-            statements.push(statement);
-        }
+        let statements = take_statements(&mut state, self.now());
         let ready = ready_answers(&mut state);
         drop(state);
         give(ready);
@@ -263,21 +257,36 @@ impl Driver {
         });
     }
 
-    /// Takes what became of a statement. Its caller polls next.
-    pub(super) fn receive(&self, id: StatementId, was_sent: bool, result: Result<Vec<String>, Fault>) {
-        let ready = {
-            let mut state = self.state();
-            state.running -= usize::from(was_sent);
-            let now = self.now();
-            match result {
-                Ok(rows) => state.engine.receive(now, id, Ok(&rows)),
-                Err(fault) => state.engine.receive(now, id, Err(fault)),
-            }
-            // Whoever is answered now and asks again is to share a statement with the others.
-            state.poll_due = true;
-            ready_answers(&mut state)
-        };
-        give(ready);
+    /// Takes what became of a statement. Its caller gives the answers, and polls next.
+    pub(super) fn receive(
+        &self,
+        id: StatementId,
+        was_sent: bool,
+        result: Result<Vec<String>, Fault>,
+    ) -> Ready {
+        let mut state = self.state();
+        state.running -= usize::from(was_sent);
+        let now = self.now();
+        match result {
+            Ok(rows) => state.engine.receive(now, id, Ok(&rows)),
+            Err(fault) => state.engine.receive(now, id, Err(fault)),
+        }
+        // Whoever is answered now and asks again is to share a statement with the others.
+        state.poll_due = true;
+        ready_answers(&mut state)
+    }
+
+    /// Takes statements that are worth sending before the answers are given. If there are any, whoever asks next polls.
+    pub(super) fn take_backlog(&self) -> Vec<Statement> {
+        let mut state = self.state();
+        match state.engine.has_backlog() {
+            true => take_statements(&mut state, self.now()),
+            false => Vec::new(),
+        }
+    }
+
+    pub(super) fn give(&self, answers: Ready) {
+        give(answers);
         self.changed.notify_waiters();
     }
 
@@ -337,6 +346,17 @@ impl Driver {
         // The engine does not panic; if it ever did, its answers would still be better than a panic in every caller.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes what may be sent as soon as there are connections.
+fn take_statements(state: &mut State, now: Duration) -> Vec<Statement> {
+    state.poll_due = false;
+    let mut statements = Vec::new();
+    while let Some(statement) = state.engine.poll(now) {
+        state.engine.hold(statement.id);
+        statements.push(statement);
+    }
+    statements
 }
 
 fn ready_answers(state: &mut State) -> Ready {

@@ -1,8 +1,11 @@
 //! The tasks that run a client's statements.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
-use super::driver::Driver;
+use super::driver::{Driver, Ready};
 use crate::engine::{Fault, Statement, StatementId};
 
 /// Takes statements and runs them, one after the other, until nothing waits.
@@ -30,16 +33,21 @@ impl Worker {
     fn run(mut self, first: Option<Statement>) -> impl Future<Output = ()> + Send {
         async move {
             let mut next = first;
+            let mut ready = Ready::new();
             loop {
                 if let Some(statement) = next.take() {
-                    self.run_one(statement).await;
+                    ready = self.run_one(statement, ready).await;
+                    next = self.share(self.driver.take_backlog());
+                    if next.is_some() {
+                        self.polls = false;
+                        continue;
+                    }
                 }
+                self.driver.give(std::mem::take(&mut ready));
                 // Callers that were just answered, or that are ready as well, submit first.
                 tokio::task::yield_now().await;
                 self.polls = false;
-                let mut statements = self.driver.poll();
-                next = statements.pop();
-                statements.into_iter().for_each(|statement| Worker::spawn(&self.driver, Some(statement)));
+                next = self.share(self.driver.poll());
                 if next.is_none() {
                     return self.driver.poll_after_pause();
                 }
@@ -47,7 +55,27 @@ impl Worker {
         }
     }
 
-    async fn run_one(&mut self, statement: Statement) {
+    /// One of these statements; the others run beside it.
+    fn share(&self, mut statements: Vec<Statement>) -> Option<Statement> {
+        let next = statements.pop();
+        statements.into_iter().for_each(|statement| Worker::spawn(&self.driver, Some(statement)));
+        next
+    }
+
+    /// Runs a statement, and gives answers as soon as it is on its way.
+    async fn run_one(&mut self, statement: Statement, answers: Ready) -> Ready {
+        let driver = Arc::clone(&self.driver);
+        let mut running = pin!(self.run_statement(statement));
+        let first = poll_fn(|context| Poll::Ready(running.as_mut().poll(context))).await;
+        driver.give(answers);
+        match first {
+            Poll::Ready(answers) => answers,
+            Poll::Pending => running.await,
+        }
+    }
+
+    /// Runs a statement. Answers are there already if it is not to be sent any more.
+    async fn run_statement(&mut self, statement: Statement) -> Ready {
         self.statement = Some(statement.id);
         match self.driver.connector().acquire().await {
             Err(fault) => self.receive(Err(fault)),
@@ -55,30 +83,29 @@ impl Worker {
                 let statement = self.driver.begin(statement);
                 self.statement = statement.as_ref().map(|statement| statement.id);
                 self.was_sent = statement.is_some();
-                if let Some(statement) = statement {
-                    let result = self.driver.run(connection, &statement).await;
-                    self.receive(result);
-                }
+                let Some(statement) = statement else { return Ready::new() };
+                let result = self.driver.run(connection, &statement).await;
+                self.receive(result)
             }
         }
     }
 
-    fn receive(&mut self, result: Result<Vec<String>, Fault>) {
-        if let Some(id) = self.statement.take() {
-            self.polls = true;
-            let was_sent = std::mem::take(&mut self.was_sent);
-            self.driver.receive(id, was_sent, result);
-        }
+    fn receive(&mut self, result: Result<Vec<String>, Fault>) -> Ready {
+        let Some(id) = self.statement.take() else { return Ready::new() };
+        self.polls = true;
+        let was_sent = std::mem::take(&mut self.was_sent);
+        self.driver.receive(id, was_sent, result)
     }
 }
 
 /// Its runtime shut down: no caller is to wait for ever, for this statement or for the next.
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.receive(Err(match self.was_sent {
+        let answers = self.receive(Err(match self.was_sent {
             true => Fault::lost("the runtime stopped while the statement ran"),
             false => Fault::not_sent("the runtime stopped before the statement was sent"),
         }));
+        self.driver.give(answers);
         if self.polls {
             self.driver.poll_later();
         }

@@ -66,11 +66,13 @@ pub(super) struct Batch<T> {
     pub(super) requests: Vec<Vec<Pending<T>>>,
     /// The id of the only row that the statement waits for.
     pub(super) waits_for: Option<Arc<str>>,
+    /// It may need rows that other batches of its lane need too: ancestors.
+    pub(super) shares_rows: bool,
 }
 
 impl<T> Batch<T> {
     pub(super) fn new() -> Self {
-        Batch { keys: Vec::new(), requests: Vec::new(), waits_for: None }
+        Batch { keys: Vec::new(), requests: Vec::new(), waits_for: None, shares_rows: false }
     }
 
     /// Both halves, of keys or of the requests of the only key. `None` if there is one request alone.

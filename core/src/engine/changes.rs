@@ -7,7 +7,7 @@ use super::batch::{Batch, Pending};
 use super::retry::{Repeatable, Repeats};
 use super::rows::Unread;
 use super::rows::ended::{EndedRow, ReservationChange};
-use super::spends::{MAX_IN_FLIGHT, NEEDED};
+use super::spends::{MAX_SHARING, NEEDED};
 use super::{Answer, Cost, Engine, Statement, Work};
 use crate::budget::reservation::{ReservationId, ReservationRefusal};
 use crate::error::Error;
@@ -38,8 +38,7 @@ impl Engine {
     pub(super) fn poll_changes(&mut self, now: Duration, statements: &Arc<Statements>) -> Option<Statement> {
         let mut batch = match self.take_waiting_batch(|lanes| &mut lanes.change) {
             Some(batch) => batch,
-            None if self.lanes.change.in_flight >= MAX_IN_FLIGHT => return None,
-            None => self.take_batch(|lanes| &mut lanes.change, now, statements, NEEDED)?,
+            None => self.take_batch(|lanes| &mut lanes.change, now, statements, NEEDED, MAX_SHARING)?,
         };
         // One after the other: what becomes of the second depends on the first.
         for (name, group) in batch.keys.iter().zip(&mut batch.requests) {

@@ -73,7 +73,13 @@ impl Engine {
         let needed = [column.name(), "budget_used_cents"];
         let mut batch = match self.take_waiting_batch(|lanes| &mut lanes.charge[column as usize]) {
             Some(batch) => batch,
-            None => self.take_batch(|lanes| &mut lanes.charge[column as usize], now, statements, &needed)?,
+            None => self.take_batch(
+                |lanes| &mut lanes.charge[column as usize],
+                now,
+                statements,
+                &needed,
+                usize::MAX,
+            )?,
         };
         for group in &mut batch.requests {
             group.sort_by_key(|request| request.work.microcents);

@@ -9,11 +9,16 @@ use super::busy::BusyRows;
 
 /// As many keys are not worth a second statement.
 const FEW_KEYS: usize = 32;
+/// As many requests of one key are worth a statement before those that are answered ask again. Many keys are not: the
+/// more requests there are of each, the less each costs.
+const BACKLOG: usize = 16;
 
 /// What all lanes have in common, whatever waits in them.
 pub(super) trait AnyLane {
     /// Whether a statement may be sent.
     fn is_ready(&self, now: Duration, max_in_flight: usize) -> bool;
+    /// Whether plenty waits for one key, and nothing is under way.
+    fn has_backlog(&self) -> bool;
     /// Takes those whose time is over.
     fn take_expired(&mut self, now: Duration, expired: &mut Vec<Expired>);
     /// When the time of the next one is over.
@@ -32,6 +37,9 @@ pub(super) struct KeyLane<T> {
     /// Whether a key may be in one statement at a time only: statements that write one row would wait for one another.
     exclusive: bool,
     pub(super) in_flight: usize,
+    /// How many of those share rows with others, and whether the last one that was taken does.
+    sharing: usize,
+    shared_last: bool,
     /// After a statement that was aborted: nothing is sent before this time.
     pub(super) blocked_until: Duration,
     /// Parts of a batch that failed, each to be sent as it is, until whoever is at fault is alone.
@@ -55,6 +63,8 @@ impl<T> KeyLane<T> {
             ready: VecDeque::new(),
             exclusive,
             in_flight: 0,
+            sharing: 0,
+            shared_last: false,
             blocked_until: Duration::ZERO,
             parts: VecDeque::new(),
             busy: BusyRows::default(),
@@ -215,6 +225,18 @@ impl<T> KeyLane<T> {
         self.busy.are_contended()
     }
 
+    /// Says of a batch that was just taken whether it shares rows.
+    pub(super) fn note_sharing(&mut self, batch: &mut Batch<T>, shares_rows: bool) {
+        batch.shares_rows = shares_rows;
+        self.sharing += usize::from(shares_rows);
+        self.shared_last = shares_rows;
+    }
+
+    /// Whether a batch that shares rows is under way, or to be expected.
+    pub(super) fn is_sharing(&self) -> bool {
+        self.sharing > 0 || self.shared_last
+    }
+
     /// The requests of a key that are in no statement.
     pub(super) fn waiting_mut(&mut self, name: &Arc<str>) -> impl Iterator<Item = &mut Pending<T>> {
         self.keys.get_mut(name).into_iter().flat_map(|key| &mut key.waiting)
@@ -223,7 +245,10 @@ impl<T> KeyLane<T> {
     /// The statement of a batch is over, or takes long.
     pub(super) fn leave(&mut self, batch: &Batch<T>) {
         match &batch.waits_for {
-            None => self.in_flight -= 1,
+            None => {
+                self.in_flight -= 1;
+                self.sharing -= usize::from(batch.shares_rows);
+            }
             Some(row) => self.busy.waited(row),
         }
     }
@@ -285,6 +310,11 @@ impl<T> AnyLane for KeyLane<T> {
     fn is_ready(&self, now: Duration, max_in_flight: usize) -> bool {
         let has_work = !self.ready.is_empty() || !self.parts.is_empty();
         has_work && self.in_flight < max_in_flight && self.blocked_until <= now
+    }
+
+    fn has_backlog(&self) -> bool {
+        let first = || self.ready.front().and_then(|name| self.keys.get(name));
+        self.in_flight == 0 && first().is_some_and(|key| key.waiting.len() >= BACKLOG)
     }
 
     fn take_expired(&mut self, now: Duration, expired: &mut Vec<Expired>) {

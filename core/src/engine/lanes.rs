@@ -83,19 +83,18 @@ impl Engine {
         }
     }
 
-    /// Takes a batch whose statement the table allows.
+    /// Takes a batch whose statement the table allows, while fewer than `most` are under way.
     pub(super) fn take_batch<T>(
         &mut self,
         lane: impl Fn(&mut Lanes) -> &mut KeyLane<T>,
         now: Duration,
         statements: &Statements,
         needed: &[&str],
+        most: usize,
     ) -> Option<Batch<T>> {
-        let (mut max_in_flight, max_batch) = (self.options.max_in_flight, self.options.max_batch);
-        if lane(&mut self.lanes).is_contended() {
-            max_in_flight = 1;
-        }
-        while lane(&mut self.lanes).is_ready(now, max_in_flight) {
+        let (max_in_flight, max_batch) = (self.options.max_in_flight, self.options.max_batch);
+        let most = if lane(&mut self.lanes).is_contended() { 1 } else { most.min(max_in_flight) };
+        while lane(&mut self.lanes).is_ready(now, most) {
             let mut batch = lane(&mut self.lanes).take(max_batch, max_in_flight);
             self.drop_cancelled(&lane, &mut batch);
             if batch.keys.is_empty() {

@@ -45,8 +45,13 @@ impl Engine {
         statements: &Arc<Statements>,
     ) -> Option<Statement> {
         let needed = [column.name()];
-        let batch =
-            self.take_batch(|lanes| &mut lanes.validate[column as usize], now, statements, &needed)?;
+        let batch = self.take_batch(
+            |lanes| &mut lanes.validate[column as usize],
+            now,
+            statements,
+            &needed,
+            usize::MAX,
+        )?;
         let is_general = batch.open_requests().any(|request| request.work.is_general);
         let (kind, lookup) = match batch.keys.as_slice() {
             keys if is_general => (StatementKind::Validate, text_array(keys)),

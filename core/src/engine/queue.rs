@@ -25,6 +25,10 @@ impl<T> AnyLane for Queue<T> {
         !self.waiting.is_empty() && self.in_flight < max_in_flight && self.blocked_until <= now
     }
 
+    fn has_backlog(&self) -> bool {
+        false
+    }
+
     fn take_expired(&mut self, now: Duration, expired: &mut Vec<Expired>) {
         self.waiting.retain_mut(|request| {
             let is_expired = request.is_expired(now);

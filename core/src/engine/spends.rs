@@ -27,8 +27,10 @@ pub(super) const NEEDED: &[&str] = &[
     "+reservations",
     "+events",
 ];
-/// Two statements that draw on the same ancestors would only wait for one another: one takes twice as many.
-pub(super) const MAX_IN_FLIGHT: usize = 1;
+/// So many statements at a time.
+const MAX_IN_FLIGHT: usize = 2;
+/// Two that draw on the same ancestors would only wait for one another: one takes twice as many.
+pub(super) const MAX_SHARING: usize = 1;
 /// So many keys are remembered to have a parent, or to be refused.
 const MAX_REMEMBERED: usize = 10_000;
 
@@ -73,7 +75,7 @@ impl Repeatable for Spending {
 }
 
 fn remember(known: &mut HashSet<Arc<str>>, name: &Arc<str>) {
-    if known.len() >= MAX_REMEMBERED {
+    if known.len() >= MAX_REMEMBERED && !known.contains(name) {
         known.clear();
     }
     known.insert(Arc::clone(name));
@@ -142,11 +144,22 @@ impl Engine {
     ) -> Option<Statement> {
         let mut batch = match self.take_waiting_batch(|lanes| &mut lanes.spend[column as usize]) {
             Some(batch) => batch,
-            None if self.lanes.spend[column as usize].in_flight >= MAX_IN_FLIGHT => return None,
             None => {
+                let lane = &self.lanes.spend[column as usize];
+                let most = if lane.is_sharing() { MAX_SHARING } else { MAX_IN_FLIGHT };
                 let mut needed = vec![column.name()];
                 needed.extend(NEEDED);
-                self.take_batch(|lanes| &mut lanes.spend[column as usize], now, statements, &needed)?
+                let mut batch = self.take_batch(
+                    |lanes| &mut lanes.spend[column as usize],
+                    now,
+                    statements,
+                    &needed,
+                    most,
+                )?;
+                let children = &self.children[column as usize];
+                let has_children = batch.keys.iter().any(|name| children.contains(name));
+                self.lanes.spend[column as usize].note_sharing(&mut batch, has_children);
+                batch
             }
         };
         let stage = batch.open_requests().map(|request| request.work.stage).max();
@@ -195,12 +208,15 @@ impl Engine {
         }
         let costs =
             |group: &Vec<Pending<Spending>>| integer_array(group.iter().map(|r| r.work.spend.amount()));
-        let params = vec![
-            Some(text_array(&batch.keys)),
-            Some(text_array(batch.requests.iter().map(costs))),
-            batch.waits_for.as_deref().map(str::to_owned),
-        ];
-        let kind = StatementKind::ChargeTree;
+        let mut params =
+            vec![Some(text_array(&batch.keys)), Some(text_array(batch.requests.iter().map(costs)))];
+        let is_contended = self.lanes.spend[column as usize].is_contended();
+        let kind = if batch.waits_for.is_some() || is_contended {
+            params.push(batch.waits_for.as_deref().map(str::to_owned));
+            StatementKind::ChargeTreeContended
+        } else {
+            StatementKind::ChargeTree
+        };
         let sql = statements.sql_by(column, kind);
         self.send(kind, sql, params, Work::Spend(column, kind, batch, Arc::clone(statements)))
     }
@@ -294,12 +310,14 @@ impl Engine {
             let mut swept: Option<(KeyId, u64)> = None;
             let mut busy_row = None;
             let mut was_refused = false;
+            let mut has_parent = false;
             for mut request in group {
                 let Some((place, row)) = read.next() else { continue };
                 if request.ticket.is_none() {
                     continue;
                 }
                 was_refused |= !row.as_ref().is_some_and(SpentRow::is_done);
+                has_parent |= row.as_ref().is_some_and(|row| row.has_parent);
                 let spend = &request.work.spend;
                 let decision = match (row, unread.error_at(place)) {
                     (Some(row), _) => spend.decided(row),
@@ -338,6 +356,9 @@ impl Engine {
                     }
                     Err(error) => self.answer_error(&request, error),
                 }
+            }
+            if has_parent {
+                self.note_child(column, name);
             }
             if let Some(row) = busy_row {
                 self.lanes.spend[column as usize].put_back_busy(name, again, &row, now);

@@ -14,7 +14,9 @@ pub(crate) fn text_array<S: AsRef<str>>(items: impl IntoIterator<Item = S>) -> S
         }
         literal.push('"');
         let mut plain = item.as_ref();
-        while let Some(at) = plain.find(['"', '\\']) {
+        // Most are hashes in hexadecimal digits.
+        let has_special = plain.bytes().fold(false, |has, b| has | matches!(b, b'"' | b'\\'));
+        while has_special && let Some(at) = plain.find(['"', '\\']) {
             literal.push_str(&plain[..at]);
             literal.push('\\');
             literal.push_str(&plain[at..=at]);
@@ -41,42 +43,72 @@ pub(crate) fn integer_array(items: impl IntoIterator<Item = i64>) -> String {
     literal
 }
 
+/// A field of a literal; `None` is NULL.
+pub(crate) type Field<'t> = Option<Cow<'t, str>>;
+
 /// Reads a composite literal, such as `(1,,"a b")`. `None` if it is none.
 pub fn parse_row(text: &str) -> Option<Vec<Option<Cow<'_, str>>>> {
-    // In a composite an unquoted empty field is NULL.
-    parse(text, b'(', b')', |field, quoted| (quoted || !field.is_empty()).then_some(field))
+    parse(text, b'(', b')').map(|field| field.map(row_field)).collect()
+}
+
+/// The same of a row that should have so many fields, and how many it has. Without an allocation of its own: there is
+/// one for each call.
+pub(crate) fn parse_fields<const N: usize>(text: &str) -> Option<([Field<'_>; N], usize)> {
+    let mut fields = [const { None }; N];
+    let mut count = 0;
+    for field in parse(text, b'(', b')') {
+        let field = field?;
+        if let Some(place) = fields.get_mut(count) {
+            *place = row_field(field);
+        }
+        count += 1;
+    }
+    Some((fields, count))
+}
+
+/// In a composite an unquoted empty field is NULL.
+fn row_field((field, quoted): (Cow<'_, str>, bool)) -> Field<'_> {
+    (quoted || !field.is_empty()).then_some(field)
 }
 
 /// Reads a one-dimensional array literal. `None` if it is none.
-pub(crate) fn parse_array(text: &str) -> Option<Vec<Option<Cow<'_, str>>>> {
+pub(crate) fn parse_array<'t>(text: &'t str) -> Option<Vec<Field<'t>>> {
     if text == "{}" {
         return Some(Vec::new());
     }
-    parse(text, b'{', b'}', |item, quoted| (quoted || !item.eq_ignore_ascii_case("null")).then_some(item))
+    let item =
+        |(item, quoted): (Cow<'t, str>, bool)| (quoted || !item.eq_ignore_ascii_case("null")).then_some(item);
+    parse(text, b'{', b'}').map(|field| field.map(item)).collect()
 }
 
-/// Fields between `open` and `close`, divided by commas. Both forms quote with `"`, and escape with a backslash or by
-/// doubling the quote.
-fn parse<'t, T>(
-    text: &'t str,
-    open: u8,
-    close: u8,
-    field: impl Fn(Cow<'t, str>, bool) -> T,
-) -> Option<Vec<T>> {
-    if text.len() < 2 || text.as_bytes()[0] != open || text.as_bytes()[text.len() - 1] != close {
-        return None;
-    }
-    let inner = &text[1..text.len() - 1];
-    let mut fields = Vec::with_capacity(20);
-    let mut at = 0;
-    loop {
-        let (value, quoted, end) = next_field(inner, at)?;
-        fields.push(field(value, quoted));
-        if end == inner.len() {
-            return Some(fields);
-        }
-        at = end + 1;
-    }
+/// Fields between `open` and `close`, divided by commas, and whether any of each was quoted. Both forms quote with `"`,
+/// and escape with a backslash or by doubling the quote. Ends with `None` if it is no literal.
+fn parse(text: &str, open: u8, close: u8) -> impl Iterator<Item = Option<(Cow<'_, str>, bool)>> {
+    let inner = match text.as_bytes() {
+        [first, .., last] if (*first, *last) == (open, close) => Some(&text[1..text.len() - 1]),
+        _ => None,
+    };
+    // Most rows have no text that needs quotes: their commas divide.
+    let is_plain = text.bytes().fold(true, |is, b| is & !matches!(b, b'"' | b'\\'));
+    let mut next = Some(0);
+    std::iter::from_fn(move || {
+        let start = next.take()?;
+        let field = inner.and_then(|inner| match is_plain {
+            true => Some(plain_field(inner, start)),
+            false => next_field(inner, start),
+        });
+        Some(field.map(|(value, quoted, end)| {
+            next = inner.filter(|inner| end < inner.len()).map(|_| end + 1);
+            (value, quoted)
+        }))
+    })
+}
+
+/// The field that starts at `start` of a text without quotes and backslashes, that it was not quoted, and where it ends.
+fn plain_field(inner: &str, start: usize) -> (Cow<'_, str>, bool, usize) {
+    let rest = &inner[start..];
+    let end = rest.bytes().position(|b| b == b',').unwrap_or(rest.len());
+    (Cow::Borrowed(&rest[..end]), false, start + end)
 }
 
 /// The field that starts at `start`, whether any of it was quoted, and where it ends.

@@ -68,6 +68,8 @@ statements! {
     ChargeBatch => "charge_batch.sql",
     /// Charges on keys and their ancestors in the common case; `Spend` decides what has no row.
     ChargeTree => "charge_tree.sql",
+    /// The same where others lock rows: it also says which ones.
+    ChargeTreeContended => "charge_tree.sql",
     /// Charges and reserves with all their options, in the common case; `Spend` decides what has no row.
     SpendFresh => "spend_fresh.sql",
     /// Charges and reserves with all their options.
@@ -109,7 +111,8 @@ pub(crate) struct Statements {
 impl Statements {
     pub(crate) fn new(table: &TableName, shape: TableShape, ledger: bool) -> Self {
         let text = |kind: StatementKind, template: &str| {
-            let contended = kind == StatementKind::ChargeContended;
+            let contended =
+                matches!(kind, StatementKind::ChargeContended | StatementKind::ChargeTreeContended);
             let by = |column: KeyColumn| {
                 let rendering = Rendering { table, shape: &shape, lookup: column.name(), ledger, contended };
                 render(template, &rendering)
@@ -165,7 +168,8 @@ pub(crate) const CATALOGUE: &str = include_str!("sql/catalogue.sql");
 /// scopes; `{lookup}`, the column that keys are found by, and `{lookup_cast}`, what makes a text comparable to it;
 /// `{reservations}` and `{events}`, the companion tables; `{ledger}`, whether all money is written into the ledger. A
 /// line that ends in `--? column` stands only where the table has that column (or companion, as `+events`), one that ends
-/// in `--! column` only where it has not, and one that ends in `--? contended` only in `ChargeContended`.
+/// in `--! column` only where it has not, and one that ends in `--? contended` only in
+/// `ChargeContended` and `ChargeTreeContended`.
 fn render(template: &str, rendering: &Rendering<'_>) -> Arc<str> {
     let mut sql = String::with_capacity(4 * template.len());
     rendering.expand(template, false, &mut sql);

@@ -109,7 +109,11 @@ pub fn statement(random: &mut Random, db: &Database) -> Drawn {
         8 | 9 => {
             let lookups = some(random);
             let costs = costs(random, &lookups);
-            (StatementKind::ChargeTree, vec![text(array(&lookups)), text(groups(&costs)), waits_for])
+            let params = [text(array(&lookups)), text(groups(&costs)), waits_for];
+            match random.chance(50) {
+                true => (StatementKind::ChargeTree, params.into_iter().take(2).collect()),
+                false => (StatementKind::ChargeTreeContended, params.into()),
+            }
         }
         10..13 if random.chance(40) => {
             (StatementKind::SpendFresh, spend(random, db, None).into_iter().take(4).collect())

@@ -36,6 +36,7 @@ const COMPARED: &[StatementKind] = &[
     StatementKind::ChargeContended,
     StatementKind::ChargeBatch,
     StatementKind::ChargeTree,
+    StatementKind::ChargeTreeContended,
     StatementKind::SpendFresh,
     StatementKind::Spend,
     StatementKind::Settle,
@@ -52,6 +53,7 @@ const IN_NO_LEDGER: &[StatementKind] = &[
     StatementKind::ChargeContended,
     StatementKind::ChargeBatch,
     StatementKind::ChargeTree,
+    StatementKind::ChargeTreeContended,
 ];
 
 /// Others: `Parent` has the text of `Validate`, `VerifyLedger` is what the ledger is checked with here, and the rest

@@ -18,18 +18,17 @@ use std::collections::HashMap;
 
 use crate::error::{Error, shortened};
 use crate::id::KeyId;
-use crate::table::literal::parse_row;
+pub(crate) use crate::table::literal::Field;
+use crate::table::literal::{parse_fields, parse_row};
 use crate::table::shape::TableShape;
-
-/// A field of a row; `None` is NULL.
-pub(crate) type Field<'r> = Option<Cow<'r, str>>;
 
 /// The fields of a row, which must be so many.
 pub(crate) fn fields<'r, const N: usize>(row: &'r str, what: &str) -> Result<[Field<'r>; N], Error> {
-    let fields = parse_row(row).ok_or_else(|| Error::unexpected(what))?;
-    fields.try_into().map_err(|fields: Vec<_>| {
-        Error::unexpected(format_args!("{what} of {} columns in place of {N}", fields.len()))
-    })
+    match parse_fields(row) {
+        Some((fields, count)) if count == N => Ok(fields),
+        Some((_, count)) => Err(Error::unexpected(format_args!("{what} of {count} columns in place of {N}"))),
+        None => Err(Error::unexpected(what)),
+    }
 }
 
 pub(crate) fn is_true(field: &Field<'_>) -> bool {

@@ -286,6 +286,7 @@ pub(crate) struct SpentRow {
     verdict: Option<Verdict>,
     /// What the reservation of a repeated reserve was settled with.
     settled: Option<i64>,
+    pub(crate) has_parent: bool,
 }
 
 impl SpentRow {
@@ -307,6 +308,7 @@ impl SpentRow {
             key,
             ancestors,
             settled,
+            has_parent,
         ] = fields(row, "an operation's row")?;
         let balance =
             match (integer(&used, "budget_used_cents")?, integer(&reserved, "budget_reserved_cents")?) {
@@ -331,6 +333,7 @@ impl SpentRow {
             has_expired: is_true(&has_expired),
             verdict,
             settled: integer(&settled, "settled_microcents")?,
+            has_parent: is_true(&has_parent),
         })
     }
 

@@ -73,8 +73,11 @@ pub(crate) fn timestamp(field: Option<&str>, column: &str) -> Result<Option<Date
 /// Times that the number does not hold are its ends: far off, but not infinite.
 fn microseconds(text: &str) -> Option<i64> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let padded = format!("{fraction:0<6}");
-    let fraction: i64 = padded.get(..6)?.parse().ok()?;
+    let digits = fraction.get(..fraction.len().min(6))?;
+    let fraction = match digits.len() {
+        0 => 0,
+        length => digits.parse::<i64>().ok()? * 10_i64.pow(6 - length as u32),
+    };
     let whole = seconds.parse::<i64>().ok()?.saturating_mul(1_000_000);
     let micros = whole.saturating_add(if seconds.starts_with('-') { -fraction } else { fraction });
     Some(micros.clamp(i64::MIN + 1, i64::MAX - 1))

@@ -72,7 +72,7 @@ fn a_spend_with_an_idempotency_key_that_fails_twice_in_any_way_works_the_third_t
             bench.pass_pause();
         }
         let spend = bench.sent_one();
-        bench.rows(&spend, ["(1,replayed,100,5000000,0,,,,f,,,)"]);
+        bench.rows(&spend, ["(1,replayed,100,5000000,0,,,,f,,,,f)"]);
         let Ok(charged) = bench.usage(ticket) else { panic!("{code}") };
         assert!(charged.replayed, "the first attempt had worked");
         bench.assert_idle();

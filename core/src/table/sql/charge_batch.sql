@@ -48,6 +48,7 @@ decided AS MATERIALIZED (
         l.before,
         l.before + CASE
             WHEN l.total <= l.cap - l.reserved - l.before THEN l.total
+            WHEN (l.costs::bigint[])[1] > l.cap - l.reserved - l.before THEN 0
             ELSE coalesce((
                 SELECT max(prefix.total)::bigint
                 FROM (SELECT sum(cost) OVER (ORDER BY cost ROWS UNBOUNDED PRECEDING) AS total FROM unnest(l.costs::bigint[]) cost) prefix

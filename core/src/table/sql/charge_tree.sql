@@ -1,8 +1,10 @@
 -- Charges keys and all of their ancestors in the common case: all of them are live, no reset can be due, and all that is
 -- asked of a row fits. Whatever has no row in the answer is decided by spend.sql.
--- $1: text[] of key hashes or external subjects, each once. $2: text[] of bigint[], each key's costs in micro-cents. $3:
--- the id of the only row that it waits for if somebody else has locked it, before it locks any other; or NULL.
--- One row a key that is charged in whole, or that needs a row which somebody else has locked: as charge_batch.sql's.
+-- $1: text[] of key hashes or external subjects, each once. $2: text[] of bigint[], each key's costs in micro-cents. Where
+-- rows are contended for, $3: the id of the only row that it waits for if somebody else has locked it, before it locks any
+-- other; or NULL.
+-- One row a key that is charged in whole; where rows are contended for, also one a key that needs a row which somebody
+-- else has locked: as charge_batch.sql's.
 WITH found AS MATERIALIZED (
     SELECT
         i.n,
@@ -21,20 +23,20 @@ wanted AS MATERIALIZED (
     ORDER BY c.id
 ),
 -- With everything ready, so that the row is locked no longer than it must be.
-waited AS MATERIALIZED (
-    SELECT id FROM {table} WHERE id = $3::text::{id_type} AND (SELECT count(*) FROM wanted) >= 0 FOR NO KEY UPDATE
-),
+waited AS MATERIALIZED ( --? contended
+    SELECT id FROM {table} WHERE id = $3::text::{id_type} AND (SELECT count(*) FROM wanted) >= 0 FOR NO KEY UPDATE --? contended
+), --? contended
 -- The rows that have room for all of it and that nobody else has locked, locked in id order. What is accepted in the end
 -- is this or less.
 locked AS MATERIALIZED (
     SELECT k.id, k.lookup
     FROM wanted w
-    CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows)
+    CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows) --? contended
     CROSS JOIN LATERAL (
         SELECT k.id, k.{lookup} AS lookup
         FROM {table} k
         WHERE k.id = w.id
-          AND has_waited.rows >= 0
+          AND has_waited.rows >= 0 --? contended
           AND k.revoked_at IS NULL
           AND (k.budget_reset_at > statement_timestamp()) IS NOT FALSE
           AND w.total <= {room}
@@ -42,25 +44,26 @@ locked AS MATERIALIZED (
     ) k
 ),
 -- Those that somebody else has.
-busy AS MATERIALIZED (
-    SELECT w.id
-    FROM wanted w
-    CROSS JOIN LATERAL (
-        SELECT
-        FROM {table} k
-        WHERE k.id = w.id
-          AND k.revoked_at IS NULL
-          AND (k.budget_reset_at > statement_timestamp()) IS NOT FALSE
-          AND w.total <= {room}
-        OFFSET 0
-    ) fits
-    WHERE w.id NOT IN (SELECT id FROM locked)
-),
+busy AS MATERIALIZED ( --? contended
+    SELECT w.id --? contended
+    FROM wanted w --? contended
+    CROSS JOIN LATERAL ( --? contended
+        SELECT --? contended
+        FROM {table} k --? contended
+        WHERE k.id = w.id --? contended
+          AND k.revoked_at IS NULL --? contended
+          AND (k.budget_reset_at > statement_timestamp()) IS NOT FALSE --? contended
+          AND w.total <= {room} --? contended
+        OFFSET 0 --? contended
+    ) fits --? contended
+    WHERE w.id NOT IN (SELECT id FROM locked) --? contended
+), --? contended
 accepted AS MATERIALIZED (
     SELECT f.n, f.id, f.total, f.chain
     FROM found f
     JOIN locked l ON l.id = f.id AND l.lookup = f.lookup
-    WHERE f.chain <@ (SELECT array_agg(id) FROM locked)
+    WHERE (SELECT count(*) FROM locked) = (SELECT count(*) FROM wanted)
+       OR f.chain <@ (SELECT array_agg(id) FROM locked)
 ),
 charged AS (
     UPDATE {table} k
@@ -68,9 +71,15 @@ charged AS (
         budget_used_cents = ({used} + d.total) / 1000000,
         budget_used_microcents = ({used} + d.total) % 1000000
     FROM (
-        SELECT c.id, sum(a.total)::bigint AS total
+        -- Mostly all are.
+        SELECT w.id, w.total::bigint AS total
+        FROM wanted w
+        WHERE (SELECT count(*) FROM accepted) = (SELECT count(*) FROM found)
+        UNION ALL
+        SELECT c.id, sum(a.total)::bigint
         FROM accepted a
         CROSS JOIN LATERAL unnest(a.chain) AS c(id)
+        WHERE (SELECT count(*) FROM accepted) <> (SELECT count(*) FROM found)
         GROUP BY c.id
     ) d
     WHERE k.id = d.id
@@ -81,11 +90,11 @@ SELECT ROW(
 )::text AS agentkey
 FROM accepted a
 JOIN charged k ON k.id = a.id
-UNION ALL
-SELECT ROW(f.n, NULL, f.busy_id, NULL, NULL, NULL, NULL)::text
-FROM (
-    SELECT f.n, (SELECT b.id FROM busy b WHERE b.id = ANY (f.chain) LIMIT 1) AS busy_id
-    FROM found f
-    WHERE EXISTS (SELECT FROM busy)
-) f
-WHERE f.busy_id IS NOT NULL
+UNION ALL --? contended
+SELECT ROW(f.n, NULL, f.busy_id, NULL, NULL, NULL, NULL)::text --? contended
+FROM ( --? contended
+    SELECT f.n, (SELECT b.id FROM busy b WHERE b.id = ANY (f.chain) LIMIT 1) AS busy_id --? contended
+    FROM found f --? contended
+    WHERE EXISTS (SELECT FROM busy) --? contended
+) f --? contended
+WHERE f.busy_id IS NOT NULL --? contended

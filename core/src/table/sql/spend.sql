@@ -7,8 +7,8 @@
 -- One row an operation whose key exists: its place in $1, status, budget, used and reserved micro-cents after it, the
 -- reservation's id and expiry, the budget that has no room, whether expired reservations may stand in the way; of a
 -- reserve also its key as it was before (a row of validate.sql) and the states of its ancestors; what a reservation that
--- is `already_settled` was settled with. An operation that needs a row which somebody else has locked is `busy`, and that
--- row's id stands in place of the reservation's.
+-- is `already_settled` was settled with; whether the key has a parent. An operation that needs a row which somebody else
+-- has locked is `busy`, and that row's id stands in place of the reservation's.
 -- Per row that is drawn on, operations are accepted in ascending order of amount as long as all of them fit; one that
 -- was refused for others that did not come through in the end is to be tried again.
 WITH input AS MATERIALIZED (
@@ -151,7 +151,7 @@ drawn AS MATERIALIZED (
 -- From here on no join: the planner knows little of these rows and would take them for few.
 draw AS MATERIALIZED (
     SELECT
-        o.n, o.kind, o.amount, o.drawn, o.details, o.key_id, o.distance, o.first_id, o.first_reservation, o.been,
+        o.n, o.kind, o.amount, o.drawn, o.details, o.key_id, o.distance, cardinality(o.chain) > 1 AS has_parent, o.first_id, o.first_reservation, o.been,
         CASE WHEN l.lookup = o.lookup THEN l.key_row END AS key_row,
         CASE o.kind WHEN 'r' THEN coalesce(l.state, ROW(o.drawn_id, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::text) END AS state,
         coalesce((l.before - CASE WHEN l.before < 0 THEN 999999 ELSE 0 END) / 1000000 >= l.budget_cents, false) AS is_exhausted,
@@ -269,7 +269,7 @@ logged AS (
 SELECT ROW(
     m.n, m.status, m.budget_cents, m.used_after, m.reserved_after, m.details->>'id',
     extract(epoch FROM statement_timestamp() + make_interval(secs => (m.details->>'ttl')::float8)), NULL, false,
-    CASE m.kind WHEN 'r' THEN m.key_row END, m.states[2:], NULL
+    CASE m.kind WHEN 'r' THEN m.key_row END, m.states[2:], NULL, m.has_parent
 )::text AS agentkey
 FROM moved m
 WHERE m.distance = 1
@@ -286,7 +286,8 @@ SELECT ROW(
         AND EXISTS (SELECT FROM {reservations} WHERE state = 'pending' AND expires_at <= statement_timestamp()),
     NULL,
     NULL,
-    NULL
+    NULL,
+    bool_or(m.has_parent)
 )::text
 FROM (
     SELECT m.*, m.drawn > LEAST(m.cap - m.used_finally, m.storable) - m.reserved_finally AS lacks_room
@@ -324,13 +325,14 @@ SELECT ROW(
         FROM unnest(o.chain[2:]) WITH ORDINALITY AS c(id, distance)
         LEFT JOIN locked a ON a.id = c.id
     ) END,
-    CASE o.been WHEN 'already_settled' THEN o.settled END
+    CASE o.been WHEN 'already_settled' THEN o.settled END,
+    cardinality(o.chain) > 1
 )::text
 FROM operation o
 LEFT JOIN locked l ON l.id = o.key_id
 WHERE NOT o.is_fresh
   AND o.busy_id IS NULL
 UNION ALL
-SELECT ROW(o.n, 'busy', NULL, NULL, NULL, o.busy_id, NULL, NULL, false, NULL, NULL, NULL)::text
+SELECT ROW(o.n, 'busy', NULL, NULL, NULL, o.busy_id, NULL, NULL, false, NULL, NULL, NULL, cardinality(o.chain) > 1)::text
 FROM operation o
 WHERE o.busy_id IS NOT NULL

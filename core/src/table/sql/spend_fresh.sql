@@ -1,5 +1,6 @@
--- Charges and reserves as spend.sql decides them, in the common case: each is recorded for the first time, and all fit.
--- What has no row was not done, and spend.sql decides it. It takes half the time, for it is half as long.
+-- Charges and reserves as spend.sql decides them, in the common case: each is recorded for the first time, its key and all
+-- of its ancestors are live, and all that is asked of each of these rows fits. What has no row was not done, and spend.sql
+-- decides it. It takes half the time, for it is half as long.
 -- $1 to $4: as in spend.sql. One row an operation that was done, or that is `busy`: as spend.sql answers.
 WITH input AS MATERIALIZED (
     SELECT i.n, i.lookup, i.kind, i.amount, NULLIF(i.details, '')::jsonb AS details
@@ -11,8 +12,26 @@ found AS MATERIALIZED (
     FROM (SELECT DISTINCT lookup FROM input) u
     CROSS JOIN LATERAL (SELECT id, ancestor_ids FROM {table} WHERE {lookup} = u.lookup OFFSET 0) k
 ),
+-- Another client may be recording the same idempotency key right now: the unique index refuses the second one then, and
+-- this statement is tried again.
+operation AS MATERIALIZED (
+    SELECT i.n, i.kind, i.amount, i.details, f.id AS key_id, f.chain
+    FROM input i
+    JOIN found f ON f.lookup = i.lookup
+    WHERE CASE WHEN i.details ? 'idempotency_key'
+        THEN (SELECT e.id FROM {events} e WHERE e.key_id = f.id AND e.idempotency_key = i.details->>'idempotency_key')
+        END IS NULL
+),
 wanted AS MATERIALIZED (
-    SELECT DISTINCT c.id FROM found CROSS JOIN LATERAL unnest(chain) AS c(id) ORDER BY c.id
+    SELECT
+        c.id,
+        sum(o.amount) AS total,
+        bool_and(o.kind = 'o') AS has_overruns_only,
+        coalesce(sum(o.amount) FILTER (WHERE o.kind = 'o'), 0) AS overruns
+    FROM operation o
+    CROSS JOIN LATERAL unnest(o.chain) AS c(id)
+    GROUP BY c.id
+    ORDER BY c.id
 ),
 -- Every row that a decision needs, locked in id order.
 locked AS MATERIALIZED (
@@ -20,14 +39,17 @@ locked AS MATERIALIZED (
         k.id,
         k.account_id,
         k.{lookup} AS lookup,
-        k.revoked_at IS NOT NULL AS is_revoked,
-        k.disabled_at IS NOT NULL OR coalesce(k.expires_at <= statement_timestamp(), false) AS is_over,
         k.budget_cents::bigint AS budget_cents,
         {cap} AS cap,
-        {max_cents}::bigint * 1000000 AS storable,
         {scopes_array} AS scopes,
         {reserved} AS reserved,
         p.*,
+        k.revoked_at IS NULL
+            AND w.overruns <= LEAST({max_cents}::bigint * 1000000 - p.before, {max_cents}::bigint * 1000000) - {reserved}
+            AND (w.has_overruns_only OR w.total <= LEAST({cap} - p.before, {max_cents}::bigint * 1000000) - {reserved}) AS fits,
+        k.disabled_at IS NULL
+            AND (k.expires_at <= statement_timestamp()) IS NOT TRUE
+            AND ((p.before - CASE WHEN p.before < 0 THEN 999999 ELSE 0 END) / 1000000 >= k.budget_cents) IS NOT TRUE AS may_reserve,
         -- Only a reserve answers the key and the states of its ancestors.
         CASE WHEN (SELECT bool_or(kind = 'r') FROM input) THEN ROW(
             1,
@@ -44,61 +66,38 @@ locked AS MATERIALIZED (
 busy AS MATERIALIZED (
     {busy}
 ),
-operation AS MATERIALIZED (
+-- The keys of which all rows take what is asked of them.
+passing AS MATERIALIZED (
     SELECT
-        i.n, i.lookup, i.kind, i.amount, i.details, f.id AS key_id, f.chain,
-        CASE WHEN EXISTS (SELECT FROM busy) THEN (SELECT b.id FROM busy b WHERE b.id = ANY (f.chain) LIMIT 1) END AS busy_id
-    FROM input i
-    JOIN found f ON f.lookup = i.lookup
-),
--- Another client may be recording the same idempotency key right now: the unique index refuses the second one then, and
--- this statement is tried again.
-drawn AS MATERIALIZED (
-    SELECT o.n, o.lookup, o.kind, o.amount, o.details, o.key_id, c.id AS drawn_id, c.distance
-    FROM operation o
-    CROSS JOIN LATERAL unnest(o.chain) WITH ORDINALITY AS c(id, distance)
-    WHERE o.busy_id IS NULL
-      AND CASE WHEN o.details ? 'idempotency_key'
-          THEN (SELECT e.id FROM {events} e WHERE e.key_id = o.key_id AND e.idempotency_key = o.details->>'idempotency_key')
-          END IS NULL
-),
--- From here on no join, see spend.sql.
-draw AS MATERIALIZED (
-    SELECT
-        d.n, d.kind, d.amount, d.details, d.key_id, d.distance, l.id, l.account_id, l.budget_cents, l.cap, l.reserved,
-        l.is_due, l.stored, l.before, l.anchor_at, l.reset_at, l.state,
-        CASE d.distance WHEN 1 THEN l.key_row END AS key_row,
-        l.id IS NOT NULL
-            AND NOT l.is_revoked
-            AND (d.distance > 1 OR l.lookup = d.lookup)
-            AND (d.kind <> 'r' OR NOT (
-                l.is_over
-                OR coalesce((l.before - CASE WHEN l.before < 0 THEN 999999 ELSE 0 END) / 1000000 >= l.budget_cents, false)
-                OR d.distance = 1 AND d.details ? 'scopes' AND l.scopes IS NOT NULL AND NOT (d.details->'scopes' ?| l.scopes)
-            )) AS is_live,
-        sum(d.amount) OVER (PARTITION BY l.id ORDER BY d.kind <> 'o', d.amount, d.n ROWS UNBOUNDED PRECEDING)
-            <= LEAST(CASE d.kind WHEN 'o' THEN l.storable ELSE l.cap END - l.before, l.storable) - l.reserved AS fits
-    FROM drawn d
-    LEFT JOIN locked l ON l.id = d.drawn_id
-),
-decided AS MATERIALIZED (
-    SELECT
-        d.*,
-        bool_and(d.is_live AND d.fits) OVER operation AS is_done,
-        CASE WHEN d.kind = 'r' THEN array_agg(d.state) OVER (operation ORDER BY d.distance ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) END AS states
-    FROM draw d
-    WINDOW operation AS (PARTITION BY d.n)
+        f.id,
+        bool_and(l.may_reserve) AS may_reserve,
+        CASE WHEN (SELECT bool_or(kind = 'r') FROM input) THEN (array_agg(l.state ORDER BY c.distance))[2:] END AS states,
+        count(*) > 1 AS has_parent
+    FROM found f
+    CROSS JOIN LATERAL unnest(f.chain) WITH ORDINALITY AS c(id, distance)
+    LEFT JOIN locked l ON l.id = c.id
+    GROUP BY f.id
+    HAVING bool_and(l.fits IS TRUE AND (c.distance > 1 OR l.lookup = f.lookup))
 ),
 moved AS MATERIALIZED (
     SELECT
-        d.*,
-        d.before + (sum(CASE WHEN d.kind <> 'r' THEN d.amount ELSE 0 END) OVER upto)::bigint AS used_after,
-        d.reserved + (sum(CASE WHEN d.kind = 'r' THEN d.amount ELSE 0 END) OVER upto)::bigint AS reserved_after,
+        o.n, o.kind, o.amount, o.details, o.key_id, c.distance, p.states, p.has_parent,
+        l.id, l.account_id, l.budget_cents, l.cap, l.is_due, l.stored, l.anchor_at, l.reset_at, l.key_row,
+        l.before + (sum(CASE WHEN o.kind <> 'r' THEN o.amount ELSE 0 END) OVER upto)::bigint AS used_after,
+        l.reserved + (sum(CASE WHEN o.kind = 'r' THEN o.amount ELSE 0 END) OVER upto)::bigint AS reserved_after,
         row_number() OVER upto AS place,
-        lead(d.n) OVER upto IS NULL AS is_last
-    FROM decided d
-    WHERE d.is_done
-    WINDOW upto AS (PARTITION BY d.id ORDER BY d.kind <> 'o', d.amount, d.n ROWS UNBOUNDED PRECEDING)
+        lead(o.n) OVER upto IS NULL AS is_last
+    FROM operation o
+    JOIN passing p ON p.id = o.key_id
+    CROSS JOIN LATERAL unnest(o.chain) WITH ORDINALITY AS c(id, distance)
+    JOIN locked l ON l.id = c.id
+    WHERE o.kind <> 'r'
+       OR p.may_reserve
+      AND NOT (
+            o.details ? 'scopes'
+            AND EXISTS (SELECT FROM locked own WHERE own.id = o.key_id AND own.scopes IS NOT NULL AND NOT (o.details->'scopes' ?| own.scopes))
+      )
+    WINDOW upto AS (PARTITION BY l.id ORDER BY o.kind <> 'o', o.amount, o.n ROWS UNBOUNDED PRECEDING)
 ),
 spent AS (
     UPDATE {table} k
@@ -127,31 +126,38 @@ logged AS (
         remaining_after_microcents, budget_cents, idempotency_key, reservation_id, via_key_id, metadata
     )
     SELECT
-        m.id, m.account_id, entry.kind, entry.amount, entry.used_after, entry.reserved_after,
-        CASE WHEN m.budget_cents IS NOT NULL THEN m.cap - entry.used_after - entry.reserved_after END, m.budget_cents,
-        entry.idempotency_key, entry.reservation_id, entry.via_key_id, entry.metadata
-    FROM moved m
-    CROSS JOIN LATERAL (
-        SELECT 1, 'reset', -m.stored, 0::bigint, m.reserved_after - CASE m.kind WHEN 'r' THEN m.amount ELSE 0 END,
-            NULL::text, NULL::uuid, NULL, NULL::jsonb
+        e.id, e.account_id, e.kind, e.amount, e.used_after, e.reserved_after,
+        CASE WHEN e.budget_cents IS NOT NULL THEN e.cap - e.used_after - e.reserved_after END, e.budget_cents,
+        e.idempotency_key, e.reservation_id, e.via_key_id, e.metadata
+    FROM (
+        SELECT m.id, m.place, 1 AS step, m.account_id, 'reset' AS kind, -m.stored AS amount, 0 AS used_after,
+            m.reserved_after - CASE m.kind WHEN 'r' THEN m.amount ELSE 0 END AS reserved_after, m.cap, m.budget_cents,
+            NULL::text AS idempotency_key, NULL::uuid AS reservation_id, NULL::{id_type} AS via_key_id, NULL::jsonb AS metadata
+        FROM moved m
         WHERE m.is_due AND m.place = 1 AND m.stored <> 0 AND {ledger}
         UNION ALL
-        SELECT 2, CASE m.kind WHEN 'r' THEN 'reserve' ELSE 'charge' END, m.amount, m.used_after, m.reserved_after,
+        SELECT m.id, m.place, 2, m.account_id, CASE m.kind WHEN 'r' THEN 'reserve' ELSE 'charge' END, m.amount, m.used_after,
+            m.reserved_after, m.cap, m.budget_cents,
             CASE m.distance WHEN 1 THEN m.details->>'idempotency_key' END,
             CASE m.kind WHEN 'r' THEN (m.details->>'id')::uuid END,
             CASE WHEN m.distance > 1 THEN m.key_id END, m.details->'metadata'
-    ) AS entry(step, kind, amount, used_after, reserved_after, idempotency_key, reservation_id, via_key_id, metadata)
-    WHERE {ledger} OR (m.distance = 1 AND m.details ? 'idempotency_key')
-    ORDER BY m.id, m.place, entry.step
+        FROM moved m
+        WHERE {ledger} OR (m.distance = 1 AND m.details ? 'idempotency_key')
+    ) e
+    ORDER BY e.id, e.place, e.step
 )
 SELECT ROW(
     m.n, 'ok', m.budget_cents, m.used_after, m.reserved_after, m.details->>'id',
     extract(epoch FROM statement_timestamp() + make_interval(secs => (m.details->>'ttl')::float8)), NULL, false,
-    CASE m.kind WHEN 'r' THEN m.key_row END, m.states[2:], NULL
+    CASE m.kind WHEN 'r' THEN m.key_row END, CASE m.kind WHEN 'r' THEN m.states END, NULL, m.has_parent
 )::text AS agentkey
 FROM moved m
 WHERE m.distance = 1
 UNION ALL
-SELECT ROW(o.n, 'busy', NULL, NULL, NULL, o.busy_id, NULL, NULL, false, NULL, NULL, NULL)::text
-FROM operation o
-WHERE o.busy_id IS NOT NULL
+SELECT ROW(b.n, 'busy', NULL, NULL, NULL, b.id, NULL, NULL, false, NULL, NULL, NULL, b.has_parent)::text
+FROM (
+    SELECT o.n, cardinality(o.chain) > 1 AS has_parent, (SELECT b.id FROM busy b WHERE b.id = ANY (o.chain) LIMIT 1) AS id
+    FROM operation o
+    WHERE EXISTS (SELECT FROM busy)
+) b
+WHERE b.id IS NOT NULL

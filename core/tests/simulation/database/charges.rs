@@ -113,7 +113,13 @@ impl Database {
     }
 
     /// Charges a key whole if, on each row that it draws on, all that is asked of it fits; else leaves it alone.
-    pub(super) fn charge_tree(&mut self, lookups: &[String], costs: &[String], waits_for: &str) -> Done {
+    /// `waits_for`: `None` of a statement that says of no row that it is busy.
+    pub(super) fn charge_tree(
+        &mut self,
+        lookups: &[String],
+        costs: &[String],
+        waits_for: Option<&str>,
+    ) -> Done {
         let now = self.now;
         let mut effects = Vec::new();
         let mut groups: Vec<(usize, Vec<Operation>)> = Vec::new();
@@ -137,12 +143,17 @@ impl Database {
                 !revoked && !key.may_be_due(now) && wanted[id] <= i128::from(room)
             })
         };
-        let (busy, plain): (Vec<i64>, Vec<i64>) =
-            wanted.keys().copied().filter(is_plain).partition(|id| self.is_locked(*id, waits_for));
+        let (busy, plain): (Vec<i64>, Vec<i64>) = wanted
+            .keys()
+            .copied()
+            .filter(is_plain)
+            .partition(|id| self.is_locked(*id, waits_for.unwrap_or_default()));
         let mut accepted = Vec::new();
         let mut rows = Vec::new();
         for (n, mut operations) in groups {
-            if let Some(id) = operations[0].chain.iter().find(|id| busy.contains(id)) {
+            if let Some(id) = operations[0].chain.iter().find(|id| busy.contains(id))
+                && waits_for.is_some()
+            {
                 rows.push(format!("({},,{id},,,,)", n + 1));
                 effects.push(Effect::Busy);
                 continue;

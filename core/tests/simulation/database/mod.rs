@@ -98,6 +98,7 @@ impl Database {
             | StatementKind::ChargeContended
             | StatementKind::ChargeBatch
             | StatementKind::ChargeTree
+            | StatementKind::ChargeTreeContended
             | StatementKind::SpendFresh
             | StatementKind::Spend => array(first).iter().filter_map(|lookup| self.find(lookup)).collect(),
             StatementKind::Settle => {
@@ -136,8 +137,11 @@ impl Database {
             (StatementKind::ChargeBatch, [lookups, totals, costs, row]) => {
                 self.charge_batch(&array(lookups), &array(totals), &array(costs), row)
             }
-            (StatementKind::ChargeTree, [lookups, amounts, row]) => {
-                self.charge_tree(&array(lookups), &array(amounts), row)
+            (StatementKind::ChargeTree, [lookups, amounts]) => {
+                self.charge_tree(&array(lookups), &array(amounts), None)
+            }
+            (StatementKind::ChargeTreeContended, [lookups, amounts, row]) => {
+                self.charge_tree(&array(lookups), &array(amounts), Some(row))
             }
             (StatementKind::SpendFresh | StatementKind::Spend, params) => self.spend(params),
             (StatementKind::Settle, params) => self.settle(params),

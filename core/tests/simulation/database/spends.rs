@@ -91,6 +91,7 @@ impl Database {
         let mut operations = Vec::new();
         let mut replayed = Vec::new();
         let mut rows = Vec::new();
+        let mut asked: BTreeMap<i64, Vec<(char, i128)>> = BTreeMap::new();
         let fields = array(lookups).into_iter().zip(array(kinds)).zip(array(amounts)).zip(array(details));
         for (n, (((lookup, kind), amount), details)) in fields.enumerate() {
             let details: serde_json::Value = serde_json::from_str(&details).unwrap_or_default();
@@ -108,8 +109,18 @@ impl Database {
                 effects.push(Effect::Spent(spent));
                 continue;
             };
-            if let Some(id) = self.chain_of(key).into_iter().find(|id| self.is_locked(*id, waits_for)) {
-                rows.push(format!("({},busy,,,,{id},,,f,,,)", n + 1));
+            let chain = self.chain_of(key);
+            let name = spent.idempotency_key.clone();
+            let was_done = name.is_some_and(|name| self.companions.firsts.contains_key(&(key.id, name)));
+            if is_fresh && was_done {
+                effects.push(Effect::Undecided);
+                continue;
+            }
+            for id in &chain {
+                asked.entry(*id).or_default().push((kind, i128::from(spent.amount)));
+            }
+            if let Some(id) = chain.iter().find(|id| self.is_locked(**id, waits_for)) {
+                rows.push(format!("({},busy,,,,{id},,,f,,,,{})", n + 1, yes_or_no(chain.len() > 1)));
                 effects.push(Effect::Busy);
                 continue;
             }
@@ -120,32 +131,40 @@ impl Database {
             };
             let ttl = details["ttl"].as_i64().unwrap_or_default();
             let scopes = serde_json::from_value(details["scopes"].clone()).ok();
-            let mut operation = Operation { n, spent, chain: self.chain_of(key), ttl, scopes, rows_beside };
-            let name = operation.spent.idempotency_key.clone();
-            let was_done = name.is_some_and(|name| self.companions.firsts.contains_key(&(key.id, name)));
-            if is_fresh && was_done {
-                effects.push(Effect::Undecided);
-                continue;
-            }
+            let mut operation = Operation { n, spent, chain, ttl, scopes, rows_beside };
             if self.is_replayed(&mut operation, key) {
                 replayed.push(operation);
             } else {
                 operations.push(operation);
             }
         }
+        if is_fresh {
+            let (take, leave): (Vec<_>, Vec<_>) = operations.into_iter().partition(|operation| {
+                let has_room = |id: &i64| self.takes_all(*id, &asked[id]);
+                operation.chain.iter().all(has_room) && self.refusal(operation).is_none()
+            });
+            effects.extend(leave.iter().map(|_| Effect::Undecided));
+            operations = take;
+        }
         for (row, spent) in self.accept(operations) {
-            if is_fresh && spent.status != "ok" {
-                effects.push(Effect::Undecided);
-            } else {
-                rows.push(row);
-                effects.push(Effect::Spent(spent));
-            }
+            rows.push(row);
+            effects.push(Effect::Spent(spent));
         }
         for operation in replayed {
             rows.push(self.spent_row(&operation, None, false));
             effects.push(Effect::Spent(operation.spent));
         }
         (rows, effects)
+    }
+
+    /// Whether a row has room for all that is asked of it.
+    fn takes_all(&self, id: i64, asked: &[(char, i128)]) -> bool {
+        let view = self.by_id(id).own_view(self.now);
+        let room = |cap: i64| i128::from((cap - view.used).min(view.storable()) - view.reserved);
+        let overruns: i128 = asked.iter().filter(|(kind, _)| *kind == 'o').map(|(_, amount)| amount).sum();
+        let total: i128 = asked.iter().map(|(_, amount)| amount).sum();
+        let only_overruns = asked.iter().all(|(kind, _)| *kind == 'o');
+        overruns <= room(view.storable()) && (only_overruns || total <= room(view.cap()))
     }
 
     /// Whether an operation was done before under its idempotency key. One whose reservation ended without a cost is
@@ -335,13 +354,14 @@ impl Database {
             _ => Default::default(),
         };
         format!(
-            "({},{},{budget},{used},{reserved},{id},{},{},{},{key},{states},{})",
+            "({},{},{budget},{used},{reserved},{id},{},{},{},{key},{states},{},{})",
             n + 1,
             spent.status,
             optional(expires_at),
             limit.unwrap_or_default(),
             yes_or_no(has_expired),
             optional(spent.settled.filter(|_| spent.status == "already_settled")),
+            yes_or_no(operation.chain.len() > 1),
         )
     }
 }

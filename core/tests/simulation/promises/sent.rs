@@ -20,7 +20,7 @@ impl Promises {
         };
         let waits = match (statement.kind, statement.params.as_slice()) {
             (StatementKind::ChargeBatch | StatementKind::Settle, [_, _, _, row]) => row.is_some(),
-            (StatementKind::ChargeTree, [_, _, row]) | (StatementKind::Spend, [_, _, _, _, row]) => {
+            (StatementKind::ChargeTreeContended, [_, _, row]) | (StatementKind::Spend, [_, _, _, _, row]) => {
                 row.is_some()
             }
             _ => false,
@@ -53,6 +53,7 @@ impl Promises {
             | StatementKind::ChargeContended
             | StatementKind::ChargeBatch
             | StatementKind::ChargeTree
+            | StatementKind::ChargeTreeContended
             | StatementKind::SpendFresh
             | StatementKind::Spend => {
                 self.spends_sent(process, statement)?;

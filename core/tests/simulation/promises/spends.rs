@@ -44,7 +44,11 @@ fn charges_of_groups<'a>(
 type Operation = (String, char, i64, serde_json::Value);
 
 fn is_spend(kind: StatementKind) -> bool {
-    matches!(kind, StatementKind::ChargeTree | StatementKind::SpendFresh | StatementKind::Spend)
+    is_tree(kind) || matches!(kind, StatementKind::SpendFresh | StatementKind::Spend)
+}
+
+fn is_tree(kind: StatementKind) -> bool {
+    matches!(kind, StatementKind::ChargeTree | StatementKind::ChargeTreeContended)
 }
 
 /// The operations of a spend.
@@ -52,11 +56,11 @@ fn operations(statement: &Statement) -> Vec<Operation> {
     if !is_spend(statement.kind) {
         return Vec::new();
     }
-    let arrays = if statement.kind == StatementKind::ChargeTree { 2 } else { 4 };
+    let arrays = if is_tree(statement.kind) { 2 } else { 4 };
     let arrays = statement.params.iter().take(arrays);
     let mut params: Vec<Vec<String>> =
         arrays.map(|param| array(param.as_deref().unwrap_or_default())).collect();
-    if statement.kind == StatementKind::ChargeTree {
+    if is_tree(statement.kind) {
         let (lookups, amounts): (Vec<String>, Vec<String>) =
             charges_of_groups(&params[0], &params[1]).unzip();
         let kinds = vec!["c".to_owned(); lookups.len()];
