@@ -4,10 +4,10 @@ use agentkey::Error;
 use agentkey::engine::{AccountId, Answer, ChargeRefusal, Charged, KeyId, Verdict};
 use agentkey::{Denial, Grant};
 use chrono::{DateTime, Utc};
-use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyString};
+use pyo3::{IntoPyObjectExt, intern};
 
 use crate::errors::raise;
 
@@ -36,26 +36,41 @@ fn verdict_object(py: Python<'_>, verdict: &Verdict) -> PyResult<Py<PyAny>> {
     }
 }
 
-/// The members in the order of the class.
+/// An object of a frozen dataclass, as `holding` makes one: its `__init__`, a slow call for each member, is not asked.
+fn instance<const N: usize>(
+    class: &Bound<'_, PyAny>,
+    members: [(&Bound<'_, PyString>, Py<PyAny>); N],
+) -> PyResult<Py<PyAny>> {
+    let py = class.py();
+    let made = class.call_method1(intern!(py, "__new__"), (class,))?;
+    let dict = made.getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
+    for (name, value) in members {
+        dict.set_item(name, value)?;
+    }
+    Ok(made.unbind())
+}
+
+/// All members that the class's `__init__` sets.
 pub(crate) fn grant_object(py: Python<'_>, grant: &Grant) -> PyResult<Py<PyAny>> {
+    let account = grant.account_id.as_ref().map(|id| account_id(py, id)).transpose()?;
     let members = [
-        key_id(py, &grant.id)?,
-        grant.account_id.as_ref().map(|id| account_id(py, id)).transpose()?.into_py_any(py)?,
-        grant.user_id.as_deref().into_py_any(py)?,
-        grant.scopes.as_deref().into_py_any(py)?,
-        grant.budget_cents.into_py_any(py)?,
-        grant.budget_used_cents.into_py_any(py)?,
-        grant.budget_remaining_cents.into_py_any(py)?,
-        grant.budget_period.as_deref().into_py_any(py)?,
-        grant.budget_reset_at.map(told).into_py_any(py)?,
-        grant.expires_at.map(told).into_py_any(py)?,
-        grant.delegated_by.as_deref().into_py_any(py)?,
-        grant.name.as_str().into_py_any(py)?,
-        grant.budget_reserved_cents.into_py_any(py)?,
-        grant.budget_used_microcents.into_py_any(py)?,
-        grant.budget_remaining_microcents().into_py_any(py)?,
+        (intern!(py, "id"), key_id(py, &grant.id)?),
+        (intern!(py, "account_id"), account.into_py_any(py)?),
+        (intern!(py, "user_id"), grant.user_id.as_deref().into_py_any(py)?),
+        (intern!(py, "scopes"), grant.scopes.as_deref().into_py_any(py)?),
+        (intern!(py, "budget_cents"), grant.budget_cents.into_py_any(py)?),
+        (intern!(py, "budget_used_cents"), grant.budget_used_cents.into_py_any(py)?),
+        (intern!(py, "budget_remaining_cents"), grant.budget_remaining_cents.into_py_any(py)?),
+        (intern!(py, "budget_period"), grant.budget_period.as_deref().into_py_any(py)?),
+        (intern!(py, "budget_reset_at"), grant.budget_reset_at.map(told).into_py_any(py)?),
+        (intern!(py, "expires_at"), grant.expires_at.map(told).into_py_any(py)?),
+        (intern!(py, "delegated_by"), grant.delegated_by.as_deref().into_py_any(py)?),
+        (intern!(py, "name"), grant.name.as_str().into_py_any(py)?),
+        (intern!(py, "budget_reserved_cents"), grant.budget_reserved_cents.into_py_any(py)?),
+        (intern!(py, "budget_used_microcents"), grant.budget_used_microcents.into_py_any(py)?),
+        (intern!(py, "budget_remaining_microcents"), grant.budget_remaining_microcents().into_py_any(py)?),
     ];
-    Ok(class!(py, "Grant")?.call1(PyTuple::new(py, members)?)?.unbind())
+    instance(class!(py, "Grant")?, members)
 }
 
 fn denial_object(py: Python<'_>, denial: &Denial) -> PyResult<Py<PyAny>> {
@@ -78,16 +93,16 @@ fn charged_object(py: Python<'_>, charged: &Charged) -> PyResult<Py<PyAny>> {
     let class = class!(py, "Usage")?;
     let Some(balance) = &charged.balance else { return Ok(class.call0()?.unbind()) };
     let over = balance.over_cents();
-    let members = (
-        balance.used_cents(),
-        balance.remaining_cents(),
-        over > 0,
-        (over > 0).then_some(over),
-        balance.used_microcents,
-        balance.remaining_microcents(),
-        charged.replayed,
-    );
-    Ok(class.call1(members)?.unbind())
+    let members = [
+        (intern!(py, "budget_used_cents"), balance.used_cents().into_py_any(py)?),
+        (intern!(py, "budget_remaining_cents"), balance.remaining_cents().into_py_any(py)?),
+        (intern!(py, "over_budget"), (over > 0).into_py_any(py)?),
+        (intern!(py, "overage_cents"), (over > 0).then_some(over).into_py_any(py)?),
+        (intern!(py, "budget_used_microcents"), balance.used_microcents.into_py_any(py)?),
+        (intern!(py, "budget_remaining_microcents"), balance.remaining_microcents().into_py_any(py)?),
+        (intern!(py, "replayed"), charged.replayed.into_py_any(py)?),
+    ];
+    instance(class, members)
 }
 
 fn refused_object(py: Python<'_>, refusal: ChargeRefusal) -> PyResult<Py<PyAny>> {

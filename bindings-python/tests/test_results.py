@@ -129,6 +129,14 @@ def test_what_the_native_module_makes_is_what_json_says(db: Database) -> None:
             assert again.grant.budget_used == Decimal("3.5")
 
 
+def test_the_native_module_sets_all_that_the_class_would(db: Database) -> None:
+    with AgentKey(db.url) as ak:
+        key = ak.create("acct", budget_cents=10).key
+        for made in (ak.validate(key), ak.track_usage(key, 1)):
+            assert isinstance(made, (Grant, Usage))
+            assert set(vars(made)) == {one.name for one in dataclasses.fields(made) if one.init}
+
+
 def test_results_can_be_made_compared_and_taken_apart() -> None:
     grant = Grant(7, "acct", scopes=["read"])
     assert grant == Grant(id=7, account_id="acct", scopes=["read"]) != Grant(8, "acct", scopes=["read"])

@@ -9,20 +9,14 @@ use sqlx::pool::PoolConnection;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
+use super::callers::{CallResult, Caller, Ready, give};
 use super::connect::Connector;
 use super::home::Home;
 use super::statement_timeout;
 use super::transport::{Transport, failed, in_transaction, query};
 use super::worker::Worker;
-use crate::engine::{
-    Answer, Begun, Engine, Fault, Options, Request, Sink, Statement, StatementId, Stats, Ticket,
-};
+use crate::engine::{Begun, Engine, Fault, Options, Request, Sink, Statement, StatementId, Stats, Ticket};
 use crate::error::{Error, ErrorCode};
-
-/// What a call comes to.
-type CallResult = Result<Answer, Error>;
-/// Answers to one sink, with their tokens.
-type SinkBatch = (Arc<dyn Sink>, Vec<(u64, CallResult)>);
 
 pub(super) struct Driver {
     connector: Connector,
@@ -45,14 +39,6 @@ struct State {
     /// Statements that were sent and are not over, also those that nobody waits for any more.
     running: usize,
 }
-
-pub(super) enum Caller {
-    Future(oneshot::Sender<CallResult>),
-    Sink(Arc<dyn Sink>, u64),
-}
-
-/// Answers to give once the state is unlocked: a sink may take a lock whose holder waits for ours (Python's, say).
-pub(super) type Ready = Vec<(Caller, CallResult)>;
 
 impl Driver {
     pub(super) fn new(
@@ -365,26 +351,6 @@ fn ready_answers(state: &mut State) -> Ready {
         .into_iter()
         .filter_map(|(ticket, answer)| state.callers.remove(&ticket).map(|caller| (caller, answer)))
         .collect()
-}
-
-/// Gives answers to their callers; to a sink, all of a batch at once.
-fn give(answers: Ready) {
-    let mut batches: Vec<SinkBatch> = Vec::new();
-    for (caller, answer) in answers {
-        match caller {
-            // A caller that is gone needs no answer.
-            Caller::Future(sender) => drop(sender.send(answer)),
-            Caller::Sink(sink, token) => {
-                match batches.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &sink)) {
-                    Some((_, batch)) => batch.push((token, answer)),
-                    None => batches.push((sink, vec![(token, answer)])),
-                }
-            }
-        }
-    }
-    for (sink, batch) in batches {
-        sink.deliver(batch);
-    }
 }
 
 /// Lets another watcher start if this one's runtime stops.

@@ -1,6 +1,7 @@
 //! The client: the engine over an sqlx pool.
 
 mod builder;
+mod callers;
 mod calls;
 mod connect;
 mod driver;

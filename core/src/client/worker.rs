@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::driver::{Driver, Ready};
+use super::callers::Ready;
+use super::driver::Driver;
 use crate::engine::{Fault, Statement, StatementId};
 
 /// Takes statements and runs them, one after the other, until nothing waits.

@@ -75,6 +75,13 @@ impl Engine {
         self.lanes.all().into_iter().any(|lane| lane.is_ready(now, max)) || self.touches.is_ready(now)
     }
 
+    /// Whether plenty waits for one key, and no statement of that kind is under way. The next one is better sent before answers
+    /// are given, so that the database does not idle meanwhile; otherwise after, so that whoever is answered and asks again
+    /// shares it.
+    pub fn has_backlog(&self) -> bool {
+        self.lanes.all().into_iter().any(|lane| lane.has_backlog())
+    }
+
     /// No statement can be built: whoever waits for one learns why.
     pub(super) fn fail_all_waiting(&mut self, error: &Error) {
         self.end_all_sweeps();

@@ -281,13 +281,6 @@ impl Engine {
         }
     }
 
-    /// Whether plenty waits for one key, and no statement that serves such requests is under way. The next statement is better sent before
-    /// answers are given, so that the database does not idle meanwhile; otherwise after, so that whoever is answered and
-    /// asks again shares it.
-    pub fn has_backlog(&self) -> bool {
-        self.lanes.all().into_iter().any(|lane| lane.has_backlog())
-    }
-
     /// Takes what became of a statement: its rows, each the text of its only column, or why there are none. An unknown
     /// id (a statement given up after its callers' time was over) is ignored.
     pub fn receive(&mut self, now: Duration, id: StatementId, result: Result<&[String], Fault>) {
