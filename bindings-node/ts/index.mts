@@ -2,9 +2,11 @@ export {
   AgentKey,
   AgentKeyError,
   ERROR_CODES,
+  RefusedError,
   agentKeyMiddleware,
   createAgentKeyRoutes,
   errorFacts,
   expiryFromDuration,
+  orThrow,
 } from "./index.js";
 export type * from "./index.js";

@@ -7,4 +7,5 @@ export {
   type ReservingOptions,
   type RouteOptions,
 } from "./express.js";
+export { RefusedError, orThrow } from "./refused.js";
 export type * from "./types.js";
