@@ -12,7 +12,8 @@ const report = { done: {}, unknown: {}, calls: 0, failed: 0 };
 async function note(key, most, call) {
   report.calls++;
   try {
-    report.done[key] = (report.done[key] ?? 0) + (await call());
+    const cents = await call();
+    report.done[key] = (report.done[key] ?? 0) + cents;
   } catch (error) {
     report.failed++;
     if (errorFacts(error).mayHaveBeenRecorded) report.unknown[key] = (report.unknown[key] ?? 0) + most;

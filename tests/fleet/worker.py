@@ -54,7 +54,8 @@ async def main() -> None:
             spend = random.choice([plain, repeated, held])
             calls += 1
             try:
-                done[key] = done.get(key, 0) + await spend(ak, key)
+                cents = await spend(ak, key)
+                done[key] = done.get(key, 0) + cents
             except AgentKeyError as error:
                 failed += 1
                 if error.may_have_been_recorded:
