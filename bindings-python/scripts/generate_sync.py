@@ -18,8 +18,12 @@ CLOSING = '''        """Refuses new calls, waits up to ``close_timeout`` seconds
 
 REPLACEMENTS = [
     (r'\A""".*?"""', NOTE),
-    (r"from \._(loops|awaited) import .*\n", ""),
-    (r"@must_be_awaited\n", ""),
+    (r"from \._(awaited|loops) import .*\n", ""),
+    (r" *@(must_be_awaited|is_async)\n", ""),
+    (r"import Coroutine, Iterable", "import Iterable"),
+    (r"Coroutine\[Any, Any, (\w+)\]", r"\1"),
+    (r"return Awaited\((.*)\)", r"return \1"),
+    (r"return HotCall\((.*)\)", r"return self._client.wait(Call(\1))  # type: ignore[no-any-return]"),
     (r"\bAsyncAgentKey\b", "AgentKey"),
     (r'(?<=class AgentKey\(Base\):\n)    """.*?"""', ABOUT),
     (r"\basync def __aenter__\b", "def __enter__"),
@@ -28,7 +32,7 @@ REPLACEMENTS = [
     # Only event loops serve requests.
     (r"await self\._ends\.wait\((.*?)\)", "self._close_timeout"),
     (r'(?<=def close\(self\) -> None:\n)        """.*?"""', CLOSING),
-    (r"\bawait channel_of_running_loop\(\)\.run\(call\)", "self._client.wait(call)"),
+    (r"\bawait answer_of\(call\)", "self._client.wait(call)"),
     (r"\bawait ", ""),
 ]
 
@@ -36,9 +40,7 @@ REPLACEMENTS = [
 def generated() -> str:
     source = (PACKAGE / "_async.py").read_text()
     for pattern, replacement in REPLACEMENTS:
-        source, count = re.subn(
-            pattern, lambda _, text=replacement: text, source, flags=re.DOTALL if "*?" in pattern else 0
-        )
+        source, count = re.subn(pattern, replacement, source, flags=re.DOTALL if "*?" in pattern else 0)
         if count == 0:
             raise SystemExit(f"_async.py has nothing that fits {pattern!r}")
     return source

@@ -3,7 +3,6 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 
 use crate::call::{Call, Inbox, Reply};
+use crate::runtime::Process;
 
 /// Replies for one event loop, which watches `fileno()` and calls `take()`.
 ///
@@ -22,7 +22,8 @@ use crate::call::{Call, Inbox, Reply};
 pub struct Mailbox {
     queue: Arc<Queue>,
     wakened: UnixStream,
-    last_token: AtomicU64,
+    waiting: Mutex<Waiting>,
+    process: Process,
 }
 
 struct Queue {
@@ -30,8 +31,8 @@ struct Queue {
     waker: UnixStream,
 }
 
-/// A token with the result of its call, or the exception to raise.
-type Delivery = (u64, Option<Py<PyAny>>, Option<Py<PyBaseException>>);
+/// A future with the result of its call, or the exception to raise.
+type Delivery = (Py<PyAny>, Option<Py<PyAny>>, Option<Py<PyBaseException>>);
 
 #[pymethods]
 impl Mailbox {
@@ -41,7 +42,7 @@ impl Mailbox {
         wakened.set_nonblocking(true)?;
         waker.set_nonblocking(true)?;
         let queue = Arc::new(Queue { replies: Mutex::default(), waker });
-        Ok(Mailbox { queue, wakened, last_token: AtomicU64::new(0) })
+        Ok(Mailbox { queue, wakened, waiting: Mutex::default(), process: Process::current() })
     }
 
     /// Becomes readable when there are replies.
@@ -49,26 +50,91 @@ impl Mailbox {
         self.wakened.as_raw_fd()
     }
 
-    /// Starts a call. Answers the token that its reply will have.
-    fn start(&self, call: &Bound<'_, Call>) -> PyResult<u64> {
-        let token = self.last_token.fetch_add(1, Ordering::Relaxed) + 1;
-        call.get().start(Arc::clone(&self.queue), token)?;
-        Ok(token)
+    /// Starts a call, whose reply is for this future. Not in a child of the process that made this, for the two would
+    /// share the pipe: then it does nothing, and answers no.
+    fn start(&self, py: Python<'_>, call: &Bound<'_, Call>, future: Py<PyAny>) -> PyResult<bool> {
+        let mut waiting = self.waiting();
+        // Servers that fork by themselves (uWSGI) run no hooks of Python's. They do not while a loop waits for answers:
+        // the system need not be asked each time.
+        if waiting.count == 0 && Process::current() != self.process {
+            return Ok(false);
+        }
+        let token = waiting.insert(future);
+        drop(waiting);
+        let started = call.get().start(py, self.process, Arc::clone(&self.queue), token);
+        if started.is_err() {
+            self.waiting().remove(token);
+        }
+        started.map(|()| true)
+    }
+
+    /// Nobody waits for a call any more that was started here: what is not sent yet never will be.
+    fn cancel(&self, call: &Bound<'_, Call>) {
+        if let Some(token) = call.get().cancel() {
+            self.waiting().remove(token);
+        }
     }
 
     /// All replies that came.
     fn take(&self, py: Python<'_>) -> PyResult<Vec<Delivery>> {
         self.drain()?;
         let replies = std::mem::take(&mut *self.queue.replies());
-        let delivery = |(token, reply): (u64, Reply)| match reply.into_result(py) {
-            Ok(result) => (token, Some(result), None),
-            Err(error) => (token, None, Some(error.into_value(py))),
+        let mut waiting = self.waiting();
+        let answered = replies.into_iter().filter_map(|(token, reply)| Some((waiting.remove(token)?, reply)));
+        let answered: Vec<_> = answered.collect();
+        drop(waiting);
+        let delivery = |(future, reply): (Py<PyAny>, Reply)| match reply.into_result(py) {
+            Ok(result) => (future, Some(result), None),
+            Err(error) => (future, None, Some(error.into_value(py))),
         };
-        Ok(replies.into_iter().map(delivery).collect())
+        Ok(answered.into_iter().map(delivery).collect())
+    }
+
+    /// How many calls wait for their reply.
+    fn __len__(&self) -> usize {
+        self.waiting().count
+    }
+}
+
+/// The futures of calls, by token: a place, and how often it was used before.
+#[derive(Default)]
+struct Waiting {
+    places: Vec<(u32, Option<Py<PyAny>>)>,
+    free: Vec<u32>,
+    count: usize,
+}
+
+impl Waiting {
+    fn insert(&mut self, future: Py<PyAny>) -> u64 {
+        self.count += 1;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push((0, None));
+            // Each is a call that waits: memory ends long before.
+            u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
+        });
+        let (used, slot) = &mut self.places[place as usize];
+        *slot = Some(future);
+        u64::from(*used) << 32 | u64::from(place)
+    }
+
+    /// `None` where it was removed before.
+    fn remove(&mut self, token: u64) -> Option<Py<PyAny>> {
+        let place = (token & u64::from(u32::MAX)) as u32;
+        let (used, slot) =
+            self.places.get_mut(place as usize).filter(|(used, _)| u64::from(*used) == token >> 32)?;
+        let future = slot.take()?;
+        *used = used.wrapping_add(1);
+        self.free.push(place);
+        self.count -= 1;
+        Some(future)
     }
 }
 
 impl Mailbox {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes the wake-ups, before the replies: one that comes in between wakes the loop again.
     fn drain(&self) -> PyResult<()> {
         let mut bytes = [0; 64];
@@ -141,7 +207,7 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(100);
 /// Runs a call and waits for its result, with the interpreter's lock released.
 pub(crate) fn wait(py: Python<'_>, call: &Call) -> PyResult<Py<PyAny>> {
     let slot = Arc::new(Slot::default());
-    call.start(Arc::clone(&slot), 0)?;
+    call.start(py, Process::current(), Arc::clone(&slot), 0)?;
     loop {
         let reply = py.detach(|| {
             let reply = slot.reply.lock().unwrap_or_else(PoisonError::into_inner);

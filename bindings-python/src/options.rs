@@ -29,10 +29,15 @@ pub(crate) struct ClientOptions {
 }
 
 impl ClientOptions {
-    /// A client's builder, and the scopes that new keys may have.
-    pub(crate) fn read(self) -> PyResult<(Builder, Option<Vec<String>>)> {
+    /// A client's builder, the scopes that new keys may have, and how costs are rounded.
+    pub(crate) fn read(self) -> PyResult<(Builder, Option<Vec<String>>, Rounding)> {
         TableName::new(&self.table_name).map_err(raise)?;
         KeyPrefix::new(&self.key_prefix).map_err(raise)?;
+        let rounding = match self.rounding.as_str() {
+            "up" => Rounding::Up,
+            "exact" => Rounding::Exact,
+            _ => return Err(wrong_value("rounding must be \"up\" or \"exact\"")),
+        };
         let most = i64::from(i32::MAX);
         let mut builder = AgentKey::builder()
             .pool_size(in_range("pool_size", self.pool_size, 1, 1_000)?)
@@ -49,11 +54,7 @@ impl ClientOptions {
                 _ => return Err(wrong_value("align must be \"creation\" or \"calendar\"")),
             })
             .ledger(self.ledger)
-            .rounding(match self.rounding.as_str() {
-                "up" => Rounding::Up,
-                "exact" => Rounding::Exact,
-                _ => return Err(wrong_value("rounding must be \"up\" or \"exact\"")),
-            })
+            .rounding(rounding)
             .timeout(timeout("timeout", self.timeout)?)
             .settle_timeout(timeout("settle_timeout", self.settle_timeout)?)
             .max_waiting(in_range("max_waiting", self.max_waiting, 1, most)?)
@@ -69,7 +70,7 @@ impl ClientOptions {
         if let Some(scopes) = &self.valid_scopes {
             builder = builder.valid_scopes(scopes);
         }
-        Ok((builder, self.valid_scopes))
+        Ok((builder, self.valid_scopes, rounding))
     }
 }
 

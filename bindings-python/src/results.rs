@@ -36,41 +36,64 @@ fn verdict_object(py: Python<'_>, verdict: &Verdict) -> PyResult<Py<PyAny>> {
     }
 }
 
-/// An object of a frozen dataclass, as `holding` makes one: its `__init__`, a slow call for each member, is not asked.
+/// Makes bare objects of a class of `pyagentkey._results`.
+macro_rules! bare {
+    ($py:expr, $name:literal) => {{
+        static BARE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        BARE.get_or_try_init($py, || {
+            let new = $py.import("builtins")?.getattr("object")?.getattr("__new__")?;
+            let made = $py.import("functools")?.getattr("partial")?.call1((new, class!($py, $name)?))?;
+            PyResult::Ok(made.unbind())
+        })
+        .map(|bare| bare.bind($py))
+    }};
+}
+
+/// An object of a frozen dataclass: a bare one and its members. Its `__init__`, a slow call for each of them, is not
+/// asked. Those that are `None` are so by default, which the class knows.
 fn instance<const N: usize>(
-    class: &Bound<'_, PyAny>,
-    members: [(&Bound<'_, PyString>, Py<PyAny>); N],
+    bare: &Bound<'_, PyAny>,
+    members: [(&Bound<'_, PyString>, Option<Bound<'_, PyAny>>); N],
 ) -> PyResult<Py<PyAny>> {
-    let py = class.py();
-    let made = class.call_method1(intern!(py, "__new__"), (class,))?;
-    let dict = made.getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
+    let made = bare.call0()?;
+    let dict = made.getattr(intern!(bare.py(), "__dict__"))?.cast_into::<PyDict>()?;
     for (name, value) in members {
-        dict.set_item(name, value)?;
+        if let Some(value) = value {
+            dict.set_item(name, value)?;
+        }
     }
     Ok(made.unbind())
+}
+
+/// A member, or that it is `None`.
+fn member<'py, T: IntoPyObject<'py>>(
+    py: Python<'py>,
+    value: Option<T>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    value.map(|value| value.into_bound_py_any(py)).transpose()
 }
 
 /// All members that the class's `__init__` sets.
 pub(crate) fn grant_object(py: Python<'_>, grant: &Grant) -> PyResult<Py<PyAny>> {
     let account = grant.account_id.as_ref().map(|id| account_id(py, id)).transpose()?;
     let members = [
-        (intern!(py, "id"), key_id(py, &grant.id)?),
-        (intern!(py, "account_id"), account.into_py_any(py)?),
-        (intern!(py, "user_id"), grant.user_id.as_deref().into_py_any(py)?),
-        (intern!(py, "scopes"), grant.scopes.as_deref().into_py_any(py)?),
-        (intern!(py, "budget_cents"), grant.budget_cents.into_py_any(py)?),
-        (intern!(py, "budget_used_cents"), grant.budget_used_cents.into_py_any(py)?),
-        (intern!(py, "budget_remaining_cents"), grant.budget_remaining_cents.into_py_any(py)?),
-        (intern!(py, "budget_period"), grant.budget_period.as_deref().into_py_any(py)?),
-        (intern!(py, "budget_reset_at"), grant.budget_reset_at.map(told).into_py_any(py)?),
-        (intern!(py, "expires_at"), grant.expires_at.map(told).into_py_any(py)?),
-        (intern!(py, "delegated_by"), grant.delegated_by.as_deref().into_py_any(py)?),
-        (intern!(py, "name"), grant.name.as_str().into_py_any(py)?),
-        (intern!(py, "budget_reserved_cents"), grant.budget_reserved_cents.into_py_any(py)?),
-        (intern!(py, "budget_used_microcents"), grant.budget_used_microcents.into_py_any(py)?),
-        (intern!(py, "budget_remaining_microcents"), grant.budget_remaining_microcents().into_py_any(py)?),
+        (intern!(py, "id"), Some(key_id(py, &grant.id)?)),
+        (intern!(py, "account_id"), account),
+        (intern!(py, "user_id"), member(py, grant.user_id.as_deref())?),
+        (intern!(py, "scopes"), member(py, grant.scopes.as_deref())?),
+        (intern!(py, "budget_cents"), member(py, grant.budget_cents)?),
+        (intern!(py, "budget_used_cents"), member(py, Some(grant.budget_used_cents))?),
+        (intern!(py, "budget_remaining_cents"), member(py, grant.budget_remaining_cents)?),
+        (intern!(py, "budget_period"), member(py, grant.budget_period.as_deref())?),
+        (intern!(py, "budget_reset_at"), member(py, grant.budget_reset_at.map(told))?),
+        (intern!(py, "expires_at"), member(py, grant.expires_at.map(told))?),
+        (intern!(py, "delegated_by"), member(py, grant.delegated_by.as_deref())?),
+        (intern!(py, "name"), member(py, Some(grant.name.as_str()))?),
+        (intern!(py, "budget_reserved_cents"), member(py, Some(grant.budget_reserved_cents))?),
+        (intern!(py, "budget_used_microcents"), member(py, Some(grant.budget_used_microcents))?),
+        (intern!(py, "budget_remaining_microcents"), member(py, grant.budget_remaining_microcents())?),
     ];
-    instance(class!(py, "Grant")?, members)
+    instance(bare!(py, "Grant")?, members)
 }
 
 fn denial_object(py: Python<'_>, denial: &Denial) -> PyResult<Py<PyAny>> {
@@ -90,36 +113,35 @@ fn denial_object(py: Python<'_>, denial: &Denial) -> PyResult<Py<PyAny>> {
 }
 
 fn charged_object(py: Python<'_>, charged: &Charged) -> PyResult<Py<PyAny>> {
-    let class = class!(py, "Usage")?;
-    let Some(balance) = &charged.balance else { return Ok(class.call0()?.unbind()) };
+    let Some(balance) = &charged.balance else { return Ok(class!(py, "Usage")?.call0()?.unbind()) };
     let over = balance.over_cents();
     let members = [
-        (intern!(py, "budget_used_cents"), balance.used_cents().into_py_any(py)?),
-        (intern!(py, "budget_remaining_cents"), balance.remaining_cents().into_py_any(py)?),
-        (intern!(py, "over_budget"), (over > 0).into_py_any(py)?),
-        (intern!(py, "overage_cents"), (over > 0).then_some(over).into_py_any(py)?),
-        (intern!(py, "budget_used_microcents"), balance.used_microcents.into_py_any(py)?),
-        (intern!(py, "budget_remaining_microcents"), balance.remaining_microcents().into_py_any(py)?),
-        (intern!(py, "replayed"), charged.replayed.into_py_any(py)?),
+        (intern!(py, "budget_used_cents"), member(py, Some(balance.used_cents()))?),
+        (intern!(py, "budget_remaining_cents"), member(py, balance.remaining_cents())?),
+        (intern!(py, "over_budget"), member(py, Some(over > 0))?),
+        (intern!(py, "overage_cents"), member(py, (over > 0).then_some(over))?),
+        (intern!(py, "budget_used_microcents"), member(py, Some(balance.used_microcents))?),
+        (intern!(py, "budget_remaining_microcents"), member(py, balance.remaining_microcents())?),
+        (intern!(py, "replayed"), member(py, Some(charged.replayed))?),
     ];
-    instance(class, members)
+    instance(bare!(py, "Usage")?, members)
 }
 
 fn refused_object(py: Python<'_>, refusal: ChargeRefusal) -> PyResult<Py<PyAny>> {
     Ok(class!(py, "UsageRefusal")?.call1((refusal.as_str(),))?.unbind())
 }
 
-fn key_id(py: Python<'_>, id: &KeyId) -> PyResult<Py<PyAny>> {
+fn key_id<'py>(py: Python<'py>, id: &KeyId) -> PyResult<Bound<'py, PyAny>> {
     match id {
-        KeyId::Integer(n) => n.into_py_any(py),
-        KeyId::Text(text) => text.into_py_any(py),
+        KeyId::Integer(n) => n.into_bound_py_any(py),
+        KeyId::Text(text) => text.into_bound_py_any(py),
     }
 }
 
-fn account_id(py: Python<'_>, id: &AccountId) -> PyResult<Py<PyAny>> {
+fn account_id<'py>(py: Python<'py>, id: &AccountId) -> PyResult<Bound<'py, PyAny>> {
     match id {
-        AccountId::Integer(n) => n.into_py_any(py),
-        AccountId::Text(text) => text.into_py_any(py),
+        AccountId::Integer(n) => n.into_bound_py_any(py),
+        AccountId::Text(text) => text.into_bound_py_any(py),
     }
 }
 

@@ -15,8 +15,8 @@ const WORKER_THREADS: usize = 1;
 static RUNTIME: PerProcess<Runtime> = PerProcess::new();
 
 /// The runtime of this process.
-pub(crate) fn handle() -> PyResult<Handle> {
-    let runtime = RUNTIME.get_or_try_init(|| {
+pub(crate) fn handle(process: Process) -> PyResult<Handle> {
+    let runtime = RUNTIME.get_or_try_init(process, || {
         Builder::new_multi_thread()
             .worker_threads(WORKER_THREADS)
             .thread_name("agentkey")
@@ -25,6 +25,17 @@ pub(crate) fn handle() -> PyResult<Handle> {
             .map_err(|e| PyRuntimeError::new_err(format!("cannot start threads: {e}")))
     })?;
     Ok(runtime.handle().clone())
+}
+
+/// A process, by its id.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process(u32);
+
+impl Process {
+    /// The one that this is. A system call.
+    pub(crate) fn current() -> Self {
+        Process(process::id())
+    }
 }
 
 /// A value that is made when it is first needed, and once more in a forked child: threads do not survive a fork, and
@@ -37,32 +48,36 @@ pub(crate) fn handle() -> PyResult<Handle> {
 pub(crate) struct PerProcess<T>(Mutex<Slot<T>>);
 
 struct Slot<T> {
-    process: u32,
+    process: Option<Process>,
     value: OnceCell<Arc<T>>,
 }
 
 impl<T> PerProcess<T> {
     pub(crate) const fn new() -> Self {
-        PerProcess(Mutex::new(Slot { process: 0, value: OnceCell::new() }))
+        PerProcess(Mutex::new(Slot { process: None, value: OnceCell::new() }))
     }
 
-    pub(crate) fn get_or_try_init(&self, make: impl FnOnce() -> PyResult<T>) -> PyResult<Arc<T>> {
+    pub(crate) fn get_or_try_init(
+        &self,
+        process: Process,
+        make: impl FnOnce() -> PyResult<T>,
+    ) -> PyResult<Arc<T>> {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.leave_parent_behind();
+        slot.leave_parent_behind(process);
         slot.value.get_or_try_init(|| make().map(Arc::new)).cloned()
     }
 
     pub(crate) fn get(&self) -> Option<Arc<T>> {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.leave_parent_behind();
+        slot.leave_parent_behind(Process::current());
         slot.value.get().cloned()
     }
 }
 
 impl<T> Slot<T> {
-    fn leave_parent_behind(&mut self) {
-        if self.process != process::id() {
-            self.process = process::id();
+    fn leave_parent_behind(&mut self, process: Process) {
+        if self.process != Some(process) {
+            self.process = Some(process);
             mem::forget(mem::take(&mut self.value));
         }
     }
@@ -70,6 +85,6 @@ impl<T> Slot<T> {
 
 impl<T> Drop for PerProcess<T> {
     fn drop(&mut self) {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).leave_parent_behind();
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).leave_parent_behind(Process::current());
     }
 }

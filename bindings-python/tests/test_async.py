@@ -25,8 +25,8 @@ def test_concurrent_calls_share_statements_and_wake_ups(db: Database) -> None:
         async with AsyncAgentKey(db.url) as ak:
             key = (await ak.create("acct", budget_cents=300)).key
             loop = asyncio.get_running_loop()
-            channel = _loops.channel_of_running_loop()
-            fileno = channel._mailbox.fileno()
+            channel = _loops._channels[asyncio.get_running_loop()]
+            fileno = channel.mailbox.fileno()
             loop.remove_reader(fileno)
             wake_ups = 0
 
@@ -42,7 +42,7 @@ def test_concurrent_calls_share_statements_and_wake_ups(db: Database) -> None:
             statements = ak.stats().statements - before
             assert statements <= 20
             assert wake_ups <= statements
-            assert len(channel) == 0
+            assert len(channel.mailbox) == 0
 
     run(main())
 
@@ -63,7 +63,7 @@ def test_cancelled_tasks_lose_nothing_of_others(db: Database) -> None:
             acknowledged = sum(not task.cancelled() and bool(task.result()) for task in done)
             lost = sum(task.cancelled() for task in done)
             assert acknowledged + lost == CHARGES and 0 < lost <= len(cancelled)
-            assert len(_loops.channel_of_running_loop()) == 0
+            assert len(_loops._channels[asyncio.get_running_loop()].mailbox) == 0
             await eventually("nothing is under way", lambda: _idle(ak))
             used = int(await db.text("SELECT max(budget_used_cents) FROM sdk_api_keys") or 0)
             assert acknowledged <= used <= acknowledged + lost
@@ -127,7 +127,7 @@ def test_wait_for_and_timeouts_of_the_caller(db: Database) -> None:
             await session.execute(f"SELECT 1 FROM sdk_api_keys WHERE id = {created.id} FOR UPDATE")
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(ak.track_usage(created.key, 1), 0.05)
-            assert len(_loops.channel_of_running_loop()) == 0
+            assert len(_loops._channels[asyncio.get_running_loop()].mailbox) == 0
             await session.close()
             assert await ak.track_usage(created.key, 1)
 

@@ -19,6 +19,8 @@ Cents = Union[int, float, Decimal]
 Usd = Union[str, int, float, Decimal]
 
 _MOST = 2**63 - 1
+# Whole cents below this are the same as a float.
+MAX_PLAIN = 2**53
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
 from . import _arguments as arguments
-from ._arguments import UNSET, Cents, Id, Subject, Unset, Usd
-from ._awaited import must_be_awaited
+from ._arguments import MAX_PLAIN, UNSET, Cents, Id, Subject, Unset, Usd
+from ._awaited import Awaited, HotCall, is_async, must_be_awaited
 from ._base import (
     CHARGED,
     DISCREPANCIES,
@@ -34,7 +34,7 @@ from ._base import (
     truth,
 )
 from ._data import read
-from ._loops import channel_of_running_loop
+from ._loops import answer_of
 from ._native import Call
 from ._results import Created, Discrepancy, Event, Usage, UsageOfPeriod, UsageRefusal
 
@@ -92,16 +92,17 @@ class AsyncAgentKey(Base):
         )
         return await self._submit(lambda answer: read(Created, json.loads(answer)), "create", with_=spec)
 
-    async def validate(self, key: str) -> ValidateResult:
+    @is_async
+    def validate(self, key: str) -> Coroutine[Any, Any, ValidateResult]:
         """What a key may do and what remains of its budget, or why it is refused (then the result is false)."""
-        result: ValidateResult = await self._run(self._client.validate(key))
-        return result
+        return HotCall(self._client, key)
 
     async def validate_by_subject(self, subject: str) -> ValidateResult:
         """The same for an external subject."""
         return await self._submit(VALIDATED, "validate", subject=arguments.text("subject", subject))
 
-    async def track_usage(
+    @is_async
+    def track_usage(
         self,
         key: str,
         cost_cents: Optional[Cents] = None,
@@ -111,7 +112,7 @@ class AsyncAgentKey(Base):
         idempotency_key: Optional[str] = None,
         overrun: Literal["reject", "record"] = "reject",
         metadata: Optional[dict[str, Any]] = None,
-    ) -> TrackUsageResult:
+    ) -> Coroutine[Any, Any, TrackUsageResult]:
         """Records what a call cost, if it fits the budgets of the key and its ancestors; a refusal is false. An expired
         key can still be charged: the call began before.
 
@@ -122,17 +123,26 @@ class AsyncAgentKey(Base):
         :param overrun: ``record``: one that does not fit is recorded all the same, for it is spent already
         :param metadata: kept in the ledger, JSON values
         """
-        if cost_cents is not None and overrun == "reject":
-            others = (cost_microcents, cost_usd, idempotency_key, metadata)
-            if others.count(None) == len(others):
-                charge = self._client.charge(key, arguments.plain_cents(cost_cents))
-                result: TrackUsageResult = await self._run(charge)
-                return result
+        is_plain = type(cost_cents) is float or (type(cost_cents) is int and -MAX_PLAIN < cost_cents < MAX_PLAIN)
+        is_plain = is_plain and cost_microcents is None and cost_usd is None and overrun == "reject"
+        if is_plain and idempotency_key is None and metadata is None:
+            return HotCall(self._client, key, cost_cents)
+        cost = (cost_cents, cost_microcents, cost_usd)
+        return Awaited(self._track_usage(key, cost, idempotency_key, overrun, metadata))
+
+    async def _track_usage(
+        self,
+        key: str,
+        cost: tuple[Optional[Cents], Optional[int], Optional[Usd]],
+        idempotency_key: Optional[str],
+        overrun: str,
+        metadata: Optional[dict[str, Any]],
+    ) -> TrackUsageResult:
         return await self._submit(
             CHARGED,
             "trackUsage",
             key=arguments.key_text(key),
-            **arguments.cost(cost_cents, cost_microcents, cost_usd),
+            **arguments.cost(*cost),
             idempotency_key=arguments.optional_text("idempotency_key", idempotency_key),
             overrun=arguments.text("overrun", overrun),
             metadata=arguments.metadata(metadata),
@@ -378,4 +388,4 @@ class AsyncAgentKey(Base):
         return read_answer(await self._run(self._client.submit(arguments.request(op, **members))))
 
     async def _run(self, call: Call) -> Any:
-        return await channel_of_running_loop().run(call)
+        return await answer_of(call)

@@ -1,4 +1,6 @@
-"""Calls that must be awaited. ``if ak.validate(key):`` without ``await`` would admit everybody: a coroutine is true."""
+"""Calls that must be awaited. ``if ak.validate(key):`` without ``await`` would admit everybody: a coroutine is true.
+
+The hot calls are a :class:`HotCall`, the others coroutines in an :class:`Awaited`."""
 
 from __future__ import annotations
 
@@ -8,7 +10,11 @@ from collections.abc import Coroutine
 from functools import wraps
 from typing import Any, Callable, NoReturn, TypeVar
 
+from ._loops import run
+from ._native import Call
+
 C = TypeVar("C", bound=type)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Awaited:
@@ -33,7 +39,7 @@ class Awaited:
         return self._coroutine.__await__()
 
     def __bool__(self) -> NoReturn:
-        raise TypeError(f"{self.__qualname__}() was not awaited, so it has no answer yet: await it")
+        raise _no_truth(self.__qualname__.replace("._", "."))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._coroutine, name)
@@ -42,9 +48,45 @@ class Awaited:
         return repr(self._coroutine)
 
 
-# Type checkers see no ABC in it.
+class HotCall(Call):
+    """The same without a coroutine, which costs as much as the work: ``HotCall(client, key)`` is a look-up,
+    ``HotCall(client, key, cents)`` a charge. The native module warns of one that is never awaited."""
+
+    # Not one of its own: the collector of garbage would look at each call.
+    __slots__ = ()
+
+    __await__ = run
+
+    def send(self, value: Any) -> Any:
+        return self._generator().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._generator().throw(*error)
+
+    def close(self) -> None:
+        self._generator().close()
+
+    def _generator(self) -> Any:
+        """What runs where it is driven by hand. It has the work, but not this object: that would be a circle."""
+        if self.driver is None:
+            self.driver = run(self.taken())
+        return self.driver
+
+    def __bool__(self) -> NoReturn:
+        raise _no_truth(self.__qualname__)
+
+    def __repr__(self) -> str:
+        return f"<coroutine object {self.__qualname__}>"
+
+
+def _no_truth(method: str) -> TypeError:
+    return TypeError(f"{method}() was not awaited, so it has no answer yet: await it")
+
+
+# asyncio asks whether what it is to run is a coroutine. Type checkers see no ABC in it.
 _coroutine: Any = Coroutine
 _coroutine.register(Awaited)
+_coroutine.register(HotCall)
 
 
 def must_be_awaited(cls: C) -> C:
@@ -60,10 +102,14 @@ def _wrapped(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., A
     def call(*args: Any, **kwargs: Any) -> Awaited:
         return Awaited(method(*args, **kwargs))
 
-    # Frameworks ask whether to await what a function answers: FastAPI's Depends, mocks.
+    return is_async(call)
+
+
+def is_async(function: F) -> F:
+    """Marks a function whose answer is awaited. Frameworks ask for it: FastAPI's Depends, mocks."""
     mark = getattr(inspect, "markcoroutinefunction", None)
     if mark is not None:
-        mark(call)
+        mark(function)
     else:  # Python 3.11 and older
-        setattr(call, "_is_coroutine", asyncio.coroutines._is_coroutine)  # type: ignore[attr-defined]  # noqa: B010
-    return call
+        setattr(function, "_is_coroutine", asyncio.coroutines._is_coroutine)  # type: ignore[attr-defined]  # noqa: B010
+    return function

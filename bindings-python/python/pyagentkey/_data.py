@@ -97,8 +97,7 @@ class Money(Result):
 
     def _cents(self, name: str) -> Optional[Decimal]:
         """With the fraction, where it is told."""
-        members = self.__dict__
-        microcents, cents = members[f"{name}_microcents"], members[f"{name}_cents"]
+        microcents, cents = getattr(self, f"{name}_microcents"), getattr(self, f"{name}_cents")
         if microcents is None:
             return None if cents is None else Decimal(cents)
         return (Decimal(microcents) / 1_000_000).normalize() + 0

@@ -6,6 +6,7 @@ The native module.
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
 from _typeshed import Incomplete, SupportsGetItem
+from typing_extensions import disjoint_base
 
 __all__ = [
     "MOST_BODY_BYTES",
@@ -32,29 +33,47 @@ __all__ = [
 MOST_BODY_BYTES: Final[int]
 __version__: Final[str]
 
-@final
+@disjoint_base
 class Call:
     """
     A call that waits to be started, or runs.
+
+    Python awaits it, not Rust: a thread that the ending interpreter stops in the middle of Python code must have no
+    Rust below it, or the process aborts.
     """
-    def cancel(self, /) -> None:
+    @property
+    def __name__(self, /) -> str:
         """
-        Nobody waits for it any more: what is not sent yet never will be.
+        As of a coroutine: the method that was called.
+        """
+    def __new__(cls, /, client: Client, key: Any, cents: SupportsFloat | SupportsIndex | None = None) -> Call:
+        """
+        A look-up of a raw key, or a charge of one in cents, as an application's own call of a method. Nothing is done,
+        or found wrong, before it is started.
+        """
+    @property
+    def __qualname__(self, /) -> str: ...
+    @property
+    def driver(self, /) -> Any | None:
+        """
+        What it is driven with, if it is.
+        """
+    @driver.setter
+    def driver(self, /, driver: Any) -> None: ...
+    def taken(self, /) -> Call:
+        """
+        The same work in an object of its own. Nothing is left here.
         """
 
 @final
 class Client:
     """
-    Options, checked, and the client that is made of them when the first call needs it, in each process.
+    A client's options, checked.
     """
     def __new__(cls, /, dsn: str, options: Incomplete, password: Any | None) -> Client: ...
     def carry(self, /, exchange: Exchange) -> Call:
         """
         Makes the call that an exchange asks for; the exchange goes on by itself when it is answered.
-        """
-    def charge(self, /, key: str, cents: SupportsFloat | SupportsIndex) -> Call:
-        """
-        Charges a raw key.
         """
     def close(self, /, seconds: SupportsFloat | SupportsIndex) -> Call | None:
         """
@@ -71,10 +90,6 @@ class Client:
     def submit(self, /, request: str) -> Call:
         """
         Any request, as JSON.
-        """
-    def validate(self, /, key: str) -> Call:
-        """
-        Looks a raw key up.
         """
     def wait(self, /, call: Call) -> Any:
         """
@@ -151,16 +166,25 @@ class Mailbox:
     Futures are Python's business: a thread that the ending interpreter stops in the middle of Python code must have no
     Rust below it, or the process aborts.
     """
+    def __len__(self, /) -> int:
+        """
+        How many calls wait for their reply.
+        """
     def __new__(cls, /) -> Mailbox: ...
+    def cancel(self, /, call: Call) -> None:
+        """
+        Nobody waits for a call any more that was started here: what is not sent yet never will be.
+        """
     def fileno(self, /) -> int:
         """
         Becomes readable when there are replies.
         """
-    def start(self, /, call: Call) -> int:
+    def start(self, /, call: Call, future: Any) -> bool:
         """
-        Starts a call. Answers the token that its reply will have.
+        Starts a call, whose reply is for this future. Not in a child of the process that made this, for the two would
+        share the pipe: then it does nothing, and answers no.
         """
-    def take(self, /) -> list[tuple[int, Any | None, BaseException | None]]:
+    def take(self, /) -> list[tuple[Any, Any | None, BaseException | None]]:
         """
         All replies that came.
         """

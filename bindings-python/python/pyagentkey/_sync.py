@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
 from . import _arguments as arguments
-from ._arguments import UNSET, Cents, Id, Subject, Unset, Usd
+from ._arguments import MAX_PLAIN, UNSET, Cents, Id, Subject, Unset, Usd
 from ._base import (
     CHARGED,
     DISCREPANCIES,
@@ -90,8 +90,7 @@ class AgentKey(Base):
 
     def validate(self, key: str) -> ValidateResult:
         """What a key may do and what remains of its budget, or why it is refused (then the result is false)."""
-        result: ValidateResult = self._run(self._client.validate(key))
-        return result
+        return self._client.wait(Call(self._client, key))  # type: ignore[no-any-return]
 
     def validate_by_subject(self, subject: str) -> ValidateResult:
         """The same for an external subject."""
@@ -118,17 +117,26 @@ class AgentKey(Base):
         :param overrun: ``record``: one that does not fit is recorded all the same, for it is spent already
         :param metadata: kept in the ledger, JSON values
         """
-        if cost_cents is not None and overrun == "reject":
-            others = (cost_microcents, cost_usd, idempotency_key, metadata)
-            if others.count(None) == len(others):
-                charge = self._client.charge(key, arguments.plain_cents(cost_cents))
-                result: TrackUsageResult = self._run(charge)
-                return result
+        is_plain = type(cost_cents) is float or (type(cost_cents) is int and -MAX_PLAIN < cost_cents < MAX_PLAIN)
+        is_plain = is_plain and cost_microcents is None and cost_usd is None and overrun == "reject"
+        if is_plain and idempotency_key is None and metadata is None:
+            return self._client.wait(Call(self._client, key, cost_cents))  # type: ignore[no-any-return]
+        cost = (cost_cents, cost_microcents, cost_usd)
+        return self._track_usage(key, cost, idempotency_key, overrun, metadata)
+
+    def _track_usage(
+        self,
+        key: str,
+        cost: tuple[Optional[Cents], Optional[int], Optional[Usd]],
+        idempotency_key: Optional[str],
+        overrun: str,
+        metadata: Optional[dict[str, Any]],
+    ) -> TrackUsageResult:
         return self._submit(
             CHARGED,
             "trackUsage",
             key=arguments.key_text(key),
-            **arguments.cost(cost_cents, cost_microcents, cost_usd),
+            **arguments.cost(*cost),
             idempotency_key=arguments.optional_text("idempotency_key", idempotency_key),
             overrun=arguments.text("overrun", overrun),
             metadata=arguments.metadata(metadata),

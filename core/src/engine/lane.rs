@@ -37,9 +37,8 @@ pub(super) struct KeyLane<T> {
     /// Whether a key may be in one statement at a time only: statements that write one row would wait for one another.
     exclusive: bool,
     pub(super) in_flight: usize,
-    /// How many of those share rows with others, and whether the last one that was taken does.
+    /// How many of those share rows with others.
     sharing: usize,
-    shared_last: bool,
     /// After a statement that was aborted: nothing is sent before this time.
     pub(super) blocked_until: Duration,
     /// Parts of a batch that failed, each to be sent as it is, until whoever is at fault is alone.
@@ -64,7 +63,6 @@ impl<T> KeyLane<T> {
             exclusive,
             in_flight: 0,
             sharing: 0,
-            shared_last: false,
             blocked_until: Duration::ZERO,
             parts: VecDeque::new(),
             busy: BusyRows::default(),
@@ -229,12 +227,11 @@ impl<T> KeyLane<T> {
     pub(super) fn note_sharing(&mut self, batch: &mut Batch<T>, shares_rows: bool) {
         batch.shares_rows = shares_rows;
         self.sharing += usize::from(shares_rows);
-        self.shared_last = shares_rows;
     }
 
-    /// Whether a batch that shares rows is under way, or to be expected.
+    /// Whether a batch that shares rows is under way.
     pub(super) fn is_sharing(&self) -> bool {
-        self.sharing > 0 || self.shared_last
+        self.sharing > 0
     }
 
     /// The requests of a key that are in no statement.

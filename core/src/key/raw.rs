@@ -84,7 +84,7 @@ impl KeyHash {
         let mut digits = [0; 64];
         // The digits are twice as many as the bytes, and ASCII: neither step can fail.
         let _ = hex::encode_to_slice(bytes, &mut digits);
-        KeyHash(String::from_utf8_lossy(&digits).into())
+        KeyHash(std::str::from_utf8(&digits).unwrap_or_default().into())
     }
 }
 
