@@ -55,6 +55,9 @@ def test_asyncio_takes_it_as_a_coroutine(db: Database) -> None:
             assert await asyncio.wrap_future(threaded) == no
             task = asyncio.create_task(ak.validate("a"))
             assert "AsyncAgentKey.validate" in repr(task)
+            # What repr does in Python 3.12 and later.
+            asked = {"__name__": "asyncio.base_tasks", "coro": task.get_coro()}
+            assert eval("bool(coro)", asked) is True
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Coroutine
 from functools import wraps
-from typing import Any, Callable, NoReturn, TypeVar
+from typing import Any, Callable, Literal, TypeVar
 
 from ._loops import run
 from ._native import Call
@@ -38,8 +39,8 @@ class Awaited:
     def __await__(self) -> Any:
         return self._coroutine.__await__()
 
-    def __bool__(self) -> NoReturn:
-        raise _no_truth(self.__qualname__.replace("._", "."))
+    def __bool__(self) -> Literal[True]:
+        return _truth(self.__qualname__.replace("._", "."))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._coroutine, name)
@@ -72,15 +73,18 @@ class HotCall(Call):
             self.driver = run(self.taken())
         return self.driver
 
-    def __bool__(self) -> NoReturn:
-        raise _no_truth(self.__qualname__)
+    def __bool__(self) -> Literal[True]:
+        return _truth(self.__qualname__)
 
     def __repr__(self) -> str:
         return f"<coroutine object {self.__qualname__}>"
 
 
-def _no_truth(method: str) -> TypeError:
-    return TypeError(f"{method}() was not awaited, so it has no answer yet: await it")
+def _truth(method: str) -> Literal[True]:
+    """Nobody may ask, but asyncio's repr of a task: it does so since Python 3.12."""
+    if sys._getframe(2).f_globals.get("__name__") == "asyncio.base_tasks":
+        return True
+    raise TypeError(f"{method}() was not awaited, so it has no answer yet: await it")
 
 
 # asyncio asks whether what it is to run is a coroutine. Type checkers see no ABC in it.
