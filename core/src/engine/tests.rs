@@ -187,18 +187,18 @@ fn columns_but(missing: &str) -> Vec<String> {
 
 /// A row of `validate_one.sql`: a live key that was used lately.
 fn live(place: usize, id: u32) -> String {
-    format!("({place},{id},7,,,,,,100,0,0,0,,,1764000000,1764000000,f,f,f,,)")
+    format!("({place},{id},7,,,,,,100,0,0,0,0,,,1764000000,1764000000,f,f,f,,)")
 }
 
 /// The same for a key with a parent, and what `validate.sql` then says of it.
 fn child(place: usize, id: u32) -> [String; 2] {
-    let own = format!("({place},{id},7,,,,,,100,0,0,0,,,1764000000,1764000000,f,f");
+    let own = format!("({place},{id},7,,,,,,100,0,0,0,0,,,1764000000,1764000000,f,f");
     [format!("{own},t,,)"), format!(r#"{own},t,,"{{""(1,t,,0,0,0,,,f,f,)""}}")"#)]
 }
 
 /// A live key whose last use is old.
 fn stale(place: usize, id: u32) -> String {
-    format!("({place},{id},7,,,,,,100,0,0,0,,,,1764000000,f,f,f,,)")
+    format!("({place},{id},7,,,,,,100,0,0,0,0,,,,1764000000,f,f,f,,)")
 }
 
 /// A row of the charging statements, in cents of a budget of 100.

@@ -15,7 +15,7 @@ use crate::table::shape::TableShape;
 
 /// A row of `validate_one.sql`, `validate_many.sql` or `validate.sql`, in the order of `key_columns.sql`.
 pub(crate) struct KeyRow<'r, 's> {
-    fields: [Field<'r>; 21],
+    fields: [Field<'r>; 22],
     shape: &'s TableShape,
 }
 
@@ -60,15 +60,15 @@ impl<'r, 's> KeyRow<'r, 's> {
 
     /// The same with the states of its ancestors, which `spend.sql` answers beside it.
     pub(crate) fn with_ancestors(mut self, ancestors: Field<'r>) -> Self {
-        self.fields[20] = ancestors;
+        self.fields[21] = ancestors;
         self
     }
 
     /// The row of a plain statement, which leaves ancestors and due resets to the general one.
     pub(crate) fn read_alone(self) -> Result<Lookup<'r>, Error> {
-        let has_parent = is_true(&self.fields[18]);
-        let reset_at = Moment::read(self.fields[12].as_deref(), "budget_reset_at")?;
-        let now = Moment::read(self.fields[15].as_deref(), "the time")?;
+        let has_parent = is_true(&self.fields[19]);
+        let reset_at = Moment::read(self.fields[13].as_deref(), "budget_reset_at")?;
+        let now = Moment::read(self.fields[16].as_deref(), "the time")?;
         if has_parent || reset_at.is_some_and(|reset_at| now.is_none_or(|now| reset_at <= now)) {
             return Ok(Lookup::Undecided { place: place(&self.fields[0])?, has_parent });
         }
@@ -90,7 +90,8 @@ impl<'r, 's> KeyRow<'r, 's> {
             budget,
             used,
             used_micro,
-            reserved,
+            reserved_cents,
+            reserved_micro,
             reset_at,
             expires_at,
             last_used_at,
@@ -108,7 +109,7 @@ impl<'r, 's> KeyRow<'r, 's> {
         let budget_cents = integer(&budget, "budget_cents")?;
         // A period that begins now is unused.
         let period_used = next_reset.is_none().then_some((&used, &used_micro));
-        let balance = balance(budget_cents, period_used, &reserved)?;
+        let balance = balance(budget_cents, period_used, reserved(&reserved_cents, &reserved_micro, shape)?)?;
         let reset_at = Moment::read(next_reset.as_deref().or(reset_at.as_deref()), "budget_reset_at")?;
         let grant = Grant {
             id: read_key_id(&id, shape)?,
@@ -162,7 +163,7 @@ impl<'r, 's> KeyRow<'r, 's> {
 fn balance(
     budget_cents: Option<i64>,
     used: Option<(&Field<'_>, &Field<'_>)>,
-    reserved: &Field<'_>,
+    reserved: i64,
 ) -> Result<Balance, Error> {
     let used = match used {
         Some((cents, microcents)) => integer(cents, "budget_used_cents")?
@@ -171,7 +172,14 @@ fn balance(
             .saturating_add(integer(microcents, "budget_used_microcents")?.unwrap_or(0)),
         None => 0,
     };
-    Ok(Balance::new(budget_cents, used, integer(reserved, "budget_reserved_cents")?.unwrap_or(0)))
+    Ok(Balance::new(budget_cents, used, reserved))
+}
+
+/// What `reserved.sql` says, without its costs: look-ups are planned each time where they are not prepared.
+fn reserved(cents: &Field<'_>, microcents: &Field<'_>, shape: &TableShape) -> Result<i64, Error> {
+    let cents = integer(cents, "budget_reserved_cents")?.unwrap_or(0).clamp(0, shape.max_cents());
+    let microcents = integer(microcents, "budget_reserved_microcents")?.unwrap_or(0);
+    Ok(cents * MICROCENTS_PER_CENT + microcents.clamp(0, MICROCENTS_PER_CENT - 1))
 }
 
 /// Why a row stops a key, in the order in which reasons are checked.
@@ -229,7 +237,8 @@ fn read_ancestors(states: &str, now: Moment, shape: &TableShape) -> Result<Vec<A
             let id = id.map(|id| read_key_id(&id, shape)).transpose()?;
             let budget_cents = integer(&budget, "budget_cents")?;
             let period_used = next_reset.is_none().then_some((&used, &used_micro));
-            let balance = balance(budget_cents, period_used, &reserved)?;
+            let reserved = integer(&reserved, "budget_reserved_cents")?.unwrap_or(0);
+            let balance = balance(budget_cents, period_used, reserved)?;
             let reason = match is_true(&exists) {
                 true => reason(&revoked, &disabled, is_over(expires_at, now), &balance),
                 false => Some(DenialReason::Revoked),
@@ -283,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_bare_row_is_an_unlimited_grant() {
-        let grant = verdict("(1,7,,,,,,,,,,,,,,1764000000,f,f,f,,)").unwrap();
+        let grant = verdict("(1,7,,,,,,,,,,,,,,,1764000000,f,f,f,,)").unwrap();
         assert_eq!(grant.id, KeyId::Integer(7));
         assert_eq!((grant.account_id, grant.scopes, grant.budget_remaining_cents), (None, None, None));
         assert_eq!(grant.name, "default");
@@ -292,7 +301,7 @@ mod tests {
     #[test]
     fn reasons_are_checked_in_order() {
         let row = |revoked, disabled, expired, used| {
-            format!("(1,7,42,,,,,,100,{used},0,0,,{expired},,1764000000,{revoked},{disabled},f,,)")
+            format!("(1,7,42,,,,,,100,{used},0,0,0,,{expired},,1764000000,{revoked},{disabled},f,,)")
         };
         let reason = |row: String| verdict(&row).map(|_| ()).map_err(|d| d.reason);
         assert_eq!(reason(row("t", "t", "1764000000", 100)), Err(DenialReason::Revoked));
@@ -306,8 +315,8 @@ mod tests {
 
     #[test]
     fn an_exceeded_budget_says_which_and_until_when() {
-        let denial = verdict("(1,7,42,,,,,day,100,150,0,3000000,1764000000.5,,,1764000000.499999,f,f,f,,)")
-            .unwrap_err();
+        let denial =
+            verdict("(1,7,42,,,,,day,100,150,0,3,0,1764000000.5,,,1764000000.499999,f,f,f,,)").unwrap_err();
         let limit = denial.limit.unwrap();
         assert_eq!((limit.budget_cents, limit.used_cents, limit.reserved_cents), (100, 150, 3));
         assert_eq!(limit.resets_at.unwrap().to_rfc3339(), "2025-11-24T16:00:00.500+00:00");
@@ -316,14 +325,14 @@ mod tests {
 
     #[test]
     fn bigint_accounts_are_text_and_a_cap_of_nothing_is_exceeded() {
-        let denial = verdict("(1,7,42,,,,,,0,0,0,0,,,,1764000000,f,f,f,,)").unwrap_err();
+        let denial = verdict("(1,7,42,,,,,,0,0,0,0,0,,,,1764000000,f,f,f,,)").unwrap_err();
         assert_eq!(denial.key.unwrap().account_id, Some(AccountId::Text("42".to_owned())));
     }
 
     #[test]
     fn what_a_plain_row_cannot_tell_is_left_to_the_general_statement() {
         let undecided = |reset_at, has_parent| {
-            let row = format!("(4,7,,,,,,day,100,5,0,0,{reset_at},,,1764000000,f,f,{has_parent},,)");
+            let row = format!("(4,7,,,,,,day,100,5,0,0,0,{reset_at},,,1764000000,f,f,{has_parent},,)");
             match KeyRow::read(&row, &shape()).unwrap().read_alone().unwrap() {
                 Lookup::Undecided { place, has_parent } => Some((place, has_parent)),
                 Lookup::Decided(_) => None,
@@ -340,7 +349,7 @@ mod tests {
     #[test]
     fn a_period_that_begins_is_unused_and_ends_with_the_next_reset() {
         let grant =
-            verdict("(1,7,,,,,,day,100,100,9,3000000,1763900000,,,1764000000,f,f,f,1764080000,)").unwrap();
+            verdict("(1,7,,,,,,day,100,100,9,2,999999,1763900000,,,1764000000,f,f,f,1764080000,)").unwrap();
         assert_eq!((grant.budget_used_cents, grant.budget_remaining_cents), (0, Some(97)));
         assert_eq!(grant.budget_reset_at.unwrap().timestamp(), 1_764_080_000);
     }
@@ -348,7 +357,7 @@ mod tests {
     #[test]
     fn an_old_last_use_is_stale() {
         let is_stale = |last_used_at| {
-            let row = format!("(1,7,,,,,,,,,,,,,{last_used_at},1764000060,f,f,f,,)");
+            let row = format!("(1,7,,,,,,,,,,,,,,{last_used_at},1764000060,f,f,f,,)");
             KeyRow::read(&row, &shape()).and_then(KeyRow::decided).unwrap().is_stale(60)
         };
         assert!(is_stale("") && is_stale("1763999999.999999") && is_stale("-Infinity"));
@@ -361,11 +370,11 @@ mod tests {
             "",
             "(1)",
             "x",
-            "(1,,,,,,,,,,,,,,,1764000000,f,f,f,,)",
-            "(0,7,,,,,,,,,,,,,,1764000000,f,f,f,,)",
-            "(1,x,,,,,,,,,,,,,,1764000000,f,f,f,,)",
-            "(1,7,,,,,,,1e3,,,,,,,1764000000,f,f,f,,)",
-            "(1,7,,,,,,,,,,,,,,,f,f,f,,)",
+            "(1,,,,,,,,,,,,,,,,1764000000,f,f,f,,)",
+            "(0,7,,,,,,,,,,,,,,,1764000000,f,f,f,,)",
+            "(1,x,,,,,,,,,,,,,,,1764000000,f,f,f,,)",
+            "(1,7,,,,,,,1e3,,,,,,,,1764000000,f,f,f,,)",
+            "(1,7,,,,,,,,,,,,,,,,f,f,f,,)",
         ] {
             assert!(KeyRow::read(bad, &shape()).and_then(KeyRow::decided).is_err(), "{bad}");
         }

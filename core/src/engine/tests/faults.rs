@@ -306,8 +306,8 @@ fn nonsense_is_an_error_for_those_concerned_and_nobody_else() {
         "",
         "(",
         "(1)",
-        "(9,5,7,,,,,,100,0,0,0,,,,1764000000,f,f,f,,)",
-        "(0,5,7,,,,,,100,0,0,0,,,,1764000000,f,f,f,,)",
+        "(9,5,7,,,,,,100,0,0,0,0,,,,1764000000,f,f,f,,)",
+        "(0,5,7,,,,,,100,0,0,0,0,,,,1764000000,f,f,f,,)",
         &live(1, 5),
     ] {
         let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });

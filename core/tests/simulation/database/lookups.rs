@@ -62,7 +62,7 @@ impl Database {
     /// The key as it is written.
     fn own_row(&self, key: &Key) -> String {
         format!(
-            "{},7,{},,{},,{},{},{},{},{},{},{},{},{},{},f",
+            "{},7,{},,{},,{},{},{},{},{},{},{},{},{},{},{},f",
             key.id,
             quoted(&key.name),
             key.scope.map(|scope| format!("{{{scope}}}")).unwrap_or_default(),
@@ -70,7 +70,8 @@ impl Database {
             optional(key.budget_cents),
             key.used / MICROCENTS_PER_CENT,
             key.used % MICROCENTS_PER_CENT,
-            key.reserved,
+            key.reserved / MICROCENTS_PER_CENT,
+            key.reserved % MICROCENTS_PER_CENT,
             optional(key.reset_at),
             optional(key.expires_at),
             optional(key.last_used_at),
