@@ -190,7 +190,7 @@ export class AgentKey<Id extends KeyId = number> {
     return this.#submit("events", () => ({ filter: filterOf(filter) }));
   }
 
-  /** What a key and its descendants spent, by period of the calendar in UTC, as far as the ledger knows. */
+  /** What a key and its descendants spent, by period of the calendar in UTC, as far as the ledger knows; each says whether that is all. */
   usage(filter: UsageFilter): Promise<UsageOfPeriod[]> {
     return this.#submit("usage", () => ({ filter: usageFilterOf(filter) }));
   }

@@ -334,6 +334,8 @@ export interface UsageOfPeriod {
   from: string;
   spentMicrocents: number;
   charges: number;
+  /** Whether the ledger knows all that was spent in it: charges with an idempotency key, and with `ledger: true` all. */
+  complete: boolean;
 }
 
 /** A key whose counters are not what the ledger says. */

@@ -301,6 +301,8 @@ class UsageOfPeriod(Result):
     """When the period began."""
     spent_microcents: int
     charges: int
+    complete: bool = True
+    """Whether the ledger knows all that was spent in it."""
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,9 @@ pub struct UsageOfPeriod {
     pub spent_microcents: i64,
     /// By how many charges and settlements.
     pub charges: i64,
+    /// Whether the ledger knows all that was spent in it. Charges are written into it with an idempotency key, and
+    /// with `ledger: true` all of them.
+    pub complete: bool,
 }
 
 /// A key whose counters are not what the ledger says.

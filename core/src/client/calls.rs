@@ -227,7 +227,7 @@ impl AgentKey {
         answer!(self.call(Request::Events(filter)), Answer::Events(events) => events)
     }
 
-    /// What a key and its descendants spent, by period of the calendar in UTC, as far as the ledger knows.
+    /// What a key and its descendants spent, by period of the calendar in UTC, as far as the ledger knows; each says whether that is all.
     ///
     /// # Errors
     /// `migration_required` if there is no ledger.

@@ -213,9 +213,10 @@ fn the_ledger() {
     assert_eq!(told[0], expected);
     assert_eq!(told[0]["at"].as_str().unwrap().parse(), Ok(at()));
 
-    let usage = UsageOfPeriod { from: at(), spent_microcents: 5, charges: 2 };
+    let usage = UsageOfPeriod { from: at(), spent_microcents: 5, charges: 2, complete: false };
     let told: serde_json::Value = serde_json::from_str(&Answer::Usage(vec![usage]).json(false)).unwrap();
     assert_eq!((&told[0]["spentMicrocents"], &told[0]["charges"]), (&json!(5), &json!(2)));
+    assert_eq!(told[0]["complete"], json!(false));
     assert_eq!(told[0]["from"].as_str().unwrap().parse(), Ok(at()));
 
     let discrepancy = Discrepancy {
