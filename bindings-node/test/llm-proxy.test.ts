@@ -35,10 +35,10 @@ afterAll(async () => {
 });
 
 const messages = [{ role: "user", content: "one two three" }];
-const ask = (key: string, body: object) =>
+const ask = (key: string, body: object, headers: Record<string, string> = {}) =>
   fetch(`http://127.0.0.1:${proxy.port}/v1/chat/completions`, {
     method: "POST",
-    headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
+    headers: { authorization: `Bearer ${key}`, "content-type": "application/json", ...headers },
     body: JSON.stringify({ model: "small", messages, ...body }),
   });
 const newKey = async (budgetCents: number) =>
@@ -100,6 +100,79 @@ test("what does not fit never reaches the model, however many ask at once", asyn
   expect(Number(refused[0]!.headers.get("retry-after"))).toBeGreaterThan(0);
   expect(await used(id)).toBe((answers.length - refused.length) * (3 * 250 + 2_000 * 1_000));
   expect(await proxy.ak.verifyLedger()).toEqual([]);
+});
+
+const PRICES: Record<string, [input: number, output: number]> = { small: [15, 60], large: [250, 1_000] };
+/** What the model server would bill since some call, in micro-cents. */
+const billed = (since: number) =>
+  model.served
+    .slice(since)
+    .reduce((sum: number, u: any) => sum + u.prompt_tokens * PRICES[u.model]![0] + u.completion_tokens * PRICES[u.model]![1], 0);
+
+test("what an attacker asks for is within the budget, or never asked", async () => {
+  const { key, id } = await newKey(10);
+  const since = model.served.length;
+  const bodies = [
+    { n: 100 },
+    { n: 4, max_tokens: 4_000 },
+    { max_completion_tokens: 100_000 },
+    { max_completion_tokens: 4_000, max_tokens: 1 },
+    { max_completion_tokens: 4_000 },
+    { max_tokens: null },
+    { n: "100" },
+    { n: -1 },
+    { stream: "yes" },
+    { tools: [{ type: "function", function: { name: "f" } }] },
+    { service_tier: "priority" },
+    { model: "__proto__" },
+    { model: ["large"] },
+    { messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "data:" } }] }] },
+    { messages: [{ role: "user", content: "x".repeat(50_000) }], max_tokens: 1 },
+    { response_format: { type: "json_object" }, max_tokens: 2_000 },
+  ];
+  const statuses: number[] = [];
+  for (const model of ["large", "small"]) {
+    for (let round = 0; round < 3; round++) {
+      const answers = await Promise.all(bodies.map((body) => ask(key, { model, max_tokens: undefined, ...body })));
+      for (const answer of answers) {
+        statuses.push(answer.status);
+        await answer.text();
+      }
+    }
+  }
+  expect(new Set(statuses)).toEqual(new Set([200, 400, 404, 429]));
+  // The bound of a call is never below what it costs: the budget holds without "one request more".
+  expect(billed(since)).toBeGreaterThan(0);
+  expect(billed(since)).toBeLessThanOrEqual(10_000_000);
+  expect(await used(id)).toBe(billed(since));
+});
+
+test("an idempotency key starts one call", async () => {
+  const { key, id } = await newKey(10);
+  const since = model.served.length;
+  const repeated = { "idempotency-key": "again" };
+  const answers = await Promise.all(Array.from({ length: 100 }, () => ask(key, { max_tokens: 1_000 }, repeated)));
+  expect(answers.map(({ status }) => status).sort()).toEqual([200, ...Array.from({ length: 99 }, () => 409)]);
+  const late = await ask(key, { max_tokens: 1_000 }, repeated);
+  expect([late.status, ((await late.json()) as any).error.code]).toEqual([409, "already_settled"]);
+  const other = await ask(key, { max_tokens: 999 }, repeated);
+  expect([other.status, ((await other.json()) as any).error.code]).toEqual([409, "idempotency_conflict"]);
+  expect(model.served.length - since).toBe(1);
+  expect(await used(id)).toBe(billed(since));
+});
+
+test("keys are told what is wrong with them", async () => {
+  const { key } = await proxy.ak.create({ accountId: "a", scopes: ["chat"], budgetCents: 1 });
+  const idle = (await proxy.ak.create({ accountId: "a", scopes: [], budgetCents: 100 })).key;
+  for (const [authorization, status, code] of [
+    [`bearer   ${key} `, 200, undefined],
+    [`Bearer ${idle}`, 403, "insufficient_scope"],
+    ["Basic eDp5", 401, "invalid_key"],
+    ["Bearer", 401, "invalid_key"],
+  ] as const) {
+    const answer = await ask(key, { max_tokens: 1 }, { authorization });
+    expect([answer.status, ((await answer.json()) as any).error?.code]).toEqual([status, code]);
+  }
 });
 
 test("what is wrong costs nothing", async () => {

@@ -8,15 +8,20 @@ const tokensOf = (messages) => messages.map(({ content }) => content.split(/\s+/
 /** `pause`: milliseconds between two tokens of a stream. */
 export async function start(port = 4000, pause = 0) {
   const app = express();
+  // What each call used, as a bill of the vendor's would say it.
+  const served = [];
   app.use(express.json());
   app.post("/v1/chat/completions", async (req, res) => {
-    const { model, messages, max_tokens: most, stream = false } = req.body;
-    const usage = { prompt_tokens: tokensOf(messages), completion_tokens: most, total_tokens: tokensOf(messages) + most };
+    const { model, messages, max_completion_tokens, max_tokens, n = 1, stream = false } = req.body;
+    const most = max_completion_tokens ?? max_tokens ?? 1_000_000;
+    const usage = { prompt_tokens: tokensOf(messages), completion_tokens: n * most, total_tokens: tokensOf(messages) + n * most };
+    served.push({ model, ...usage });
     const words = Array.from({ length: most }, (_, n) => WORDS[n % WORDS.length]);
     const common = { id: "chatcmpl-1", created: 0, model };
     if (!stream) {
       const message = { role: "assistant", content: words.join(" ") };
-      return res.json({ ...common, object: "chat.completion", choices: [{ index: 0, message, finish_reason: "length" }], usage });
+      const choices = Array.from({ length: n }, (_, index) => ({ index, message, finish_reason: "length" }));
+      return res.json({ ...common, object: "chat.completion", choices, usage });
     }
     res.setHeader("content-type", "text/event-stream");
     const send = (chunk) => res.write(`data: ${JSON.stringify({ ...common, object: "chat.completion.chunk", ...chunk })}\n\n`);
@@ -35,7 +40,7 @@ export async function start(port = 4000, pause = 0) {
     server.closeAllConnections();
     return new Promise((resolve) => server.close(resolve));
   };
-  return { port: server.address().port, stop };
+  return { port: server.address().port, served, stop };
 }
 
 if (import.meta.url === new URL(process.argv[1], "file:").href) {

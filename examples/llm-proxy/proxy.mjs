@@ -2,43 +2,114 @@
 // call can cost is reserved before it is passed on, and what its tokens really cost is settled after.
 //   DATABASE_URL=... MODEL_URL=http://127.0.0.1:4000/v1 PORT=3000 node proxy.mjs
 import { Readable } from "node:stream";
-import { AgentKey, agentKeyMiddleware } from "agentkey";
+import { AgentKey } from "agentkey";
 import express from "express";
 import pg from "pg";
 
-/** Micro-cents for a token: dollars per million tokens times 100. */
+/** The models that may be asked for. Micro-cents for a token: dollars per million tokens times 100. */
 const PRICES = {
   small: { input: 15, output: 60 },
   large: { input: 250, output: 1_000 },
 };
 const MOST_TOKENS = 4_096;
+const MOST_CHOICES = 4;
 
-/** A refusal in the API's own form. */
-function refuse(res, status, code, message) {
+/**
+ * What else may be asked for. Anything that is not known here may cost what nobody has counted: images, tools, a better
+ * service tier.
+ */
+const HARMLESS = ["temperature", "top_p", "stop", "seed", "presence_penalty", "frequency_penalty", "response_format", "user"];
+
+/** What is wrong with a request: a message for its sender. */
+class Refused extends Error {
+  constructor(status, code, message) {
+    super(message);
+    Object.assign(this, { status, code });
+  }
+}
+
+/** In the API's own form. */
+function refuse(res, { status, code, message }) {
   res.status(status).json({ error: { message, type: status === 429 ? "insufficient_quota" : "invalid_request_error", code } });
 }
 
-/** No text has more tokens than bytes. */
-const bytesOf = (messages) => Buffer.byteLength(JSON.stringify(messages));
+function count(name, value, most) {
+  if (Number.isInteger(value) && value >= 1 && value <= most) return value;
+  throw new Refused(400, `invalid_${name}`, `${name} must be a whole number from 1 to ${most}`);
+}
 
-/** What was used, as far as a stream tells: its last chunk says it; a stream that ends before costs a token for each chunk. */
-function meter(promptTokens) {
+const isText = (content) =>
+  typeof content === "string" ||
+  (Array.isArray(content) && content.every((part) => part?.type === "text" && typeof part.text === "string"));
+
+/** What is passed on for a request, and the most that it can cost. */
+function bounded(request) {
+  const { model, messages, max_tokens, max_completion_tokens, n = 1, stream = false, stream_options, ...others } = request ?? {};
+  const price = typeof model === "string" && Object.hasOwn(PRICES, model) ? PRICES[model] : undefined;
+  if (!price) throw new Refused(404, "model_not_found", `there is no model ${JSON.stringify(model)?.slice(0, 100)}`);
+  if (!Array.isArray(messages) || !messages.every((message) => isText(message?.content))) {
+    throw new Refused(400, "invalid_messages", "messages must be an array of messages with text as their content");
+  }
+  const unknown = Object.keys(others).find((name) => !HARMLESS.includes(name));
+  if (unknown !== undefined) throw new Refused(400, "unsupported_parameter", `${unknown.slice(0, 100)} is not supported here`);
+  if (max_tokens !== undefined && max_completion_tokens !== undefined) {
+    throw new Refused(400, "invalid_max_tokens", "give max_tokens or max_completion_tokens");
+  }
+  if (typeof stream !== "boolean") throw new Refused(400, "invalid_stream", "stream must be true or false");
+  const limit = max_completion_tokens === undefined ? "max_tokens" : "max_completion_tokens";
+  const most = count(limit, max_completion_tokens ?? max_tokens ?? 256, MOST_TOKENS);
+  const asked = {
+    ...others,
+    model,
+    messages,
+    [limit]: most,
+    n: count("n", n, MOST_CHOICES),
+    ...(stream && { stream, stream_options: { include_usage: true } }),
+  };
+  // No text has more tokens than bytes. All of the request counts, for a schema of the response is read, too.
+  const used = { prompt_tokens: Buffer.byteLength(JSON.stringify(asked)), completion_tokens: n * most };
+  const costOf = (usage) => usage.prompt_tokens * price.input + usage.completion_tokens * price.output;
+  return { asked, stream, most: used, costOf };
+}
+
+/** What a stream used: its last chunk says it. One that ends before used at most a token for each byte of its text. */
+function meter(most) {
   let rest = "";
-  const counted = { prompt_tokens: promptTokens, completion_tokens: 0 };
+  let bytes = 0;
   let told;
+  const read = (line) => {
+    if (!line.startsWith("data: {")) return;
+    const { choices = [], usage } = JSON.parse(line.slice("data: ".length));
+    for (const { delta } of choices) bytes += Buffer.byteLength(`${delta?.content ?? ""}${delta?.refusal ?? ""}`);
+    told = usage ?? told;
+  };
   return {
     read(text) {
       const lines = (rest + text).split("\n");
       rest = lines.pop();
-      for (const line of lines) {
-        if (!line.startsWith("data: {")) continue;
-        const { choices = [], usage } = JSON.parse(line.slice("data: ".length));
-        if (choices.length > 0) counted.completion_tokens++;
-        told = usage ?? told;
-      }
+      lines.forEach(read);
     },
-    usage: () => told ?? counted,
+    usage: () => told ?? { ...most, completion_tokens: Math.min(bytes, most.completion_tokens) },
   };
+}
+
+const keyOf = (req) => /^Bearer +(\S+) *$/i.exec(req.get("authorization") ?? "")?.[1] ?? "";
+
+/** The status of a refused key, and what it may do about it. */
+function refusal(res, { reason, limit }) {
+  const resetsAt = limit?.resetsAt;
+  switch (reason) {
+    case "budget_exceeded":
+      if (resetsAt) res.setHeader("retry-after", Math.max(1, Math.ceil((Date.parse(resetsAt) - Date.now()) / 1000)));
+      return { status: 429, code: reason, message: "the budget has no room for this call" };
+    case "insufficient_scope":
+      return { status: 403, code: reason, message: "the key may not chat" };
+    case "already_settled":
+    case "idempotency_conflict":
+      return { status: 409, code: reason, message: "the idempotency key was used before" };
+    default:
+      return { status: 401, code: reason, message: "the key is not valid" };
+  }
 }
 
 export async function start({ port = 3000, modelUrl = process.env.MODEL_URL, apiKey = process.env.MODEL_API_KEY } = {}) {
@@ -49,44 +120,45 @@ export async function start({ port = 3000, modelUrl = process.env.MODEL_URL, api
 
   const app = express();
   app.use(express.json({ limit: "1mb" }));
-  app.post("/v1/chat/completions", agentKeyMiddleware(ak, { scope: "chat" }), async (req, res) => {
-    const { model, messages, max_tokens: most = 256, stream = false } = req.body ?? {};
-    const price = Object.hasOwn(PRICES, model) ? PRICES[model] : undefined;
-    if (!price) return refuse(res, 404, "model_not_found", `there is no model ${model}`);
-    if (!Array.isArray(messages)) return refuse(res, 400, "invalid_messages", "messages must be an array");
-    if (!Number.isInteger(most) || most < 1 || most > MOST_TOKENS) {
-      return refuse(res, 400, "invalid_max_tokens", `max_tokens must be 1 to ${MOST_TOKENS}`);
+  app.post("/v1/chat/completions", async (req, res) => {
+    let call;
+    try {
+      call = bounded(req.body);
+    } catch (error) {
+      if (error instanceof Refused) return refuse(res, error);
+      throw error;
     }
-    const costOf = (usage) => usage.prompt_tokens * price.input + usage.completion_tokens * price.output;
-    const rawKey = req.headers.authorization.split(/\s+/)[1];
-    const held = await ak.reserve(rawKey, {
-      costMicrocents: costOf({ prompt_tokens: bytesOf(messages), completion_tokens: most }),
-      // Of the proxy's own making for each request; a client that repeats one may send its own.
+    const { asked, stream, most, costOf } = call;
+    // One statement: who it is, whether it may, whether there is room.
+    const held = await ak.reserve(keyOf(req), {
+      costMicrocents: costOf(most),
+      scope: "chat",
+      // A client that repeats a request under one key starts it once.
       idempotencyKey: req.get("idempotency-key"),
-      metadata: { model },
+      metadata: { model: asked.model },
     });
-    if (!held.success) {
-      const resetsAt = held.limit?.resetsAt;
-      if (resetsAt) res.setHeader("retry-after", Math.max(1, Math.ceil((Date.parse(resetsAt) - Date.now()) / 1000)));
-      return refuse(res, 429, held.reason, "the budget has no room for this call");
-    }
-    let usage = { prompt_tokens: 0, completion_tokens: 0 };
+    if (!held.success) return refuse(res, refusal(res, held));
+    if (held.replayed) return refuse(res, { status: 409, code: "in_progress", message: "this request is under way" });
+    // Where nothing is known, the most that it can have cost.
+    let usage = most;
     const left = new AbortController();
-    res.once("close", () => left.abort());
+    // A stream that nobody reads is ended. An answer comes at once or not at all, and only its end tells what it cost.
+    if (stream) res.once("close", () => left.abort());
     try {
       const answer = await fetch(`${modelUrl}/chat/completions`, {
         method: "POST",
         headers: { "content-type": "application/json", ...(apiKey && { authorization: `Bearer ${apiKey}` }) },
-        body: JSON.stringify({ ...req.body, max_tokens: most, ...(stream && { stream_options: { include_usage: true } }) }),
+        body: JSON.stringify(asked),
         signal: left.signal,
       });
       res.status(answer.status).setHeader("content-type", answer.headers.get("content-type") ?? "application/json");
+      if (!answer.ok) usage = undefined;
       if (!answer.ok || !stream) {
         const body = await answer.text();
-        if (answer.ok) usage = JSON.parse(body).usage;
+        if (answer.ok) usage = JSON.parse(body).usage ?? usage;
         return res.end(body);
       }
-      const tokens = meter(bytesOf(messages));
+      const tokens = meter(most);
       try {
         for await (const chunk of Readable.fromWeb(answer.body).setEncoding("utf8")) {
           tokens.read(chunk);
@@ -98,14 +170,15 @@ export async function start({ port = 3000, modelUrl = process.env.MODEL_URL, api
       }
     } catch (error) {
       if (left.signal.aborted) return;
+      // What was never sent cost nothing.
+      if (error.cause?.code === "ECONNREFUSED") usage = undefined;
       console.error(error);
       if (res.headersSent) res.destroy();
-      else refuse(res, 502, "model_unavailable", "the model server failed");
+      else refuse(res, { status: 502, code: "model_unavailable", message: "the model server failed" });
     } finally {
       // What was used is spent, whoever still listens.
-      await ak
-        .settle(held.reservationId, { costMicrocents: costOf(usage) })
-        .catch((error) => console.error("not settled, the reservation will expire:", error));
+      const ended = usage ? ak.settle(held.reservationId, { costMicrocents: costOf(usage) }) : ak.release(held.reservationId);
+      await ended.catch((error) => console.error("not settled, the reservation will expire:", error));
     }
   });
 
