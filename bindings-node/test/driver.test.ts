@@ -24,8 +24,8 @@ const COLUMNS = [
   "(budget_cents,integer,integer,f)",
   "(budget_used_cents,integer,integer,f)",
 ].map((agentkey) => ({ agentkey }));
-const GRANT = "(1,7,acct,,,,,,,0,0,0,,,1764000000,1764000000,f,f,f,,)";
-const STALE = "(1,7,acct,,,,,,,0,0,0,,,,1764000000,f,f,f,,)";
+const GRANT = "(1,7,acct,,,,,,,0,0,0,0,,,1764000000,1764000000,f,f,f,,)";
+const STALE = "(1,7,acct,,,,,,,0,0,0,0,,,,1764000000,f,f,f,,)";
 const isCatalogue = (sql: string) => sql.includes("pg_attribute");
 const isTouch = (sql: string) => /SET\s+last_used_at/.test(sql);
 

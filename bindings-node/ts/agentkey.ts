@@ -15,9 +15,9 @@ import {
   spendingOf,
   usageFilterOf,
 } from "./input.js";
-import { flag, type Names, onlyKnown, optionalCount, optionalText, wrong } from "./options.js";
+import { flag, type Names, onlyKnown, optionalCount, optionalFlag, optionalText, wrong } from "./options.js";
 import { clearTimer, setTimer } from "./outside.js";
-import { connecting, ownPool, type OwnPool, preparing } from "./pool.js";
+import { connecting, ownPool, type OwnPool, Preparing } from "./pool.js";
 import type {
   AgentKeyOptions,
   CreateKeyOptions,
@@ -70,11 +70,12 @@ export class AgentKey<Id extends KeyId = number> {
   constructor(options: AgentKeyOptions) {
     this.#engine = makeEngine(options);
     this.#closeTimeoutMs = optionalCount("closeTimeoutMs", options.closeTimeoutMs, 0) ?? CLOSE_TIMEOUT_MS;
-    const prepare = flag("preparedStatements", options.preparedStatements);
-    this.#ownPool = options.pool === undefined ? ownPool(options.connectionString, prepare) : undefined;
-    const query = this.#ownPool?.query ?? queryOf(options.pool);
-    const connect = this.#ownPool?.connect ?? connecting(options.pool, prepare);
-    this.#driver = new Driver(this.#engine, prepare ? preparing(query) : query, connect);
+    const { pool, preparedStatements } = options;
+    const prepare = preparedStatements === "auto" ? "auto" : (optionalFlag("preparedStatements", preparedStatements) ?? "auto");
+    const preparing = new Preparing(prepare, pool);
+    this.#ownPool = pool === undefined ? ownPool(options.connectionString, prepare) : undefined;
+    const query = this.#ownPool?.query ?? preparing.query(queryOf(pool));
+    this.#driver = new Driver(this.#engine, query, this.#ownPool?.connect ?? connecting(pool, preparing));
   }
 
   /** Any request but the two that are hot. A method converts its arguments and names it. */

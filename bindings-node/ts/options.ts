@@ -19,7 +19,11 @@ export function onlyKnown(of: string, options: unknown, names: Record<string, tr
 
 /** A switch. */
 export function flag(name: string, value: unknown, otherwise = false): boolean {
-  if (value === undefined || value === null) return otherwise;
+  return optionalFlag(name, value) ?? otherwise;
+}
+
+export function optionalFlag(name: string, value: unknown): boolean | undefined {
+  if (value === undefined || value === null) return undefined;
   if (typeof value === "boolean") return value;
   throw wrong(name, value);
 }

@@ -43,32 +43,63 @@ type NamedQuery = (statement: { name: string; text: string; values: (string | nu
 const names = new Map<string, string>();
 
 /** Names statements by their text: whoever shares the connection never takes one for another. */
-export function preparing(query: Query): Query {
-  const named = query as unknown as NamedQuery;
-  return (text, values) => {
-    let name = names.get(text);
-    if (!name) names.set(text, (name = `agentkey_${createHash("sha256").update(text).digest("hex").slice(0, 32)}`));
-    return named({ name, text, values });
-  };
+function nameOf(text: string): string {
+  let name = names.get(text);
+  if (!name) names.set(text, (name = `agentkey_${createHash("sha256").update(text).digest("hex").slice(0, 32)}`));
+  return name;
+}
+
+/**
+ * What a server says of a statement that it has not prepared, or has prepared before, or of whose tables it has forgotten
+ * the plan: it is behind a pooler, or somebody ran `DISCARD ALL`. The statement did nothing.
+ */
+const UNPREPARED = new Set(["26000", "42P05", "0A000"]);
+
+/** Whether a client's statements are prepared. */
+export class Preparing {
+  #isOn: boolean;
+
+  /** `auto`: on a pool of node-postgres whose `query` is its own, until a statement turns out not to be prepared. */
+  constructor(
+    private readonly choice: boolean | "auto",
+    private readonly pool: unknown,
+  ) {
+    this.#isOn = choice === "auto" ? isPgPool(pool) : choice;
+  }
+
+  /** Sends statements through `query`, prepared or not. */
+  query(query: Query): Query {
+    const named = query as unknown as NamedQuery;
+    return (text, values) => {
+      // The application may have put a function of its own in the place of the pool's.
+      if (!this.#isOn || (this.choice === "auto" && Object.hasOwn(this.pool as object, "query"))) return query(text, values);
+      const result = named({ name: nameOf(text), text, values });
+      if (this.choice !== "auto") return result;
+      return result.then(undefined, (error: unknown) => {
+        if (!UNPREPARED.has((error as { code?: string } | null)?.code ?? "")) throw error;
+        this.#isOn = false;
+        return query(text, values);
+      });
+    };
+  }
 }
 
 const ignore = (): void => {};
 
 /** How to get a connection of a pool whose connections are all in use. `undefined` if the pool does not tell. */
-export function connecting(pool: unknown, prepare: boolean): Connect | undefined {
+export function connecting(pool: unknown, preparing: Preparing): Connect | undefined {
   if (!isPgPool(pool)) return undefined;
   return () => {
     const isBusy = pool.waitingCount > 0 || (pool.idleCount === 0 && pool.totalCount >= pool.options.max);
-    return isBusy ? pool.connect().then((client) => connection(client, prepare)) : undefined;
+    return isBusy ? pool.connect().then((client) => connection(client, preparing)) : undefined;
   };
 }
 
-function connection(client: PgClient, prepare: boolean): Connection {
+function connection(client: PgClient, preparing: Preparing): Connection {
   // A connection that ends during a query rejects the query; without a listener it would end the process, too.
   client.on("error", ignore);
-  const query: Query = client.query.bind(client);
   return {
-    query: prepare ? preparing(query) : query,
+    query: preparing.query(client.query.bind(client)),
     release(error) {
       client.off("error", ignore);
       client.release(error);
@@ -92,20 +123,22 @@ function isPgPool(pool: unknown): pool is PgPool {
 }
 
 /** A `pg.Pool` that is made with the first statement. */
-export function ownPool(connectionString: unknown, prepare: boolean): OwnPool {
+export function ownPool(connectionString: unknown, prepare: boolean | "auto"): OwnPool {
   if (typeof connectionString !== "string") throw new TypeError("give a pool or a connectionString");
   let pool: PgPool | undefined;
+  let query: Query | undefined;
   let connect: Connect | undefined;
-  const open = (): PgPool => {
+  const open = (): Query => {
     const { Pool } = require("pg") as { Pool: new (options: object) => PgPool };
-    const opened = new Pool({ connectionString });
+    const opened = (pool = new Pool({ connectionString }));
     // A connection that is lost while it rests is replaced by the next statement: no reason to end the process.
     opened.on("error", ignore);
-    connect = connecting(opened, prepare);
-    return opened;
+    const preparing = new Preparing(prepare, opened);
+    connect = connecting(opened, preparing);
+    return preparing.query(opened.query.bind(opened));
   };
   return {
-    query: (...statement) => (pool ??= open()).query(...statement),
+    query: (...statement) => (query ??= open())(...statement),
     connect: () => connect?.(),
     end: async () => pool?.end(),
   };

@@ -15,10 +15,11 @@ interface CommonOptions {
   /** Where the budget periods of new keys begin: at their creation by default, or with the calendar in UTC. */
   align?: "creation" | "calendar";
   /**
-   * Names the statements, so that node-postgres prepares them once a connection; saves planning them each time. For
-   * direct connections: a pooler in transaction mode may not know of prepared statements. Default false.
+   * Names the statements, so that node-postgres prepares them once a connection: planning each anew takes longer than
+   * running it. `auto`, the default: on a pool of node-postgres whose `query` is its own, until a statement turns out not
+   * to be prepared where it arrives, behind a pooler; it is sent again then, and none is named any more.
    */
-  preparedStatements?: boolean;
+  preparedStatements?: boolean | "auto";
   /**
    * Writes every charge and reservation into the ledger, not only those with an idempotency key. All clients of a table
    * should agree. Default false.
