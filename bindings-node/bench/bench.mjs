@@ -1,6 +1,6 @@
 // Throughput and latency beside one query a call, on the same pool of 10.
 //   tests/postgres.sh run -- node bindings-node/bench/bench.mjs [seconds]
-// AGENTKEY_BENCH_PREPARED=1 prepares the statements of both once a connection.
+// AGENTKEY_BENCH_PREPARED=1 prepares the statements of the baseline, too, once a connection.
 import { createHash } from "node:crypto";
 import { performance } from "node:perf_hooks";
 import pg from "pg";
@@ -13,7 +13,7 @@ const hash = (key) => createHash("sha256").update(key).digest("hex");
 const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 10 });
 await pool.query("DROP TABLE IF EXISTS sdk_api_keys, sdk_api_keys_events, sdk_api_keys_reservations CASCADE");
 const PREPARED = process.env.AGENTKEY_BENCH_PREPARED === "1";
-const ak = new AgentKey({ pool, preparedStatements: PREPARED });
+const ak = new AgentKey({ pool });
 const query = (name, text, values) => pool.query(PREPARED ? { name, text, values } : { text, values });
 await ak.migrate();
 const keys = [];
