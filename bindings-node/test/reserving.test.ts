@@ -98,6 +98,30 @@ describe.each(EXPRESS)("%s", (_, express) => {
     expect((await app.request("GET", "/?estimate=1&cents=1", { key })).status).toBe(429);
   });
 
+  test("the cost hears how the request ended", async () => {
+    const ends: unknown[] = [];
+    const cost: ReservingOptions["cost"] = (_req, _res, { status, completed, grant }) => {
+      ends.push([status, completed, grant.name]);
+      return status === 200 && completed ? 3 : 1;
+    };
+    await start({ reserveCents: 50, cost }, (req, res) => {
+      if (req.query.break === undefined) return void res.status(Number(req.query.status)).json({});
+      res.write("x");
+      res.destroy();
+    });
+    const key = await newKey(100);
+    for (const query of ["status=200", "status=404", "break"]) {
+      await app.request("GET", `/?${query}`, { key }).catch(() => undefined);
+      await used(key);
+    }
+    expect(ends).toEqual([
+      [200, true, "default"],
+      [404, true, "default"],
+      [200, false, "default"],
+    ]);
+    expect(await used(key)).toBe(5);
+  });
+
   test("a stream is settled after its end", async () => {
     let sent = 0;
     await start({ reserveCents: 50, cost: () => sent }, async (_req, res) => {
@@ -175,7 +199,12 @@ describe.each(EXPRESS)("%s", (_, express) => {
     expect(await ak.validate(key)).toMatchObject({ budgetReservedCents: 0, budgetUsedCents: 7 });
     await app.stop();
 
-    const impatient = new AgentKey({ pool: db.pool, closeTimeoutMs: 20 });
+    const heard: string[] = [];
+    const onError = (message: string) => {
+      heard.push(message);
+      throw new Error("a fault of onError is logged");
+    };
+    const impatient = new AgentKey({ pool: db.pool, closeTimeoutMs: 20, onError });
     await start({ reserveCents: 50 }, () => {}, impatient);
     const hanging = app.request("GET", "/", { key }).catch(() => undefined);
     await eventually("the handler ran", () => ran === 1);
@@ -183,6 +212,9 @@ describe.each(EXPRESS)("%s", (_, express) => {
     await app.stop();
     await hanging;
     expect(String(await eventually("it is logged", () => log.mock.calls[0]))).toMatch(/is not recorded: closed/);
+    const id = await db.number("SELECT max(id) FROM sdk_api_keys");
+    expect(heard).toEqual([expect.stringMatching(new RegExp(`^what a request cost \\(50000000 micro-cents, key ${id}, reservation [0-9a-f-]{36}\\) is not recorded`))]);
+    expect(String(log.mock.calls[1])).toMatch(/onError failed.*a fault of onError is logged/);
     // What it held ends by itself.
     await db.run("UPDATE sdk_api_keys_reservations SET expires_at = now() WHERE state = 'pending'");
     expect(await ak.sweepReservations()).toBe(1);

@@ -15,7 +15,7 @@ import {
   spendingOf,
   usageFilterOf,
 } from "./input.js";
-import { flag, type Names, onlyKnown, optionalCount, optionalFlag, optionalText, wrong } from "./options.js";
+import { flag, type Names, onlyKnown, optionalCount, optionalFlag, optionalFunction, optionalText, wrong } from "./options.js";
 import { clearTimer, setTimer } from "./outside.js";
 import { connecting, ownPool, type OwnPool, Preparing } from "./pool.js";
 import type {
@@ -49,6 +49,9 @@ export const carry = Symbol("carry");
 /** A request that passed one of our doors, and whose end `close` waits for. */
 export const admitted = Symbol("admitted");
 
+/** A fault that nobody waits for. */
+export const report = Symbol("report");
+
 const CLOSE_TIMEOUT_MS = 10_000;
 
 /** An account that no key has. */
@@ -63,6 +66,7 @@ export class AgentKey<Id extends KeyId = number> {
   readonly #driver: Driver;
   readonly #ownPool: OwnPool | undefined;
   readonly #closeTimeoutMs: number;
+  readonly #onError: AgentKeyOptions["onError"];
   /** Requests at our doors that hold an amount, or whose cost is not recorded yet. */
   readonly #admissions = new Set<Promise<void>>();
 
@@ -70,6 +74,7 @@ export class AgentKey<Id extends KeyId = number> {
   constructor(options: AgentKeyOptions) {
     this.#engine = makeEngine(options);
     this.#closeTimeoutMs = optionalCount("closeTimeoutMs", options.closeTimeoutMs, 0) ?? CLOSE_TIMEOUT_MS;
+    this.#onError = optionalFunction("onError", options.onError);
     const { pool, preparedStatements } = options;
     const prepare = preparedStatements === "auto" ? "auto" : (optionalFlag("preparedStatements", preparedStatements) ?? "auto");
     const preparing = new Preparing(prepare, pool);
@@ -86,6 +91,14 @@ export class AgentKey<Id extends KeyId = number> {
   /** Makes the call that a door asks for. */
   [carry](exchange: native.Exchange): Promise<unknown> {
     return this.#driver.call((engine) => engine.submitCall(exchange));
+  }
+
+  [report](message: string, cause: unknown): void {
+    try {
+      this.#onError?.(message, cause);
+    } catch (error) {
+      console.error("agentkey: onError failed", error);
+    }
   }
 
   [admitted](end: Promise<void>): void {
@@ -275,6 +288,7 @@ const OPTIONS: Names<AgentKeyOptions> = {
   timeoutMs: true,
   settleTimeoutMs: true,
   closeTimeoutMs: true,
+  onError: true,
   maxWaiting: true,
   maxCostCents: true,
   touchIntervalSeconds: true,

@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { type Exchange, type Guard, type NativeNext, type NativeResponse, unexpected } from "../native/native.js";
-import { AgentKey, admitted, carry } from "./agentkey.js";
+import { AgentKey, admitted, carry, report } from "./agentkey.js";
 import { AgentKeyError, type ErrorCode } from "./errors.js";
-import type { Reservation, ValidateResult } from "./types.js";
+import type { RequestEnd, Reservation, ValidateResult } from "./types.js";
 
 // What the middlewares and the routes share. They carry between the server, the client and the core, which decides.
 
@@ -101,7 +101,7 @@ export interface Asks<R extends Req, S extends ServerResponse> {
   /** What a request may cost at most. */
   estimate?: (req: R) => unknown;
   /** What it did cost. */
-  price?: (req: R, res: S) => unknown;
+  price?: (req: R, res: S, end: RequestEnd) => unknown;
   /** Whose token it is, to Clerk. */
   verify?: (token: string, req: R, exchange: Exchange) => Promise<unknown>;
   /** Makes the row of a subject. */
@@ -214,9 +214,10 @@ function pass<R extends Req, S extends ServerResponse>(
   const wasClosed = res.closed === true;
   const end = () => {
     const status = res.headersSent ? res.statusCode : undefined;
-    exchange.ended({ began: !wasClosed, routed: req.route !== undefined, status, completed: res.writableFinished });
-    record(ak, exchange, asks, req, res)
-      .catch((error: unknown) => logFault("what a request cost is not recorded", error))
+    const completed = res.writableFinished;
+    exchange.ended({ began: !wasClosed, routed: req.route !== undefined, status, completed });
+    record(ak, exchange, () => asks.price!(req, res, { status, completed, grant: req.agentKey! }))
+      .catch((error: unknown) => tellFault(ak, "what a request cost is not recorded", error))
       .finally(isRecorded);
   };
   // Nobody waits for the handler any more.
@@ -231,20 +232,14 @@ function pass<R extends Req, S extends ServerResponse>(
 }
 
 /** After the response: what fails here is for the log, because nobody waits for it. */
-async function record<R extends Req, S extends ServerResponse>(
-  ak: Partial<Client>,
-  exchange: Exchange,
-  asks: Asks<R, S>,
-  req: R,
-  res: S,
-): Promise<void> {
+async function record(ak: Partial<Client>, exchange: Exchange, price: () => unknown): Promise<void> {
   let cause: unknown;
   for (;;) {
     const step = exchange.next();
     switch (step.kind) {
       case "price":
         try {
-          exchange.priced(amountJson(await asks.price!(req, res)));
+          exchange.priced(amountJson(await price()));
         } catch (error) {
           cause = error;
           exchange.priceFailed(messageOf(error));
@@ -256,7 +251,7 @@ async function record<R extends Req, S extends ServerResponse>(
         break;
       }
       default:
-        if (step.message !== undefined) logFault(step.message, cause);
+        if (step.message !== undefined) tellFault(ak, step.message, cause);
         return;
     }
   }
@@ -287,6 +282,12 @@ export function send(res: ServerResponse, response: NativeResponse, cause?: unkn
   // A test's double of Express's response.
   const double = res as unknown as { status(code: number): { json(body: unknown): void } };
   double.status(response.status).json(JSON.parse(response.body));
+}
+
+/** Of a fault that nobody waits for the application may want to hear. */
+function tellFault(ak: Partial<Client>, fault: string, cause: unknown): void {
+  logFault(fault, cause);
+  if (ak instanceof AgentKey) ak[report](fault, cause);
 }
 
 export function logFault(fault: string, cause: unknown): void {

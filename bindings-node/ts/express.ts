@@ -5,7 +5,7 @@ import { type Client, admit, isOwn, makeCall, send } from "./door.js";
 import { fromNative } from "./errors.js";
 import { scopeList } from "./input.js";
 import { flag, type Names, onlyKnown, optionalCount, wrong } from "./options.js";
-import type { Amount, Reservation, ValidateResult } from "./types.js";
+import type { Amount, RequestEnd, Reservation, ValidateResult } from "./types.js";
 
 declare global {
   namespace Express {
@@ -30,7 +30,7 @@ export interface ReservingOptions {
    * a cent. Where it says nothing, a response below 400 cost `reserveCents`, and an error cost nothing. Without
    * `reserveCents` nothing is held, and the cost is recorded whatever the budget.
    */
-  cost?: (req: Request, res: Response) => Amount | undefined | void | Promise<Amount | undefined | void>;
+  cost?: (req: Request, res: Response, end: RequestEnd) => Amount | undefined | void | Promise<Amount | undefined | void>;
   /** How long an amount is held at most. Default `10m`; a stream that takes longer extends `req.agentKeyReservation`. */
   reserveTtl?: string;
   /** Whether an error costs `reserveCents` where `cost` says nothing. Default false. */

@@ -28,6 +28,11 @@ export function optionalFlag(name: string, value: unknown): boolean | undefined 
   throw wrong(name, value);
 }
 
+export function optionalFunction<F>(name: string, value: F | undefined): F | undefined {
+  if (value === undefined || typeof value === "function") return value;
+  throw wrong(name, value);
+}
+
 export function optionalText(name: string, value: unknown): string | undefined {
   if (value === undefined || typeof value === "string") return value;
   throw wrong(name, value);

@@ -36,6 +36,11 @@ interface CommonOptions {
   settleTimeoutMs?: number;
   /** How long `close` waits for requests that a middleware let pass. Default 10 seconds. */
   closeTimeoutMs?: number;
+  /**
+   * Hears of each fault that nobody waits for, after it was logged: what a request cost and could not be recorded, with
+   * the key, the reservation and the amount.
+   */
+  onError?: (message: string, cause?: unknown) => void;
   /** How many calls may wait at once; more are refused with `overloaded`. Default 100,000. */
   maxWaiting?: number;
   /** The most that one charge, reserve or settle may cost, in cents: more is an `invalid_cost`. Default no limit. */
@@ -186,6 +191,16 @@ export interface Spent {
 
 /** An amount in a middleware: a number of cents, or US dollars, cents or millionths of a cent by name. */
 export type Amount = number | { usd: number | string } | { cents: number } | { microcents: number };
+
+/** How a request ended. */
+export interface RequestEnd {
+  /** The status that was sent; `undefined` if none was. */
+  status: number | undefined;
+  /** Whether the whole response was sent: false of one that its client left, or that broke off. */
+  completed: boolean;
+  /** The caller's key. */
+  grant: ValidateResult;
+}
 
 /** What a call cost. */
 export interface Usage extends Spent {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -23,7 +25,7 @@ from starlette.routing import Route
 
 from pyagentkey import AgentKey, AsyncAgentKey, Denial, Grant, Reservation, Settlement
 from pyagentkey.asgi import RequireKey
-from pyagentkey.fastapi import require_key
+from pyagentkey.fastapi import RequestEnd, require_key
 
 from .server import bearer, serving
 from .support import Database, eventually
@@ -47,7 +49,10 @@ def asgi_app(ak: AsyncAgentKey, handler: Handler, **options: Any) -> Any:
     for name in ("reserve_cents", "cost"):
         of_request = options.get(name)
         if callable(of_request):
-            options[name] = lambda scope, of_request=of_request: of_request(Request(scope))
+            if len(inspect.signature(of_request).parameters) == 2:
+                options[name] = lambda scope, end, of_request=of_request: of_request(Request(scope), end)
+            else:
+                options[name] = lambda scope, of_request=of_request: of_request(Request(scope))
     return RequireKey(Starlette(routes=[Route("/", handler)]), ak, **options)
 
 
@@ -100,6 +105,35 @@ def test_what_does_not_fit_never_runs(make: Make, db: Database, ak: AgentKey) ->
     assert answers[0].json() == {"error": "budget_exceeded"}
     assert int(answers[0].headers["retry-after"]) > 80_000
     assert (ran, used(ak, key)) == ([], 0)
+
+
+@both
+def test_the_cost_hears_how_the_request_ended(make: Make, db: Database, ak: AgentKey) -> None:
+    ends: list[Any] = []
+
+    async def handler(request: Request) -> Any:
+        status = request.query_params.get("status")
+        if status is not None:
+            return JSONResponse({}, int(status))
+
+        async def broken() -> AsyncIterator[bytes]:
+            yield b"x"
+            raise ConnectionResetError
+
+        return StreamingResponse(broken())
+
+    async def cost(_: Request, end: RequestEnd) -> int:
+        ends.append((end.status, end.completed, end.grant.name))
+        return 3 if end.status == 200 and end.completed else 1
+
+    key = ak.create("a", budget_cents=100).key
+    with serving(make(AsyncAgentKey(db.url), handler, reserve_cents=50, cost=cost)) as http:
+        for query in ("?status=200", "?status=404", ""):
+            with contextlib.suppress(Exception):
+                http.get(f"/{query}", headers=bearer(key))
+            used(ak, key)
+    assert ends == [(200, True, "default"), (404, True, "default"), (200, False, "default")]
+    assert used(ak, key) == 5
 
 
 @both

@@ -33,8 +33,11 @@ Amount = Union[int, float, Decimal, dict[str, Any], None]
 """Cents, or one of ``{"usd": ...}``, ``{"cents": ...}`` and ``{"microcents": ...}``; ``None`` is nothing said."""
 Estimate = Callable[[Any], Union[Amount, Awaitable[Amount]]]
 """What a request may cost. A request is what the framework calls one (for ASGI alone: its scope)."""
-Price = Callable[[Any], Union[Amount, Awaitable[Amount]]]
-"""What a request did cost."""
+Price = Union[
+    Callable[[Any], Union[Amount, Awaitable[Amount]]],
+    Callable[[Any, "RequestEnd"], Union[Amount, Awaitable[Amount]]],
+]
+"""What a request did cost: asked with the request, or with the request and how it ended."""
 
 _log = logging.getLogger("pyagentkey")
 
@@ -59,6 +62,18 @@ class Admission:
     exchange: Exchange
     grant: Grant
     headers: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class RequestEnd:
+    """How a request ended, for the ``cost`` of it."""
+
+    status: Optional[int]
+    """The status that was sent; ``None`` if none was."""
+    completed: bool
+    """Whether the whole response was sent: false of one that its client left, or that broke off."""
+    grant: Grant
+    """The caller's key."""
 
 
 @dataclass
@@ -93,6 +108,7 @@ class Door:
         self._ak = ak
         self._estimate = estimate
         self._price = price
+        self._hears_end = price is not None and _takes_two(price)
         self._guard = _native.Guard(
             scope=scope,
             holds=estimate is not None,
@@ -138,18 +154,19 @@ class Door:
             return
         exchange = admission.exchange
         exchange.ended(**vars(ending))
-        task = asyncio.create_task(self._record(exchange, request))
+        end = RequestEnd(ending.status, ending.completed, admission.grant)
+        task = asyncio.create_task(self._record(exchange, request, end))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.shield(task)
 
-    async def _record(self, exchange: Exchange, request: Any) -> None:
+    async def _record(self, exchange: Exchange, request: Any, end: RequestEnd) -> None:
         """What fails here is for the log: nobody waits for it."""
         try:
             while True:
                 step = exchange.step()
                 if step.kind == "price":
-                    await self._ask_price(exchange, request)
+                    await self._ask_price(exchange, (request, end) if self._hears_end else (request,))
                 elif step.kind == "call":
                     await make_call(self._ak, exchange)
                 else:
@@ -157,10 +174,10 @@ class Door:
         except Exception as error:
             self._ends.recorded(exchange, f"what a request cost is not recorded: {error!r}")
 
-    async def _ask_price(self, exchange: Exchange, request: Any) -> None:
-        assert self._price is not None
+    async def _ask_price(self, exchange: Exchange, asked: tuple[Any, ...]) -> None:
+        price: Any = self._price
         try:
-            exchange.priced(_json(await _now(self._price(request))))
+            exchange.priced(_json(await _now(price(*asked))))
         except Exception as error:
             _log.debug("cost failed", exc_info=True)
             exchange.price_failed(f"{type(error).__name__}: {error}")
@@ -226,6 +243,16 @@ def header(scope: Scope, name: bytes) -> Optional[str]:
             text: str = value.decode("latin-1")
             return text
     return None
+
+
+def _takes_two(function: Callable[..., Any]) -> bool:
+    """Whether a function must be given two arguments."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(one.kind in positional and one.default is one.empty for one in parameters) == 2
 
 
 async def _now(value: Any) -> Any:

@@ -19,8 +19,25 @@ from urllib.parse import quote
 
 from . import _native
 from ._arguments import texts
-from ._door import App, Client, Door, Ending, Estimate, Message, Price, Receive, Scope, Send, header, is_own, made
+from ._door import (
+    App,
+    Client,
+    Door,
+    Ending,
+    Estimate,
+    Message,
+    Price,
+    Receive,
+    RequestEnd,
+    Scope,
+    Send,
+    header,
+    is_own,
+    made,
+)
 from ._native import Response, Routes
+
+__all__ = ["KeyRoutes", "RequestEnd", "RequireKey", "presented_key"]
 
 _log = logging.getLogger("pyagentkey")
 
@@ -45,9 +62,9 @@ class RequireKey:
         """
         :param reserve_cents: what a request may cost, or a function of its ASGI scope: held before the app runs,
             settled when its response has ended. A request that does not fit gets a 429
-        :param cost: a function of the ASGI scope that says what it did cost: cents, or one of ``{"usd": ...}``,
-            ``{"cents": ...}`` and ``{"microcents": ...}``; without it that is ``reserve_cents``. Without
-            ``reserve_cents`` nothing is held, and the cost is recorded whatever the budget
+        :param cost: a function of the ASGI scope, or of it and the :class:`RequestEnd`, that says what it did cost:
+            cents, or one of ``{"usd": ...}``, ``{"cents": ...}`` and ``{"microcents": ...}``; without it that is
+            ``reserve_cents``. Without ``reserve_cents`` nothing is held, and the cost is recorded whatever the budget
         :param reserve_ttl: how long an amount is held at most; a stream that takes longer extends
             ``request.state.grant.reservation``
         :param bill_errors: records the estimate also of requests that end with an error (400 and above, an exception)

@@ -29,11 +29,11 @@ from fastapi.security.base import SecurityBase
 from starlette.requests import ClientDisconnect
 
 from . import _native, asgi
-from ._door import Client, Door, Ending, Estimate, Price, Receive, Scope, Send, header
+from ._door import Client, Door, Ending, Estimate, Price, Receive, RequestEnd, Scope, Send, header
 from ._handlers import Guarded, handling, watch
 from ._results import Grant
 
-__all__ = ["RESPONSES", "KeyRefused", "create_router", "presented_key", "require_key"]
+__all__ = ["RESPONSES", "KeyRefused", "RequestEnd", "create_router", "presented_key", "require_key"]
 
 watch()
 
@@ -121,9 +121,9 @@ def require_key(
     :param budget_headers: puts ``RateLimit`` and ``RateLimit-Policy`` headers for the budget on the response
     :param reserve_cents: what a request may cost (also a function of the request): held before the handler runs,
         settled when its response has ended. A request that does not fit gets a 429
-    :param cost: a function of the request that says what it did cost: cents, or one of ``{"usd": ...}``,
-        ``{"cents": ...}`` and ``{"microcents": ...}``; without it that is ``reserve_cents``. Without ``reserve_cents``
-        nothing is held, and the cost is recorded whatever the budget
+    :param cost: a function of the request, or of it and the :class:`RequestEnd`, that says what it did cost: cents, or
+        one of ``{"usd": ...}``, ``{"cents": ...}`` and ``{"microcents": ...}``; without it that is ``reserve_cents``.
+        Without ``reserve_cents`` nothing is held, and the cost is recorded whatever the budget
     :param reserve_ttl: how long an amount is held at most; a stream that takes longer extends ``grant.reservation``
     :param bill_errors: records the estimate of requests that end with an error (an ``HTTPException``, too) as well
     :param exceeded_status: what a request without budget is answered: 429, which the clients of model vendors repeat by
