@@ -81,16 +81,20 @@ export declare class Exchange {
 
 /** The door before a handler. */
 export declare class Guard {
+  /** The name of the header that may hold the key, in lower case. */
+  readonly apiKeyHeader?: string
   /** Checks the options. */
   constructor(options: NativeGuardOptions)
   /** Begins a request. `is_double`: the client is an application's own double. */
-  begin(authorization: string | undefined | null, isDouble: boolean): Exchange
+  begin(authorization: string | undefined | null, apiKey: string | undefined | null, isDouble: boolean): Exchange
 }
 
 /** The routes. */
 export declare class Routes {
   /** Whether signup is open and nobody said that this is meant. */
   readonly opensSignupUnasked: boolean
+  /** The name of the header that may hold the key, in lower case. */
+  readonly apiKeyHeader?: string
   /** Checks the options. */
   constructor(options: NativeRouteOptions)
   /** Begins to serve a request. */
@@ -193,6 +197,8 @@ export interface NativeGuardOptions {
   budgetHeaders: boolean
   /** What a request without budget is answered. */
   exceededStatus?: number
+  /** A header that may hold the key. */
+  apiKeyHeader?: string
 }
 
 /** What the door does next. */
@@ -247,6 +253,8 @@ export interface NativeRouteOptions {
   signupPeriod?: string
   /** Whether a key may revoke only itself and its descendants. */
   onlyDescendants: boolean
+  /** A header that may hold the key. */
+  apiKeyHeader?: string
 }
 
 /** A statement for `pool.query(text, values)`. */
@@ -283,6 +291,8 @@ export interface NativeVisit {
   id?: string
   /** The header. */
   authorization?: string
+  /** The header that may hold the key. */
+  apiKey?: string
   /** JSON; none if there was no body. */
   body?: string
   /** Whether more was sent than is read. */

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use agentkey::engine::{Answer, Request, Reserved};
-use agentkey::http::{self, Call, Clerk, Ending, Next, Price, Routed, Verification};
+use agentkey::http::{self, Call, Clerk, Credentials, Ending, Next, Price, Routed, Verification};
 use chrono::{DateTime, Utc};
 use napi_derive::napi;
 
@@ -93,11 +93,18 @@ pub struct NativeGuardOptions {
     pub budget_headers: bool,
     /// What a request without budget is answered.
     pub exceeded_status: Option<u32>,
+    /// A header that may hold the key.
+    pub api_key_header: Option<String>,
 }
 
 /// The door before a handler.
 #[napi]
-pub struct Guard(http::Guard);
+pub struct Guard {
+    guard: http::Guard,
+    /// The name of the header that may hold the key, in lower case.
+    #[napi(readonly)]
+    pub api_key_header: Option<String>,
+}
 
 #[napi]
 impl Guard {
@@ -121,14 +128,16 @@ impl Guard {
         if let Some(clerk) = options.clerk {
             guard = guard.clerk(if clerk == "m2m" { Clerk::M2m } else { Clerk::ApiKey });
         }
-        Ok(Guard(guard))
+        let api_key_header = options.api_key_header.map(|name| http::api_key_header(&name)).transpose();
+        Ok(Guard { guard, api_key_header: api_key_header.map_err(thrown)? })
     }
 
     /// Begins a request. `is_double`: the client is an application's own double.
     #[napi]
-    pub fn begin(&self, authorization: Option<String>, is_double: bool) -> Exchange {
-        let guard = self.0.clone().double(is_double);
-        Exchange::new(http::Exchange::with_guard(&guard, authorization.as_deref()))
+    pub fn begin(&self, authorization: Option<String>, api_key: Option<String>, is_double: bool) -> Exchange {
+        let guard = self.guard.clone().double(is_double);
+        let credentials = Credentials::new(authorization.as_deref()).api_key(api_key.as_deref());
+        Exchange::new(http::Exchange::with_guard(&guard, credentials))
     }
 }
 

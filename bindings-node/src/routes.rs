@@ -35,6 +35,8 @@ pub struct NativeRouteOptions {
     pub signup_period: Option<String>,
     /// Whether a key may revoke only itself and its descendants.
     pub only_descendants: bool,
+    /// A header that may hold the key.
+    pub api_key_header: Option<String>,
 }
 
 /// A request to the routes.
@@ -47,6 +49,8 @@ pub struct NativeVisit {
     pub id: Option<String>,
     /// The header.
     pub authorization: Option<String>,
+    /// The header that may hold the key.
+    pub api_key: Option<String>,
     /// JSON; none if there was no body.
     pub body: Option<String>,
     /// Whether more was sent than is read.
@@ -64,6 +68,9 @@ pub struct Routes {
     /// Whether signup is open and nobody said that this is meant.
     #[napi(readonly)]
     pub opens_signup_unasked: bool,
+    /// The name of the header that may hold the key, in lower case.
+    #[napi(readonly)]
+    pub api_key_header: Option<String>,
 }
 
 #[napi]
@@ -93,7 +100,8 @@ impl Routes {
         }
         let opens_signup_unasked = read.opens_signup_unasked();
         let routes = http::Routes::new(&read).map_err(thrown)?;
-        Ok(Routes { routes, opens_signup_unasked })
+        let api_key_header = options.api_key_header.map(|name| http::api_key_header(&name)).transpose();
+        Ok(Routes { routes, opens_signup_unasked, api_key_header: api_key_header.map_err(thrown)? })
     }
 
     /// Begins to serve a request.
@@ -107,6 +115,7 @@ impl Routes {
         };
         let mut call = VisitCall::new(route, Utc::now());
         call.authorization = visit.authorization;
+        call.api_key = visit.api_key;
         call.body = match visit.body {
             _ if visit.is_too_large => Body::TooLarge,
             body => Body::parsed(body.unwrap_or_default().as_bytes()),

@@ -26,10 +26,10 @@ interface Case {
   mustFail?: boolean;
   key?: object;
   sql?: string;
-  door?: { scope?: string; reserve?: any; billErrors?: boolean; budgetHeaders?: boolean; exceededStatus?: 402 | 429 };
+  door?: { scope?: string; reserve?: any; billErrors?: boolean; budgetHeaders?: boolean; exceededStatus?: 402 | 429; apiKeyHeader?: string };
   cost?: { says?: any; fails?: string };
   handler?: Handler;
-  request?: { method?: string; authorization?: string | null };
+  request?: { method?: string; authorization?: string | null; apiKey?: string };
   response?: { status: number; body?: unknown; headers?: Record<string, string> };
   spentMicrocents?: number;
   logs?: string;
@@ -166,6 +166,8 @@ async function run(c: Case, serve: Serve): Promise<void> {
   let leave = (): void => {};
   server = await serve(agentKeyMiddleware(ak, optionsOf(c)), handleOf(c.handler ?? {}, () => leave()));
   const authorization = c.request?.authorization === undefined ? "Bearer {key}" : c.request.authorization;
+  const headers: Record<string, string> = authorization === null ? {} : { authorization: authorization.replace("{key}", key) };
+  if (c.request?.apiKey !== undefined) headers["X-Api-Key"] = c.request.apiKey.replace("{key}", key);
   const answer = await new Promise<{ status?: number; text?: string; headers?: IncomingMessage["headers"] }>((resolve) => {
     const request = httpRequest(
       {
@@ -173,7 +175,7 @@ async function run(c: Case, serve: Serve): Promise<void> {
         host: "127.0.0.1",
         method: c.request?.method ?? "GET",
         path: "/",
-        headers: authorization === null ? {} : { authorization: authorization.replace("{key}", key) },
+        headers,
         agent: false,
       },
       (response) => {

@@ -314,6 +314,20 @@ describe.each(EXPRESS)("%s", (_, express) => {
       await uuids.close();
     });
 
+    test("a key in a header of its own", async () => {
+      await serve({ apiKeyHeader: "X-API-Key" });
+      const { key, id } = await ak.create({ accountId: "a" });
+      const headers = { "x-api-key": key };
+      expect((await app.request("GET", "/sdk-keys/me", { headers })).body).toMatchObject({ valid: true, id });
+      const child = (await app.request("POST", "/sdk-keys", { headers, body: {} })).body;
+      expect((await app.request("DELETE", `/sdk-keys/${child.id}`, { headers })).body).toEqual({ revoked: true });
+      expect((await app.request("GET", "/sdk-keys/me", {})).status).toBe(401);
+      for (const apiKeyHeader of ["Authorization", "cookie", "x api key", ""]) {
+        const make = [() => agentKeyMiddleware(ak, { apiKeyHeader }), () => createAgentKeyRoutes(ak, { signup: false, apiKeyHeader })];
+        for (const it of make) expect(it).toThrow(/^Invalid header of a key/);
+      }
+    });
+
     test("a database fault", async () => {
       await serve({}, down());
       const answers = [

@@ -121,12 +121,19 @@ export async function admit<R extends Req, S extends ServerResponse>(
   next: (error?: unknown) => void,
 ): Promise<void> {
   try {
-    const exchange = guard.begin(req.headers.authorization, !isOwn(ak));
+    const { headers } = req;
+    const exchange = guard.begin(headers.authorization, headerOf(req, guard.apiKeyHeader), !isOwn(ak));
     if (await decide(ak, exchange, asks, req, res)) next();
   } catch (error) {
     if (error instanceof ApplicationError) return next(error.cause);
     send(res, unexpected(), error);
   }
+}
+
+/** The header in which a key may be. One that was sent twice is no key. */
+export function headerOf(req: IncomingMessage, name: string | null | undefined): string | undefined {
+  const value = name ? req.headers[name] : undefined;
+  return typeof value === "string" ? value : undefined;
 }
 
 /** What the application's own function threw. */

@@ -1,10 +1,10 @@
 import type { Request, RequestHandler, Response, Router } from "express";
 import { type Exchange, Guard, type NativeVisit, Routes, unexpected } from "../native/native.js";
 import { TOO_LARGE, bodyOf } from "./body.js";
-import { type Client, admit, isOwn, makeCall, send } from "./door.js";
+import { type Client, admit, headerOf, isOwn, makeCall, send } from "./door.js";
 import { fromNative } from "./errors.js";
 import { scopeList } from "./input.js";
-import { flag, type Names, onlyKnown, optionalCount, wrong } from "./options.js";
+import { flag, type Names, onlyKnown, optionalCount, optionalText, wrong } from "./options.js";
 import type { Amount, RequestEnd, Reservation, ValidateResult } from "./types.js";
 
 declare global {
@@ -45,6 +45,11 @@ export interface MiddlewareOptions extends ReservingOptions {
   budgetHeaders?: boolean;
   /** What a request without budget is answered. Default 429, which the clients of model vendors repeat by themselves. */
   exceededStatus?: 402 | 429;
+  /**
+   * A header that may hold the key, such as `x-api-key`. It counts where `Authorization` has no bearer token. Default
+   * none.
+   */
+  apiKeyHeader?: string;
 }
 
 /** Options of `createAgentKeyRoutes`. */
@@ -68,12 +73,15 @@ export interface RouteOptions {
   signupBudget?: { maxCents: number; period?: string | null };
   /** Which keys a caller may revoke: all of its account, or only itself and its descendants. Default `account`. */
   revokePolicy?: "account" | "descendants";
+  /** A header that may hold the key, as of `agentKeyMiddleware`. */
+  apiKeyHeader?: string;
 }
 
 const MIDDLEWARE_OPTIONS: Names<MiddlewareOptions> = {
   scope: true,
   budgetHeaders: true,
   exceededStatus: true,
+  apiKeyHeader: true,
   reserveCents: true,
   cost: true,
   reserveTtl: true,
@@ -96,6 +104,7 @@ export function agentKeyMiddleware(
     billErrors: flag("billErrors", options.billErrors),
     budgetHeaders: flag("budgetHeaders", options.budgetHeaders),
     exceededStatus: optionalCount("exceededStatus", options.exceededStatus, 0),
+    apiKeyHeader: optionalText("apiKeyHeader", options.apiKeyHeader),
   });
   const estimate =
     reserveCents === undefined ? undefined : (req: Request) => (typeof reserveCents === "function" ? reserveCents(req) : reserveCents);
@@ -123,7 +132,8 @@ export function createAgentKeyRoutes(
       const isTooLarge = read === TOO_LARGE;
       const body = isTooLarge ? undefined : read;
       const { authorization } = req.headers;
-      const visit = { route, id: idOf(req), authorization, body, isTooLarge, address: req.ip, isDouble: !isOwn(ak) };
+      const apiKey = headerOf(req, routes.apiKeyHeader);
+      const visit = { route, id: idOf(req), authorization, apiKey, body, isTooLarge, address: req.ip, isDouble: !isOwn(ak) };
       await finish(ak, routes.visit(visit), res);
     } catch (error) {
       // Express 4 forwards no rejected promise.
@@ -166,6 +176,7 @@ const ROUTE_OPTIONS: Names<RouteOptions> = {
   signupMaxExpiresIn: true,
   signupBudget: true,
   revokePolicy: true,
+  apiKeyHeader: true,
 };
 
 function makeRoutes(options: RouteOptions): Routes {
@@ -190,6 +201,7 @@ function makeRoutes(options: RouteOptions): Routes {
       signupMaxCents: signupBudget?.maxCents,
       signupPeriod: signupBudget?.period ?? undefined,
       onlyDescendants: revokePolicy === "descendants",
+      apiKeyHeader: optionalText("apiKeyHeader", options.apiKeyHeader),
     });
     if (routes.opensSignupUnasked) warnOfSignup();
     return routes;

@@ -18,12 +18,18 @@ use crate::results::grant_object;
 
 /// What a handler requires of a caller, and what its requests cost.
 #[pyclass(frozen, module = "pyagentkey._native")]
-pub struct Guard(http::Guard);
+pub struct Guard {
+    guard: http::Guard,
+    /// The name of the header that may hold the key, in lower case.
+    #[pyo3(get)]
+    api_key_header: Option<String>,
+}
 
 #[pymethods]
 impl Guard {
     #[new]
-    #[pyo3(signature = (*, scope, holds, prices, ttl, bill_errors, budget_headers, exceeded_status))]
+    #[expect(clippy::too_many_arguments, reason = "Python's keyword arguments")]
+    #[pyo3(signature = (*, scope, holds, prices, ttl, bill_errors, budget_headers, exceeded_status, api_key_header))]
     fn new(
         scope: Option<String>,
         holds: bool,
@@ -32,6 +38,7 @@ impl Guard {
         bill_errors: bool,
         budget_headers: bool,
         exceeded_status: i64,
+        api_key_header: Option<&str>,
     ) -> PyResult<Self> {
         let mut guard = http::Guard::new()
             .holds(holds)
@@ -45,14 +52,16 @@ impl Guard {
         if let Some(scope) = scope {
             guard = guard.scope(scope);
         }
-        Ok(Guard(guard))
+        let api_key_header = api_key_header.map(http::api_key_header).transpose().map_err(raise)?;
+        Ok(Guard { guard, api_key_header })
     }
 
     /// Begins a request. `is_double`: the client is an application's own double.
-    #[pyo3(signature = (authorization, is_double))]
-    fn begin(&self, authorization: Option<&str>, is_double: bool) -> Exchange {
-        let guard = self.0.clone().double(is_double);
-        Exchange::new(http::Exchange::with_guard(&guard, authorization))
+    #[pyo3(signature = (authorization, api_key, is_double))]
+    fn begin(&self, authorization: Option<&str>, api_key: Option<&str>, is_double: bool) -> Exchange {
+        let guard = self.guard.clone().double(is_double);
+        let credentials = http::Credentials::new(authorization).api_key(api_key);
+        Exchange::new(http::Exchange::with_guard(&guard, credentials))
     }
 }
 
@@ -249,8 +258,8 @@ pub(crate) enum Presented {
     Nothing(Response),
 }
 
-pub(crate) fn presented(authorization: Option<&str>) -> Presented {
-    match http::Token::of(authorization) {
+pub(crate) fn presented(authorization: Option<&str>, api_key: Option<&str>) -> Presented {
+    match http::Token::of(http::Credentials::new(authorization).api_key(api_key)) {
         Ok(token) => Presented::Key(token.expose().to_owned()),
         Err(response) => Presented::Nothing(Response(response)),
     }
@@ -263,13 +272,16 @@ pub struct Routes {
     /// Whether signup is open and nobody said that this is meant.
     #[pyo3(get)]
     opens_signup_unasked: bool,
+    /// The name of the header that may hold the key, in lower case.
+    #[pyo3(get)]
+    api_key_header: Option<String>,
 }
 
 #[pymethods]
 impl Routes {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "Python's keyword arguments")]
-    #[pyo3(signature = (*, signup, signup_scopes, require_email_for_signup, signup_rate_limit, signup_account, signup_max_expires_in, signup_budget, revoke_policy))]
+    #[pyo3(signature = (*, signup, signup_scopes, require_email_for_signup, signup_rate_limit, signup_account, signup_max_expires_in, signup_budget, revoke_policy, api_key_header))]
     fn new(
         signup: Option<bool>,
         signup_scopes: Option<Vec<String>>,
@@ -279,6 +291,7 @@ impl Routes {
         signup_max_expires_in: String,
         signup_budget: Option<(i64, Option<String>)>,
         revoke_policy: &str,
+        api_key_header: Option<&str>,
     ) -> PyResult<Self> {
         let most = i64::from(u32::MAX);
         let mut options = http::RouteOptions::default();
@@ -307,22 +320,26 @@ impl Routes {
         };
         let opens_signup_unasked = options.opens_signup_unasked();
         let routes = http::Routes::new(&options).map_err(raise)?;
-        Ok(Routes { routes, opens_signup_unasked })
+        let api_key_header = api_key_header.map(http::api_key_header).transpose().map_err(raise)?;
+        Ok(Routes { routes, opens_signup_unasked, api_key_header })
     }
 
     /// Begins to serve a request.
-    #[pyo3(signature = (method, path, authorization, body, address, is_double))]
+    #[expect(clippy::too_many_arguments, reason = "what a request says")]
+    #[pyo3(signature = (method, path, authorization, api_key, body, address, is_double))]
     fn visit(
         &self,
         method: &str,
         path: &str,
         authorization: Option<String>,
+        api_key: Option<String>,
         body: &[u8],
         address: Option<String>,
         is_double: bool,
     ) -> Exchange {
         let mut call = VisitCall::new(Route::of(method, path), Utc::now());
         call.authorization = authorization;
+        call.api_key = api_key;
         call.body = Body::read(body);
         call.address = address;
         call.is_double = is_double;

@@ -58,9 +58,9 @@ pub(crate) fn has_scope(scopes: Option<Vec<String>>, scope: &str) -> bool {
     agentkey::engine::has_scope(scopes.as_deref(), scope)
 }
 
-/// The key of an `Authorization` header, or the `Response` to a request without one.
+/// The key of an `Authorization` header, or of one that may hold a key, or the `Response` to a request without one.
 #[pyfunction]
-#[pyo3(signature = (authorization, /))]
-pub(crate) fn presented_key(authorization: Option<&str>) -> Presented {
-    presented(authorization)
+#[pyo3(signature = (authorization, api_key, /))]
+pub(crate) fn presented_key(authorization: Option<&str>, api_key: Option<&str>) -> Presented {
+    presented(authorization, api_key)
 }

@@ -277,6 +277,25 @@ def test_other_exceptions_of_the_app_stay_its_own(db: Database, ak: AgentKey) ->
         assert seen(http.get("/teapot")) == (401, {"error": "Missing API key"})
 
 
+@both
+def test_a_key_in_a_header_of_its_own(make: Make, db: Database, ak: AgentKey) -> None:
+    created = ak.create("a")
+    header = {"x-api-key": created.key}
+    options = {"api_key_header": "X-API-Key"}
+    with serving(make(AsyncAgentKey(db.url), options=options, **options)) as http:
+        # The handler is told the key, too, whichever comes first.
+        assert http.get("/", headers=header).json()["key"] == created.key
+        assert http.get("/sdk-keys/me", headers=header).json()["id"] == created.id
+        child = http.post("/sdk-keys", headers=header, json={"name": "child"}).json()
+        assert http.delete(f"/sdk-keys/{child['id']}", headers=header).json() == {"revoked": True}
+        assert http.get("/sdk-keys/me").status_code == 401
+    for name in ("Authorization", "cookie", "x api key", ""):
+        with pytest.raises(ValueError, match="header of a key"):
+            make(AsyncAgentKey(db.url), api_key_header=name)
+        with pytest.raises(ValueError, match="header of a key"):
+            make(AsyncAgentKey(db.url), options={"api_key_header": name})
+
+
 def test_routes_under_a_prefix(db: Database, ak: AgentKey) -> None:
     key = ak.create("a").key
     fast = FastAPI()

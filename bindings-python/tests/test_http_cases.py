@@ -126,13 +126,14 @@ def ak(db: Database) -> Iterator[AgentKey]:
 
 def options_of(case: Case) -> dict[str, Any]:
     door = case["door"]
-    assert door.keys() <= {"scope", "reserve", "billErrors", "budgetHeaders", "exceededStatus"}
+    assert door.keys() <= {"scope", "reserve", "billErrors", "budgetHeaders", "exceededStatus", "apiKeyHeader"}
     options: dict[str, Any] = {
         "scope": door.get("scope"),
         "reserve_cents": door.get("reserve"),
         "bill_errors": door.get("billErrors", False),
         "budget_headers": door.get("budgetHeaders", False),
         "exceeded_status": door.get("exceededStatus", 429),
+        "api_key_header": door.get("apiKeyHeader"),
     }
     if "cost" in case:
 
@@ -149,6 +150,8 @@ def send(client: httpx.Client, case: Case, key: str) -> Optional[httpx.Response]
     request = case.get("request", {})
     authorization = request.get("authorization", "Bearer {key}")
     headers = {} if authorization is None else {"Authorization": authorization.replace("{key}", key)}
+    if "apiKey" in request:
+        headers["X-Api-Key"] = request["apiKey"].replace("{key}", key)
     wanted = case.get("handler", {})
     path = "/?number=x" if wanted.get("invalid") else "/"
     if not wanted.get("leaves"):

@@ -104,6 +104,7 @@ class Door:
         ttl: str,
         bill_errors: bool,
         exceeded_status: int,
+        api_key_header: Optional[str],
     ) -> None:
         self._ak = ak
         self._estimate = estimate
@@ -117,7 +118,9 @@ class Door:
             bill_errors=bill_errors,
             budget_headers=budget_headers,
             exceeded_status=exceeded_status,
+            api_key_header=api_key_header,
         )
+        self.api_key_header = self._guard.api_key_header
         self._tasks: set[asyncio.Task[None]] = set()
         # The client waits for them when it is closed. A double does not.
         self._has_end = estimate is not None or price is not None
@@ -125,7 +128,9 @@ class Door:
 
     async def admit(self, scope: Scope, request: Any) -> Union[Admission, Response]:
         """A pass, or the response to send instead. What the application's own function raises is its own."""
-        exchange = self._guard.begin(header(scope, b"authorization"), not is_own(self._ak))
+        authorization, api_key = credentials(scope, self.api_key_header)
+        scope[_API_KEY_HEADER] = self.api_key_header
+        exchange = self._guard.begin(authorization, api_key, not is_own(self._ak))
         told: dict[str, Any] = {}
         while True:
             step = exchange.step()
@@ -228,6 +233,20 @@ def _told(value: Any) -> Any:
     if isinstance(value, dict):
         return {camel(name): _told(member) for name, member in value.items()}
     return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+_API_KEY_HEADER = "pyagentkey.api_key_header"
+
+
+def credentials(scope: Scope, api_key_header: Optional[str]) -> tuple[Optional[str], Optional[str]]:
+    """Where a request may present its key: ``Authorization``, and the header that may hold nothing else."""
+    api_key = None if api_key_header is None else header(scope, api_key_header.encode("latin-1"))
+    return header(scope, b"authorization"), api_key
+
+
+def presented(scope: Scope, api_key_header: Optional[str] = None) -> Union[str, Response]:
+    """The key of a request that is guarded, or the response to one without."""
+    return _native.presented_key(*credentials(scope, api_key_header or scope.get(_API_KEY_HEADER)))
 
 
 def logged(response: Response) -> Response:

@@ -152,8 +152,14 @@ class Guard:
         bill_errors: bool,
         budget_headers: bool,
         exceeded_status: SupportsIndex,
+        api_key_header: str | None,
     ) -> Guard: ...
-    def begin(self, /, authorization: str | None, is_double: bool) -> Exchange:
+    @property
+    def api_key_header(self, /) -> str | None:
+        """
+        The name of the header that may hold the key, in lower case.
+        """
+    def begin(self, /, authorization: str | None, api_key: str | None, is_double: bool) -> Exchange:
         """
         Begins a request. `is_double`: the client is an application's own double.
         """
@@ -223,14 +229,28 @@ class Routes:
         signup_max_expires_in: str,
         signup_budget: tuple[SupportsIndex, str | None] | None,
         revoke_policy: str,
+        api_key_header: str | None,
     ) -> Routes: ...
+    @property
+    def api_key_header(self, /) -> str | None:
+        """
+        The name of the header that may hold the key, in lower case.
+        """
     @property
     def opens_signup_unasked(self, /) -> bool:
         """
         Whether signup is open and nobody said that this is meant.
         """
     def visit(
-        self, /, method: str, path: str, authorization: str | None, body: bytes, address: str | None, is_double: bool
+        self,
+        /,
+        method: str,
+        path: str,
+        authorization: str | None,
+        api_key: str | None,
+        body: bytes,
+        address: str | None,
+        is_double: bool,
     ) -> Exchange:
         """
         Begins to serve a request.
@@ -302,9 +322,9 @@ def has_scope(scopes: SupportsGetItem[int, str] | None, scope: str, /) -> bool:
     Whether a key with these scopes may do `scope`; `None` is everything.
     """
 
-def presented_key(authorization: str | None, /) -> str | Response:
+def presented_key(authorization: str | None, api_key: str | None, /) -> str | Response:
     """
-    The key of an `Authorization` header, or the `Response` to a request without one.
+    The key of an `Authorization` header, or of one that may hold a key, or the `Response` to a request without one.
     """
 
 def reservation_refusals() -> list[str]:

@@ -31,9 +31,10 @@ from ._door import (
     RequestEnd,
     Scope,
     Send,
-    header,
+    credentials,
     is_own,
     made,
+    presented,
 )
 from ._native import Response, Routes
 
@@ -58,6 +59,7 @@ class RequireKey:
         reserve_ttl: str = "10m",
         bill_errors: bool = False,
         exceeded_status: int = 429,
+        api_key_header: Optional[str] = None,
     ) -> None:
         """
         :param reserve_cents: what a request may cost, or a function of its ASGI scope: held before the app runs,
@@ -70,6 +72,8 @@ class RequireKey:
         :param bill_errors: records the estimate also of requests that end with an error (400 and above, an exception)
         :param exceeded_status: what a request without budget is answered: 429, which the clients of model vendors
             repeat by themselves, or 402
+        :param api_key_header: a header that may hold the key, such as ``x-api-key``; it counts where ``Authorization``
+            has no bearer token
         """
         self._app = app
         self._door = Door(
@@ -81,6 +85,7 @@ class RequireKey:
             ttl=reserve_ttl,
             bill_errors=bill_errors,
             exceeded_status=exceeded_status,
+            api_key_header=api_key_header,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,6 +135,7 @@ class KeyRoutes:
         signup_max_expires_in: str = "365d",
         signup_budget: Optional[tuple[int, Optional[str]]] = None,
         revoke_policy: Literal["account", "descendants"] = "account",
+        api_key_header: Optional[str] = None,
     ) -> None:
         """
         :param signup: whether ``POST /signup`` is there: anybody gets a key. By default it is, as in the original, with
@@ -141,6 +147,7 @@ class KeyRoutes:
         :param signup_max_expires_in: the longest that a signup's key may live
         :param signup_budget: cents and period that a signup may spend, and does if it names no budget
         :param revoke_policy: which keys a caller may revoke: all of its account, or only itself and its descendants
+        :param api_key_header: a header that may hold the key, as of :class:`RequireKey`
         """
         if isinstance(signup_rate_limit, int):
             signup_rate_limit = (signup_rate_limit, 3600)
@@ -154,6 +161,7 @@ class KeyRoutes:
             signup_max_expires_in=signup_max_expires_in,
             signup_budget=signup_budget,
             revoke_policy=revoke_policy,
+            api_key_header=api_key_header,
         )
         if self._routes.opens_signup_unasked:
             warnings.warn(
@@ -177,7 +185,7 @@ class KeyRoutes:
         exchange = self._routes.visit(
             scope["method"],
             quote(path),
-            header(scope, b"authorization"),
+            *credentials(scope, self._routes.api_key_header),
             await read(receive),
             client[0] if client else None,
             not is_own(self._ak),
@@ -188,7 +196,7 @@ class KeyRoutes:
 
 def presented_key(scope: Scope) -> str:
     """The key that a guarded request presented, for charging it."""
-    key = _native.presented_key(header(scope, b"authorization"))
+    key = presented(scope)
     if isinstance(key, Response):
         raise RuntimeError("The request presented no key: guard it first")
     return key

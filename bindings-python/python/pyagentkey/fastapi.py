@@ -29,7 +29,7 @@ from fastapi.security.base import SecurityBase
 from starlette.requests import ClientDisconnect
 
 from . import _native, asgi
-from ._door import Client, Door, Ending, Estimate, Price, Receive, RequestEnd, Scope, Send, header
+from ._door import Client, Door, Ending, Estimate, Price, Receive, RequestEnd, Scope, Send, presented
 from ._handlers import Guarded, handling, watch
 from ._results import Grant
 
@@ -77,6 +77,7 @@ class _RequireKey(_Bearer, Guarded):
     def __init__(self, door: Door) -> None:
         super().__init__()
         self._door = door
+        self.api_key_header = door.api_key_header
 
     # FastAPI runs what comes after the yield when the response has ended: sent, failed, or left by its client.
     async def __call__(self, request: Request, response: Response) -> AsyncIterator[Grant]:  # type: ignore[override]
@@ -114,6 +115,7 @@ def require_key(
     reserve_ttl: str = "10m",
     bill_errors: bool = False,
     exceeded_status: int = 429,
+    api_key_header: Optional[str] = None,
 ) -> Any:
     """A dependency, for ``Depends``: the :class:`Grant` of the caller, whose key has budget left and may do ``scope``.
     Other requests are answered 401, 403 or 429, as by every other framework.
@@ -128,6 +130,8 @@ def require_key(
     :param bill_errors: records the estimate of requests that end with an error (an ``HTTPException``, too) as well
     :param exceeded_status: what a request without budget is answered: 429, which the clients of model vendors repeat by
         themselves, or 402
+    :param api_key_header: a header that may hold the key, such as ``x-api-key``; it counts where ``Authorization`` has
+        no bearer token
     """
     return _RequireKey(
         Door(
@@ -139,16 +143,29 @@ def require_key(
             ttl=reserve_ttl,
             bill_errors=bill_errors,
             exceeded_status=exceeded_status,
+            api_key_header=api_key_header,
         )
     )
 
 
 async def presented_key(request: Request) -> str:
     """A dependency, for ``Depends``: the secret of a request that :func:`require_key` guards, for charging it."""
-    key = _native.presented_key(header(request.scope, b"authorization"))
+    # Dependencies run in the order of the handler's parameters: the guard may come later.
+    route = request.scope.get("route")
+    key = presented(request.scope, _api_key_header(getattr(route, "dependant", None)))
     if isinstance(key, _native.Response):
         raise _refusal(request, key)
     return key
+
+
+def _api_key_header(dependant: Any) -> Optional[str]:
+    """Where the guards of a route look for keys besides ``Authorization``."""
+    for each in getattr(dependant, "dependencies", ()):
+        own = each.call.api_key_header if isinstance(each.call, _RequireKey) else None
+        found = own or _api_key_header(each)
+        if found is not None:
+            return found
+    return None
 
 
 def create_router(
@@ -162,6 +179,7 @@ def create_router(
     signup_max_expires_in: str = "365d",
     signup_budget: Optional[tuple[int, Optional[str]]] = None,
     revoke_policy: Literal["account", "descendants"] = "account",
+    api_key_header: Optional[str] = None,
 ) -> APIRouter:
     """The self-serve routes ``POST /signup``, ``GET /sdk-keys/me``, ``POST /sdk-keys`` and ``DELETE /sdk-keys/{id}``.
     Options as of :class:`pyagentkey.asgi.KeyRoutes`."""
@@ -175,6 +193,7 @@ def create_router(
         signup_max_expires_in=signup_max_expires_in,
         signup_budget=signup_budget,
         revoke_policy=revoke_policy,
+        api_key_header=api_key_header,
     )
     router = APIRouter(tags=["keys"])
     bearer = [Depends(_Bearer())]

@@ -9,7 +9,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::bearer::{Token, token};
+use super::bearer::{Credentials, Token, token};
 use super::call::{Call, Caller};
 use super::clerk::{Clerk, Verification};
 use super::ending::{Ending, Price, worth};
@@ -96,14 +96,15 @@ impl Admission {
         Admission { guard, state: State::Begun }
     }
 
-    /// Begins with the `Authorization` header.
-    pub fn start(&mut self, authorization: Option<&str>) -> Next {
+    /// Begins with what the request presents: its `Authorization` header, or more [`Credentials`].
+    pub fn start<'a>(&mut self, credentials: impl Into<Credentials<'a>>) -> Next {
+        let credentials = credentials.into();
         match self.guard.clerk {
-            None => match token(authorization, "Missing API key") {
+            None => match token(credentials, "Missing API key") {
                 Ok(token) => self.known(Caller::Key(token)),
                 Err(response) => self.respond(response),
             },
-            Some(clerk) => match clerk.begin(authorization) {
+            Some(clerk) => match clerk.begin(credentials) {
                 Ok(token) => {
                     self.state = State::Verifying(clerk);
                     Next::Verify(token)

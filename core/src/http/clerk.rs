@@ -1,6 +1,6 @@
 //! Clerk's tokens as credentials. The binding asks Clerk; what its answer means is said here.
 
-use super::bearer::{Token, token};
+use super::bearer::{Credentials, Token, token};
 use super::response::Response;
 use crate::error::{Error, ErrorCode};
 
@@ -38,12 +38,12 @@ pub enum Verification {
 
 impl Clerk {
     /// The token to verify.
-    pub(super) fn begin(self, authorization: Option<&str>) -> Result<Token, Response> {
+    pub(super) fn begin(self, credentials: Credentials<'_>) -> Result<Token, Response> {
         let missing = match self {
             Clerk::M2m => "Missing M2M token",
             Clerk::ApiKey => "Missing API key",
         };
-        token(authorization, missing)
+        token(credentials, missing)
     }
 
     /// The subject to look up.

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::admission::{Admission, Next};
+use super::bearer::Credentials;
 use super::call::Call;
 use super::clerk::Verification;
 use super::ending::{Ending, Price};
@@ -28,10 +29,10 @@ enum Door {
 }
 
 impl Exchange {
-    /// A request to a guarded handler, with its `Authorization` header.
-    pub fn with_guard(guard: &Guard, authorization: Option<&str>) -> (Self, Next) {
+    /// A request to a guarded handler, with its `Authorization` header, or more [`Credentials`].
+    pub fn with_guard<'a>(guard: &Guard, credentials: impl Into<Credentials<'a>>) -> (Self, Next) {
         let mut admission = guard.admission();
-        let next = admission.start(authorization);
+        let next = admission.start(credentials);
         Exchange { door: Door::Guard(admission), call: None }.keeping(next)
     }
 

@@ -48,7 +48,7 @@ mod signup;
 mod tests;
 
 pub use admission::{Admission, Next};
-pub use bearer::Token;
+pub use bearer::{Credentials, Token, api_key_header};
 pub use body::Body;
 pub use call::{Call, Caller, NewKey};
 pub use clerk::{Clerk, Verification};

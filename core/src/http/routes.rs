@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::admission::Next;
-use super::bearer::token;
+use super::bearer::{Credentials, token};
 use super::body::Body;
 use super::call::{Call, Caller};
 use super::child::{child_failed, child_of};
@@ -144,6 +144,8 @@ pub struct VisitCall {
     pub route: Route,
     /// Its `Authorization` header.
     pub authorization: Option<String>,
+    /// Its header that holds nothing but a key, where there may be one.
+    pub api_key: Option<String>,
     /// Its body.
     pub body: Body,
     /// The client's address, for the limit on signups. Behind a proxy it must be the one that the proxy vouches for.
@@ -158,7 +160,15 @@ pub struct VisitCall {
 impl VisitCall {
     /// A request without a body, a key or an address.
     pub fn new(route: Route, now: DateTime<Utc>) -> Self {
-        VisitCall { route, authorization: None, body: Body::Missing, address: None, now, is_double: false }
+        VisitCall {
+            route,
+            authorization: None,
+            api_key: None,
+            body: Body::Missing,
+            address: None,
+            now,
+            is_double: false,
+        }
     }
 }
 
@@ -234,7 +244,8 @@ impl Routes {
             Route::Create => Action::Create(call.body),
             Route::Delete { id } => Action::Delete { id },
         };
-        match token(call.authorization.as_deref(), "Missing API key") {
+        let credentials = Credentials::new(call.authorization.as_deref()).api_key(call.api_key.as_deref());
+        match token(credentials, "Missing API key") {
             Ok(token) => {
                 let validate = Call::Validate(Caller::Key(token));
                 (visit(State::LookingUp(action)), Next::Call(validate))

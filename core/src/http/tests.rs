@@ -201,6 +201,7 @@ fn call(route: Route, authorization: Option<&str>, body: Body) -> VisitCall {
     VisitCall {
         route,
         authorization: authorization.map(str::to_owned),
+        api_key: None,
         body,
         address: Some("1.2.3.4".to_owned()),
         now: now(),

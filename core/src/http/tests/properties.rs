@@ -116,7 +116,7 @@ proptest! {
         let _ = Route::of(&method, &path);
         let _ = Route::of("DELETE", &format!("/sdk-keys/{text}"));
         assert_known(&World::of(anything()).delete(&text));
-        if let Next::Respond(response) = Guard::new().admission().start(Some(&text)) {
+        if let Next::Respond(response) = Guard::new().admission().start(Some(text.as_str())) {
             assert_known(&response);
         }
         let _ = Guard::new().scope(text.clone()).decide(Ok(scoped(&[])), now()).map_err(|response| assert_known(&response));
