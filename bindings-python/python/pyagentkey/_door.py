@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import json
 import logging
@@ -110,21 +111,29 @@ class Door:
         self._estimate = estimate
         self._price = price
         self._hears_end = price is not None and _takes_two(price)
-        self._guard = _native.Guard(
-            scope=scope,
-            holds=estimate is not None,
-            prices=price is not None,
-            ttl=ttl,
-            bill_errors=bill_errors,
-            budget_headers=budget_headers,
-            exceeded_status=exceeded_status,
-            api_key_header=api_key_header,
-        )
+        self.scope = scope
+        self._options: dict[str, Any] = {
+            "holds": estimate is not None,
+            "prices": price is not None,
+            "ttl": ttl,
+            "bill_errors": bill_errors,
+            "budget_headers": budget_headers,
+            "exceeded_status": exceeded_status,
+            "api_key_header": api_key_header,
+        }
+        self._guard = _native.Guard(scope=scope, **self._options)
         self.api_key_header = self._guard.api_key_header
         self._tasks: set[asyncio.Task[None]] = set()
         # The client waits for them when it is closed. A double does not.
         self._has_end = estimate is not None or price is not None
         self._ends = ak._ends if isinstance(ak, AsyncAgentKey) else Ends(None)
+
+    def asking_for(self, scope: str) -> Door:
+        """The same door, for keys that may do ``scope``."""
+        other = copy.copy(self)
+        other.scope = scope
+        other._guard = _native.Guard(scope=scope, **self._options)
+        return other
 
     async def admit(self, scope: Scope, request: Any) -> Union[Admission, Response]:
         """A pass, or the response to send instead. What the application's own function raises is its own."""

@@ -12,6 +12,7 @@ from typing import Any, Callable, Optional
 
 import fastapi.routing
 from fastapi import Request, Response
+from starlette.requests import HTTPConnection
 
 from ._door import Ending
 
@@ -61,7 +62,7 @@ _HANDLING = "pyagentkey.handling"
 _current: ContextVar[Optional[Handling]] = ContextVar(_HANDLING, default=None)
 
 
-def handling(request: Request) -> Optional[Handling]:
+def handling(request: HTTPConnection) -> Optional[Handling]:
     """What is known of a request's handler; ``None`` where its route is not watched."""
     found: Optional[Handling] = request.scope.get(_HANDLING)
     return found

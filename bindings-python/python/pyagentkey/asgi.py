@@ -43,9 +43,14 @@ __all__ = ["KeyRoutes", "RequestEnd", "RequireKey", "presented_key"]
 _log = logging.getLogger("pyagentkey")
 
 
+SWITCHING_PROTOCOLS = 101
+FORBIDDEN = 403
+POLICY_VIOLATION = 1008
+
+
 class RequireKey:
-    """Lets requests with a live key pass to ``app`` that has budget left and may do ``scope``. The grant is then
-    ``request.state.grant``."""
+    """Lets requests and WebSockets with a live key pass to ``app`` that has budget left and may do ``scope``. The grant
+    is then ``request.state.grant``."""
 
     def __init__(
         self,
@@ -91,22 +96,26 @@ class RequireKey:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
-        if scope["type"] != "http":
-            raise RuntimeError(f"RequireKey guards HTTP, not {scope['type']}")
+        if scope["type"] not in ("http", "websocket"):
+            raise RuntimeError(f"RequireKey guards HTTP and WebSockets, not {scope['type']}")
         admission = await self._door.admit(scope, scope)
         if isinstance(admission, Response):
-            return await respond(send, admission.status, admission.headers, admission.body)
+            return await refuse(scope, receive, send, admission)
         scope.setdefault("state", {})["grant"] = admission.grant
         extra = encoded(admission.headers)
         ending = Ending()
 
         async def observed(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                ending.status = message["status"]
+            if message["type"] in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
+                ending.status = message.get("status", SWITCHING_PROTOCOLS)
                 if extra:
-                    message = {**message, "headers": [*message["headers"], *extra]}
+                    message = {**message, "headers": [*message.get("headers", ()), *extra]}
             await send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body", False):
+            if message["type"] == "websocket.close":
+                # Before it was accepted, that is a refusal.
+                ending.status = ending.status or FORBIDDEN
+                ending.completed = True
+            elif message["type"].endswith("http.response.body") and not message.get("more_body", False):
                 ending.completed = True
 
         try:
@@ -218,7 +227,19 @@ def encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
-async def respond(send: Send, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+async def refuse(scope: Scope, receive: Receive, send: Send, response: Response) -> None:
+    """Answers a request, or a WebSocket that is not accepted: as the response says where the server can, else 403."""
+    if scope["type"] == "http":
+        return await respond(send, response.status, response.headers, response.body)
+    await receive()
+    if "websocket.http.response" in scope.get("extensions", {}):
+        return await respond(send, response.status, response.headers, response.body, "websocket.http.response")
+    await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": ""})
+
+
+async def respond(
+    send: Send, status: int, headers: Iterable[tuple[str, str]], body: bytes, kind: str = "http.response"
+) -> None:
     length = ("Content-Length", str(len(body)))
-    await send({"type": "http.response.start", "status": status, "headers": encoded([*headers, length])})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": f"{kind}.start", "status": status, "headers": encoded([*headers, length])})
+    await send({"type": f"{kind}.body", "body": body})

@@ -24,9 +24,12 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, Literal, Optional, Union
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
+from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
-from starlette.requests import ClientDisconnect
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect, HTTPConnection
 
 from . import _native, asgi
 from ._door import Client, Door, Ending, Estimate, Price, Receive, RequestEnd, Scope, Send, presented
@@ -60,6 +63,7 @@ class KeyRefused(HTTPException):
     def __init__(self, response: _native.Response) -> None:
         super().__init__(response.status, json.loads(response.body), dict(response.headers))
         self.body = response.body
+        self.response = response
 
 
 class _Bearer(SecurityBase):
@@ -77,17 +81,36 @@ class _RequireKey(_Bearer, Guarded):
     def __init__(self, door: Door) -> None:
         super().__init__()
         self._door = door
+        self._doors: dict[str, Door] = {}
         self.api_key_header = door.api_key_header
 
+    def _door_for(self, scopes: list[str]) -> Door:
+        """The one that asks for the scopes of ``Security(...)``, too."""
+        others = [scope for scope in dict.fromkeys(scopes) if scope != self._door.scope]
+        if not others:
+            return self._door
+        if len(others) > 1 or self._door.scope is not None:
+            wanted = ", ".join([*filter(None, [self._door.scope]), *others])
+            raise RuntimeError(f"require_key asks for one scope, not for {wanted}: guard with one dependency each")
+        door = self._doors.get(others[0])
+        if door is None:
+            door = self._doors[others[0]] = self._door.asking_for(others[0])
+        return door
+
     # FastAPI runs what comes after the yield when the response has ended: sent, failed, or left by its client.
-    async def __call__(self, request: Request, response: Response) -> AsyncIterator[Grant]:  # type: ignore[override]
-        admission = await self._door.admit(request.scope, request)
+    async def __call__(  # type: ignore[override]
+        self, request: HTTPConnection, response: Response, security_scopes: SecurityScopes
+    ) -> AsyncIterator[Grant]:
+        """Also of a WebSocket, which is refused before it is accepted."""
+        admission = await self._door_for(security_scopes.scopes).admit(request.scope, request)
         if isinstance(admission, _native.Response):
             raise _refusal(request, admission)
         for name, value in admission.headers:
             response.headers[name] = value
         grant = request.state.grant = admission.grant
         ending = Ending(routed="handler")
+        if request.scope["type"] == "websocket":
+            ending.status = asgi.SWITCHING_PROTOCOLS
         handler = handling(request)
         if handler is not None:
             handler.tell(ending, admission.headers)
@@ -256,18 +279,30 @@ class _Carried(Response):
         await self._routes.serve(self._path, scope, self._receive, send)
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
+async def _refuse(request: HTTPConnection, error: Exception) -> Optional[Response]:
     if not isinstance(error, KeyRefused):
         raise error
-    return Response(error.body, error.status_code, error.headers)
+    return _Refusal(error)
 
 
-def _refusal(request: Request, response: _native.Response) -> KeyRefused:
+class _Refusal(Response):
+    def __init__(self, refused: KeyRefused) -> None:
+        super().__init__(refused.body, refused.status_code, refused.headers)
+        self._refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await asgi.refuse(scope, receive, send, self._refused.response)
+
+
+def _refusal(request: HTTPConnection, response: _native.Response) -> KeyRefused:
     """A refusal, for which the app of this request has a handler: a dependency can only raise, and what FastAPI makes
-    of an ``HTTPException`` has another body."""
+    of an ``HTTPException`` has another body. A handler of the application's own comes first."""
     handlers = request.scope.get("starlette.exception_handlers")
     if handlers is not None:
-        handlers[0].setdefault(KeyRefused, _refuse)
+        of_class, of_status = handlers
+        general = {of_class.get(HTTPException), of_class.get(StarletteHTTPException)} - {None, http_exception_handler}
+        if not general and response.status not in of_status:
+            of_class.setdefault(KeyRefused, _refuse)
     return KeyRefused(response)
 
 
