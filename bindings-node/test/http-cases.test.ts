@@ -8,6 +8,8 @@ import { AgentKey, type MiddlewareOptions, agentKeyMiddleware } from "agentkey";
 import connect from "connect";
 import type { Request, RequestHandler, Response } from "express";
 import fastify from "fastify";
+import Koa from "koa";
+import koaConnect from "koa-connect";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { TestDatabase, eventually } from "./support/database.js";
 import { EXPRESS } from "./support/server.js";
@@ -91,6 +93,29 @@ const DOORS: [server: string, door: string, serve: Serve][] = [
       if (handle) app.use("/", handle);
       app.use(((_error: unknown, _req: unknown, res: ServerResponse, _next: unknown) => void ((res.statusCode = 500), res.end())) as connect.ErrorHandleFunction);
       return listening(createServer(app));
+    },
+  ],
+  [
+    "Koa with koa-connect",
+    "http",
+    (guard, handle) => {
+      const app = new Koa();
+      app.silent = true;
+      app.use(koaConnect(guard as never));
+      if (handle) {
+        app.use((context) => {
+          if (context.path !== "/" || context.method !== "GET") return;
+          context.respond = false;
+          context.res.statusCode = 200; // 404 until somebody says otherwise
+          try {
+            handle(context.req, context.res);
+          } catch (error) {
+            context.respond = true;
+            throw error;
+          }
+        });
+      }
+      return listening(createServer(app.callback()));
     },
   ],
   [
