@@ -71,6 +71,8 @@ export declare class Exchange {
   verified(said: NativeVerification): void
   /** Goes on with what the request may cost at most, as JSON. */
   estimated(json?: string | undefined | null): void
+  /** The handler says what the request costs, as JSON. */
+  charge(json?: string | undefined | null): void
   /** Goes on with how the request ended. */
   ended(how: NativeEnding): void
   /** Goes on with what the application says that the request did cost, as JSON. */

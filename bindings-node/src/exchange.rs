@@ -204,6 +204,12 @@ impl Exchange {
         self.go(|exchange| exchange.estimated(Price::read(json.as_deref())));
     }
 
+    /// The handler says what the request costs, as JSON.
+    #[napi]
+    pub fn charge(&self, json: Option<String>) -> Result<()> {
+        self.0.borrow_mut().exchange.charged(&Price::read(json.as_deref())).map_err(thrown)
+    }
+
     /// Goes on with how the request ended.
     #[napi]
     pub fn ended(&self, how: NativeEnding) {

@@ -19,6 +19,7 @@ interface Handler {
   throws?: boolean;
   leaves?: boolean;
   missing?: boolean;
+  charges?: any[];
 }
 
 interface Case {
@@ -171,9 +172,10 @@ function optionsOf({ door = {}, cost }: Case): MiddlewareOptions {
   return { scope, reserveCents: reserve, ...others, cost: cost && says };
 }
 
-function handleOf({ status = 200, throws, leaves, missing }: Handler, leave: () => void): Handle | undefined {
+function handleOf({ status = 200, throws, leaves, missing, charges = [] }: Handler, leave: () => void): Handle | undefined {
   if (missing) return undefined;
-  return (_req, res) => {
+  return (req, res) => {
+    for (const amount of charges) (req as Request).agentKey!.charge!(amount);
     if (throws) throw new Error("the handler's own");
     if (leaves) {
       res.write("the beginning");
@@ -219,7 +221,7 @@ async function run(c: Case, serve: Serve): Promise<void> {
     if (c.response.body !== undefined) expect(JSON.parse(answer.text!)).toEqual(c.response.body);
     for (const [name, pattern] of Object.entries(c.response.headers ?? {})) expect(answer.headers![name]).toMatch(new RegExp(pattern));
   }
-  if (c.cost && !c.handler?.missing) await eventually("its cost is asked for", () => isOver);
+  if (c.cost && !c.handler?.missing && !c.handler?.charges) await eventually("its cost is asked for", () => isOver);
   if (c.spentMicrocents !== undefined) {
     const held = `SELECT budget_reserved_cents = 0 AND budget_reserved_microcents = 0 FROM sdk_api_keys WHERE id = ${id}`;
     await eventually("nothing is held any more", async () => (await db.text(held)) === "true");

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { type Exchange, type Guard, type NativeNext, type NativeResponse, unexpected } from "../native/native.js";
 import { AgentKey, admitted, carry, report } from "./agentkey.js";
-import { AgentKeyError, type ErrorCode } from "./errors.js";
+import { AgentKeyError, type ErrorCode, fromNative } from "./errors.js";
 import type { RequestEnd, Reservation, ValidateResult } from "./types.js";
 
 // What the middlewares and the routes share. They carry between the server, the client and the core, which decides.
@@ -212,12 +212,8 @@ function pass<R extends Req, S extends ServerResponse>(
     const held = told.get("reserve") ?? told.get("reserveBySubject") ?? JSON.parse(step.reservation);
     req.agentKeyReservation = held as Reservation;
   }
-  if (asks.estimate === undefined && asks.price === undefined) {
-    setHeaders(res, step.headers ?? []);
-    return true;
-  }
   let isRecorded = () => {};
-  if (ak instanceof AgentKey) ak[admitted](new Promise((resolve) => (isRecorded = resolve)));
+  let isWatched = false;
   const wasClosed = res.closed === true;
   const end = () => {
     const status = res.headersSent ? res.statusCode : undefined;
@@ -227,14 +223,31 @@ function pass<R extends Req, S extends ServerResponse>(
       .catch((error: unknown) => tellFault(ak, "what a request cost is not recorded", error))
       .finally(isRecorded);
   };
+  const watch = () => {
+    if (isWatched) return;
+    isWatched = true;
+    if (ak instanceof AgentKey) ak[admitted](new Promise((resolve) => (isRecorded = resolve)));
+    if (wasClosed) end();
+    // A response is closed once, however it ends.
+    else res.once("close", end);
+  };
+  if (asks.estimate !== undefined || asks.price !== undefined) watch();
   // Nobody waits for the handler any more.
-  if (wasClosed) {
-    end();
-    return false;
+  if (wasClosed) return false;
+  if (validated === undefined) {
+    const charge = (amount: unknown) => {
+      if (res.closed) throw new TypeError("charge: the request has ended");
+      try {
+        exchange.charge(amountJson(amount));
+      } catch (error) {
+        throw fromNative(error);
+      }
+      watch();
+    };
+    // Not a member of the result: it is neither told nor compared.
+    Object.defineProperty(req.agentKey, "charge", { value: charge });
   }
   setHeaders(res, step.headers ?? []);
-  // A response is closed once, however it ends.
-  res.once("close", end);
   return true;
 }
 

@@ -129,6 +129,11 @@ export interface ValidateResult<Id extends KeyId = number> {
   /** The human who authorised the key. */
   delegatedBy: string | null;
   name: string;
+  /**
+   * Behind `agentKeyMiddleware`: says what this request costs. Several amounts add up. They are recorded when the response
+   * has ended, in place of what `cost` would say, and of the estimate.
+   */
+  charge?: (amount: Amount) => void;
 }
 
 /** A refused key. */

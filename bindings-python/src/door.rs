@@ -108,6 +108,12 @@ impl Exchange {
         self.go(|exchange| exchange.estimated(Price::read(json)));
     }
 
+    /// The handler says what the request costs, as JSON.
+    #[pyo3(signature = (json))]
+    fn charge(&self, json: Option<&str>) -> PyResult<()> {
+        self.state().exchange.charged(&Price::read(json)).map_err(raise)
+    }
+
     /// Goes on with how the request ended.
     #[pyo3(signature = (*, began, routed, status, threw, completed))]
     fn ended(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -13,6 +14,7 @@ from typing import Any, Callable, Optional
 import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Query
+from fastapi import Request as FastRequest
 from fastapi import Response as FastResponse
 from fastapi.responses import JSONResponse as FastJSONResponse
 from fastapi.responses import StreamingResponse as FastStreamingResponse
@@ -53,10 +55,16 @@ async def chunks() -> AsyncIterator[bytes]:
     await asyncio.Event().wait()
 
 
+def charge(request: Any, wanted: dict[str, Any]) -> None:
+    for amount in wanted.get("charges", []):
+        request.state.grant.charge(amount)
+
+
 def asgi_app(ak: AsyncAgentKey, case: Case, options: dict[str, Any]) -> Any:
     wanted = case.get("handler", {})
 
     async def handler(request: Request) -> Any:
+        charge(request, wanted)
         if wanted.get("throws"):
             raise RuntimeError("the handler's own")
         if wanted.get("leaves"):
@@ -73,7 +81,8 @@ def fastapi_app(ak: AsyncAgentKey, case: Case, options: dict[str, Any]) -> Any:
     caller = Depends(require_key(ak, **options))
 
     @app.get("/", dependencies=[caller], response_model=None)
-    async def handler(response: FastResponse, number: Optional[int] = Query(None)) -> Any:
+    async def handler(request: FastRequest, response: FastResponse, number: Optional[int] = Query(None)) -> Any:
+        charge(request, wanted)
         if wanted.get("throws"):
             raise RuntimeError("the handler's own")
         if wanted.get("leaves"):
@@ -90,7 +99,8 @@ def fastapi_app_of_responses(ak: AsyncAgentKey, case: Case, options: dict[str, A
     router = APIRouter()
 
     @router.get("/", response_model=None)
-    def handler(number: Optional[int] = Query(None)) -> Any:
+    def handler(request: FastRequest, number: Optional[int] = Query(None)) -> Any:
+        charge(request, wanted)
         if wanted.get("throws"):
             raise RuntimeError("the handler's own")
         if wanted.get("leaves"):
@@ -184,6 +194,16 @@ async def check_spent(db: Database, key_id: str, spent: int) -> None:
     assert await db.text(column("used")) == str(spent)
 
 
+class Closing:
+    """Gives a client's connections back."""
+
+    def __init__(self, ak: AsyncAgentKey) -> None:
+        self._ak = ak
+
+    def close(self) -> None:
+        asyncio.run(self._ak.close())
+
+
 @pytest.mark.parametrize(("make", "case"), EVERY)
 def test_case(db: Database, ak: AgentKey, make: Make, case: Case, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="pyagentkey")
@@ -197,7 +217,8 @@ def test_case(db: Database, ak: AgentKey, make: Make, case: Case, caplog: pytest
     key_id = str(created.id)
     if "sql" in case:
         asyncio.run(db.run(case["sql"].replace("{id}", key_id)))
-    with serving(make(AsyncAgentKey(db.url, pool_size=2), case, options_of(case))) as client:
+    behind = AsyncAgentKey(db.url, pool_size=2)
+    with contextlib.closing(Closing(behind)), serving(make(behind, case, options_of(case))) as client:
         response = send(client, case, created.key)
         expected = case.get("response")
         if expected and response is not None:

@@ -56,6 +56,22 @@ def is_own(ak: Client) -> bool:
     )
 
 
+class Charging:
+    """What a handler says that its request costs."""
+
+    __slots__ = ("_ends", "_exchange", "has_said")
+
+    def __init__(self, exchange: Exchange, ends: Ends) -> None:
+        self._exchange = exchange
+        self._ends = ends
+        self.has_said = False
+
+    def __call__(self, amount: Amount) -> None:
+        self._exchange.charge(_json(amount))
+        self.has_said = True
+        self._ends.begin(self._exchange)
+
+
 @dataclass
 class Admission:
     """A request that passed."""
@@ -63,6 +79,7 @@ class Admission:
     exchange: Exchange
     grant: Grant
     headers: list[tuple[str, str]]
+    charging: Charging
 
 
 @dataclass(frozen=True)
@@ -158,16 +175,19 @@ class Door:
                     held = read(Reservation, json.loads(step.reservation))
                 if self._has_end:
                     self._ends.begin(exchange)
-                return Admission(exchange, grant.holding(held) if isinstance(grant, Grant) else grant, step.headers)
+                charging = Charging(exchange, self._ends)
+                if isinstance(grant, Grant):
+                    grant = grant.holding(held, charging)
+                return Admission(exchange, grant, step.headers, charging)
             else:
                 raise RuntimeError(f"{step.kind} before the handler")
 
     async def end(self, admission: Admission, ending: Ending, request: Any) -> None:
         """Records what was spent, in a task of its own: that of a request whose client is gone may be cancelled."""
-        if not self._has_end:
-            return
         exchange = admission.exchange
         exchange.ended(**vars(ending))
+        if not (self._has_end or admission.charging.has_said):
+            return
         end = RequestEnd(ending.status, ending.completed, admission.grant)
         task = asyncio.create_task(self._record(exchange, request, end))
         self._tasks.add(task)

@@ -105,6 +105,10 @@ class Exchange:
         """
         The call that is to be made, as a method and its arguments in JSON, for a double.
         """
+    def charge(self, /, json: str | None) -> None:
+        """
+        The handler says what the request costs, as JSON.
+        """
     def ended(
         self, /, *, began: bool, routed: str | None, status: SupportsIndex | None, threw: bool, completed: bool
     ) -> None:

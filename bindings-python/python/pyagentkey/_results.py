@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, Literal, Optional, Union
+from typing import Any, Callable, Final, Literal, Optional, Union
 
 from . import _native
 from ._data import OPTIONAL, TIME, Money, No, Result, Yes, read
@@ -77,10 +77,19 @@ class Grant(Yes, Money):
         """What is held for the request that this key was admitted with, behind a door that reserves."""
         return self.__dict__.get("_reservation")
 
-    def holding(self, reservation: Optional[Reservation]) -> Grant:
-        """The same key, with what is held for its request."""
+    def charge(self, amount: Any) -> None:
+        """Behind a door: says what the request that this key was admitted with costs, in cents, or as one of
+        ``{"usd": ...}``, ``{"cents": ...}`` and ``{"microcents": ...}``. Several amounts add up. They are recorded when
+        the response has ended, in place of what ``cost`` would say, and of the estimate."""
+        charge = self.__dict__.get("_charge")
+        if charge is None:
+            raise RuntimeError("only the grant of a request can be charged: behind require_key or RequireKey")
+        charge(amount)
+
+    def holding(self, reservation: Optional[Reservation], charge: Optional[Callable[[Any], None]] = None) -> Grant:
+        """The same key, with what is held for its request, and a way to charge it."""
         grant = object.__new__(Grant)
-        grant.__dict__.update(self.__dict__, _reservation=reservation)
+        grant.__dict__.update(self.__dict__, _reservation=reservation, _charge=charge)
         return grant
 
 

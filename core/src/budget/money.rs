@@ -49,6 +49,15 @@ impl Cost {
         if microcents <= 0 { Cost::Free } else { Cost::Microcents(microcents) }
     }
 
+    /// Both together.
+    pub(crate) fn plus(self, other: Cost) -> Cost {
+        match (self, other) {
+            (Cost::Invalid, _) | (_, Cost::Invalid) => Cost::Invalid,
+            (Cost::Free, cost) | (cost, Cost::Free) => cost,
+            (Cost::Microcents(one), Cost::Microcents(other)) => Cost::Microcents(one.saturating_add(other)),
+        }
+    }
+
     /// Cents as languages with one number type give them. A fraction of a cent is rounded up, after noise up to 1e-9
     /// (110.00000000000001) is dropped. The number is read by its shortest decimal form: no float is calculated with.
     pub fn from_cents_f64(cents: f64) -> Cost {

@@ -89,6 +89,8 @@ struct Admitted {
     caller: Caller,
     key_id: KeyId,
     held: Option<(ReservationId, Cost)>,
+    /// What the handler said that it costs.
+    said: Option<Cost>,
 }
 
 impl Admission {
@@ -241,8 +243,25 @@ impl Admission {
 
     fn admit(&mut self, caller: Caller, hold: Option<Cost>, pass: Pass) -> Next {
         let held = pass.reservation.as_ref().map(|held| held.id.clone()).zip(hold);
-        self.state = State::Running(Admitted { caller, key_id: pass.grant.id.clone(), held });
+        self.state = State::Running(Admitted { caller, key_id: pass.grant.id.clone(), held, said: None });
         Next::Pass(pass)
+    }
+
+    /// The handler says what the request costs, so that nobody is asked when it has ended. What it says adds up.
+    ///
+    /// # Errors
+    /// `invalid_text` if that is no amount, or if no request is being served any more.
+    pub fn charged(&mut self, amount: &Price) -> Result<(), Error> {
+        let refused = |message: &str| Err(Error::new(ErrorCode::InvalidText, message));
+        match (&mut self.state, amount) {
+            (State::Running(admitted), Price::Amount(cost)) => {
+                admitted.said = Some(admitted.said.unwrap_or(Cost::Free).plus(*cost));
+                Ok(())
+            }
+            (State::Running(_), Price::Failed(why)) => refused(why),
+            (State::Running(_), Price::Nothing) => refused("nothing was said; name an amount"),
+            _ => refused("the request has ended: it is charged no more"),
+        }
     }
 
     /// Goes on with how the request ended.
@@ -250,6 +269,9 @@ impl Admission {
         let State::Running(admitted) = std::mem::replace(&mut self.state, State::Over) else {
             return self.misuse("ended");
         };
+        if let Some(said) = admitted.said {
+            return self.record(admitted, ending, Price::Amount(said));
+        }
         if self.guard.prices && ending.ran() {
             self.state = State::Pricing(admitted, ending);
             return Next::Price;
@@ -266,7 +288,7 @@ impl Admission {
     }
 
     fn record(&mut self, admitted: Admitted, ending: Ending, price: Price) -> Next {
-        let Admitted { caller, key_id, held } = admitted;
+        let Admitted { caller, key_id, held, said: _ } = admitted;
         let estimate = held.as_ref().map(|(_, cost)| *cost);
         let amount = worth(&ending, &price, estimate.unwrap_or(Cost::Free), self.guard.bill_errors);
         let shown = match amount {

@@ -80,6 +80,17 @@ impl Exchange {
         }
     }
 
+    /// See [`Admission::charged`].
+    ///
+    /// # Errors
+    /// As there; a visit to the routes cannot be charged.
+    pub fn charged(&mut self, amount: &Price) -> Result<(), Error> {
+        match &mut self.door {
+            Door::Guard(admission) => admission.charged(amount),
+            Door::Routes(_) => Err(Error::unexpected("a charge of a visit")),
+        }
+    }
+
     /// See [`Admission::ended`].
     pub fn ended(&mut self, ending: Ending) -> Next {
         self.go(|admission| admission.ended(ending))
