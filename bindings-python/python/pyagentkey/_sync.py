@@ -310,7 +310,8 @@ class AgentKey(Base):
         to: Optional[datetime] = None,
         by: BudgetPeriod = "day",
     ) -> list[UsageOfPeriod]:
-        """What a key and its descendants spent, by period of the calendar in UTC, as far as the ledger knows."""
+        """What a key and its descendants spent, by period of the calendar in UTC, as far as the ledger knows; each says
+        whether that is all."""
         filter = arguments.filter_of(
             key_id=arguments.id_text("key_id", key_id),
             from_=arguments.time_text("from_", from_),
