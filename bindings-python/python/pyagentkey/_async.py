@@ -95,7 +95,7 @@ class AsyncAgentKey(Base):
     @is_async
     def validate(self, key: str) -> Coroutine[Any, Any, ValidateResult]:
         """What a key may do and what remains of its budget, or why it is refused (then the result is false)."""
-        return HotCall(self._client, key)
+        return HotCall(self._client, key)  # pyright: ignore[reportReturnType]
 
     async def validate_by_subject(self, subject: str) -> ValidateResult:
         """The same for an external subject."""
@@ -126,9 +126,10 @@ class AsyncAgentKey(Base):
         is_plain = type(cost_cents) is float or (type(cost_cents) is int and -MAX_PLAIN < cost_cents < MAX_PLAIN)
         is_plain = is_plain and cost_microcents is None and cost_usd is None and overrun == "reject"
         if is_plain and idempotency_key is None and metadata is None:
-            return HotCall(self._client, key, cost_cents)
+            return HotCall(self._client, key, cost_cents)  # pyright: ignore[reportReturnType]
         cost = (cost_cents, cost_microcents, cost_usd)
-        return Awaited(self._track_usage(key, cost, idempotency_key, overrun, metadata))
+        charge = self._track_usage(key, cost, idempotency_key, overrun, metadata)
+        return Awaited(charge)  # pyright: ignore[reportReturnType]
 
     async def _track_usage(
         self,

@@ -122,7 +122,8 @@ class AgentKey(Base):
         if is_plain and idempotency_key is None and metadata is None:
             return self._client.wait(Call(self._client, key, cost_cents))  # type: ignore[no-any-return]
         cost = (cost_cents, cost_microcents, cost_usd)
-        return self._track_usage(key, cost, idempotency_key, overrun, metadata)
+        charge = self._track_usage(key, cost, idempotency_key, overrun, metadata)
+        return charge
 
     def _track_usage(
         self,
