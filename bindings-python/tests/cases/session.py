@@ -38,7 +38,7 @@ def plain(value: Any, is_exact: bool) -> Any:
         return {name: member for name, member in members.items() if is_exact or name not in ONLY_EXACT}
     if isinstance(value, datetime):
         assert value.tzinfo is timezone.utc
-        return value.isoformat().replace("+00:00", "Z")
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, list):
         return [plain(item, is_exact) for item in value]
     return value
