@@ -65,23 +65,26 @@ accepted AS MATERIALIZED (
     WHERE (SELECT count(*) FROM locked) = (SELECT count(*) FROM wanted)
        OR f.chain <@ (SELECT array_agg(id) FROM locked)
 ),
+-- Not within the UPDATE: where a row changed since this statement's snapshot, Postgres would run both halves again there,
+-- and could leave the row out.
+due AS MATERIALIZED (
+    -- Mostly all are.
+    SELECT w.id, w.total::bigint AS total
+    FROM wanted w
+    WHERE (SELECT count(*) FROM accepted) = (SELECT count(*) FROM found)
+    UNION ALL
+    SELECT c.id, sum(a.total)::bigint
+    FROM accepted a
+    CROSS JOIN LATERAL unnest(a.chain) AS c(id)
+    WHERE (SELECT count(*) FROM accepted) <> (SELECT count(*) FROM found)
+    GROUP BY c.id
+),
 charged AS (
     UPDATE {table} k
     SET
         budget_used_cents = ({used} + d.total) / 1000000,
         budget_used_microcents = ({used} + d.total) % 1000000
-    FROM (
-        -- Mostly all are.
-        SELECT w.id, w.total::bigint AS total
-        FROM wanted w
-        WHERE (SELECT count(*) FROM accepted) = (SELECT count(*) FROM found)
-        UNION ALL
-        SELECT c.id, sum(a.total)::bigint
-        FROM accepted a
-        CROSS JOIN LATERAL unnest(a.chain) AS c(id)
-        WHERE (SELECT count(*) FROM accepted) <> (SELECT count(*) FROM found)
-        GROUP BY c.id
-    ) d
+    FROM due d
     WHERE k.id = d.id
     RETURNING k.id, k.budget_cents, k.budget_used_cents, k.budget_used_microcents, {reserved} AS reserved
 )
