@@ -190,3 +190,18 @@ async fn of_several_servers_the_first_that_takes_writes_is_used() {
         assert!(error.message().contains(&format!("127.0.0.1:{}", options.get_port())), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_client_that_everybody_dropped_gives_its_connections_back() {
+    let db = TestDatabase::create().await;
+    let url = format!("{}{}application_name=dropped", db.url, if db.url.contains('?') { "&" } else { "?" });
+    let ak = AgentKey::builder().timeout(Duration::from_secs(3_600)).connect(&url).await.unwrap();
+    ak.migrate().await.unwrap();
+    let key = ak.create(CreateKey::new("acct")).await.unwrap().key;
+    assert!(ak.track_usage(key.expose(), 1).await.unwrap().is_ok());
+    let its = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dropped'";
+    assert!(db.number(its).await > 0);
+    drop(ak);
+    eventually("its connections are gone", async || db.number(its).await == 0).await;
+    db.drop().await;
+}

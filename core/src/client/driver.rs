@@ -1,7 +1,7 @@
 //! Runs the engine's statements on the pool and wakes the callers.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use sqlx::Postgres;
@@ -176,20 +176,24 @@ impl Driver {
     }
 
     fn start_watcher(self: &Arc<Self>) {
-        let watcher = Watcher(Arc::clone(self));
+        let watcher = Watcher(Arc::downgrade(self));
         self.home.spawn(async move {
-            loop {
-                let deadline = {
-                    let mut state = watcher.0.state();
-                    let deadline = state.engine.next_deadline();
-                    state.has_watcher = deadline.is_some();
-                    deadline
-                };
-                let Some(deadline) = deadline else { return };
-                tokio::time::sleep(deadline.saturating_sub(watcher.0.now())).await;
-                watcher.0.expire();
+            // While it sleeps it holds nothing: a client that everybody dropped gives its connections back.
+            while let Some(pause) = watcher.0.upgrade().and_then(|driver| driver.until_deadline()) {
+                tokio::time::sleep(pause).await;
+                if let Some(driver) = watcher.0.upgrade() {
+                    driver.expire();
+                }
             }
         });
+    }
+
+    /// `None` where a watcher has nothing to wait for.
+    fn until_deadline(&self) -> Option<Duration> {
+        let mut state = self.state();
+        let deadline = state.engine.next_deadline();
+        state.has_watcher = deadline.is_some();
+        deadline.map(|deadline| deadline.saturating_sub(self.now()))
     }
 
     pub(super) async fn close(self: &Arc<Self>) {
@@ -354,11 +358,13 @@ fn ready_answers(state: &mut State) -> Ready {
 }
 
 /// Lets another watcher start if this one's runtime stops.
-struct Watcher(Arc<Driver>);
+struct Watcher(Weak<Driver>);
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        self.0.state().has_watcher = false;
+        if let Some(driver) = self.0.upgrade() {
+            driver.state().has_watcher = false;
+        }
     }
 }
 
