@@ -3,7 +3,7 @@ import { PGlite } from "@electric-sql/pglite";
 import { AgentKey, type CreateKeyResult, type ValidateResult } from "agentkey";
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { TestDatabase } from "./support/database.js";
+import { TestDatabase, eventually } from "./support/database.js";
 import { hasPooler, startPooler } from "./support/programs.js";
 
 let db: TestDatabase;
@@ -257,6 +257,13 @@ test("a function that an application put in the place of query sees texts and va
   };
   await life(ak);
   expect(seen.length).toBeGreaterThan(3);
+  // Also where all connections are in use.
+  const client = await pool.connect();
+  const before = seen.length;
+  const answer = ak.validate("ak_none");
+  await eventually("it is asked", () => seen.length > before);
+  client.release();
+  expect(await answer).toEqual({ valid: false, reason: "invalid" });
   expect(seen.every(([text, values]) => typeof text === "string" && Array.isArray(values))).toBe(true);
   await ak.close();
   await pool.end();

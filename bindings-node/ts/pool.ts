@@ -71,8 +71,7 @@ export class Preparing {
   query(query: Query): Query {
     const named = query as unknown as NamedQuery;
     return (text, values) => {
-      // The application may have put a function of its own in the place of the pool's.
-      if (!this.#isOn || (this.choice === "auto" && Object.hasOwn(this.pool as object, "query"))) return query(text, values);
+      if (!this.#isOn || (this.choice === "auto" && isReplaced(this.pool))) return query(text, values);
       const result = named({ name: nameOf(text), text, values });
       if (this.choice !== "auto") return result;
       return result.then(undefined, (error: unknown) => {
@@ -90,6 +89,7 @@ const ignore = (): void => {};
 export function connecting(pool: unknown, preparing: Preparing): Connect | undefined {
   if (!isPgPool(pool)) return undefined;
   return () => {
+    if (isReplaced(pool)) return undefined;
     const isBusy = pool.waitingCount > 0 || (pool.idleCount === 0 && pool.totalCount >= pool.options.max);
     return isBusy ? pool.connect().then((client) => connection(client, preparing)) : undefined;
   };
@@ -120,6 +120,11 @@ function isPgPool(pool: unknown): pool is PgPool {
   const [query, ...others] = ["query", "connect", "totalCount"].map(owner);
   const isPlain = query && query !== pool && others.every((other) => other === query);
   return Boolean(isPlain) && typeof (pool as PgPool).options?.max === "number";
+}
+
+/** Whether the application has put a function of its own in the place of its pool's `query`, also long after it made it. */
+function isReplaced(pool: unknown): boolean {
+  return Object.hasOwn(pool as object, "query");
 }
 
 /** A `pg.Pool` that is made with the first statement. */
