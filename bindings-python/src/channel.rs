@@ -63,7 +63,7 @@ impl Mailbox {
         drop(waiting);
         let started = call.get().start(py, self.process, Arc::clone(&self.queue), token);
         if started.is_err() {
-            self.waiting().remove(token);
+            self.forget(token);
         }
         started.map(|()| true)
     }
@@ -71,7 +71,7 @@ impl Mailbox {
     /// Nobody waits for a call any more that was started here: what is not sent yet never will be.
     fn cancel(&self, call: &Bound<'_, Call>) {
         if let Some(token) = call.get().cancel() {
-            self.waiting().remove(token);
+            self.forget(token);
         }
     }
 
@@ -133,6 +133,12 @@ impl Waiting {
 impl Mailbox {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self, token: u64) {
+        // Unlocked: what is freed with a future may come back here.
+        let future = self.waiting().remove(token);
+        drop(future);
     }
 
     /// Takes the wake-ups, before the replies: one that comes in between wakes the loop again.
