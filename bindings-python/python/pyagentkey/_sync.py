@@ -122,26 +122,10 @@ class AgentKey(Base):
         if is_plain and idempotency_key is None and metadata is None:
             return self._client.wait(Call(self._client, key, cost_cents))  # type: ignore[no-any-return]
         cost = (cost_cents, cost_microcents, cost_usd)
-        charge = self._track_usage(key, cost, idempotency_key, overrun, metadata)
-        return charge
-
-    def _track_usage(
-        self,
-        key: str,
-        cost: tuple[Optional[Cents], Optional[int], Optional[Usd]],
-        idempotency_key: Optional[str],
-        overrun: str,
-        metadata: Optional[dict[str, Any]],
-    ) -> TrackUsageResult:
-        return self._submit(
-            CHARGED,
-            "trackUsage",
-            key=arguments.key_text(key),
-            **arguments.cost(*cost),
-            idempotency_key=arguments.optional_text("idempotency_key", idempotency_key),
-            overrun=arguments.text("overrun", overrun),
-            metadata=arguments.metadata(metadata),
+        charge = self._track_usage(
+            "key", key, cost, idempotency_key=idempotency_key, overrun=overrun, metadata=metadata
         )
+        return charge
 
     def track_usage_by_subject(
         self,
@@ -155,11 +139,27 @@ class AgentKey(Base):
         metadata: Optional[dict[str, Any]] = None,
     ) -> TrackUsageResult:
         """The same for an external subject."""
+        cost = (cost_cents, cost_microcents, cost_usd)
+        return self._track_usage(
+            "subject", subject, cost, idempotency_key=idempotency_key, overrun=overrun, metadata=metadata
+        )
+
+    def _track_usage(
+        self,
+        name: Literal["key", "subject"],
+        whose: str,
+        cost: tuple[Optional[Cents], Optional[int], Optional[Usd]],
+        *,
+        idempotency_key: Optional[str],
+        overrun: str,
+        metadata: Optional[dict[str, Any]],
+    ) -> TrackUsageResult:
+        members = {name: arguments.key_text(whose) if name == "key" else arguments.text(name, whose)}
         return self._submit(
             CHARGED,
             "trackUsage",
-            subject=arguments.text("subject", subject),
-            **arguments.cost(cost_cents, cost_microcents, cost_usd),
+            **members,
+            **arguments.cost(*cost),
             idempotency_key=arguments.optional_text("idempotency_key", idempotency_key),
             overrun=arguments.text("overrun", overrun),
             metadata=arguments.metadata(metadata),
