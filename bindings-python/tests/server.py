@@ -36,3 +36,9 @@ def serving(app: Any) -> Iterator[httpx.Client]:
 
 def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
+
+
+def seen(response: httpx.Response) -> tuple[int, Any]:
+    assert response.headers["content-type"].startswith("application/json")
+    assert int(response.headers["content-length"]) == len(response.content)
+    return response.status_code, response.json()

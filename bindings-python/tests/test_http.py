@@ -2,59 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any, Callable
+from typing import Any, Callable
 
-import httpx
 import pytest
-from fastapi import Depends, FastAPI, HTTPException, Security, WebSocket
-from fastapi.responses import JSONResponse as FastJSONResponse
+from fastapi import Depends, FastAPI
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import Mount
 
-from pyagentkey import AgentKey, AsyncAgentKey, Grant
-from pyagentkey.asgi import KeyRoutes, RequireKey, presented_key
-from pyagentkey.fastapi import RESPONSES, KeyRefused, create_router, require_key
-from pyagentkey.fastapi import presented_key as fastapi_presented_key
+from pyagentkey import AgentKey, AsyncAgentKey
+from pyagentkey.asgi import KeyRoutes
+from pyagentkey.fastapi import create_router, require_key
 
-from .server import bearer, serving
-from .support import Database, eventually
+from .apps import Key, asgi_app, fastapi_app
+from .server import bearer, seen, serving
+from .support import Database
 
 Make = Callable[..., Any]
-Key = Annotated[str, Depends(fastapi_presented_key)]
 DAY = 86_400
-
-
-def fastapi_app(ak: AsyncAgentKey, *, options: Any = (), **guard: Any) -> FastAPI:
-    app = FastAPI()
-    guarded = Depends(require_key(ak, **guard))
-
-    @app.get("/", responses=RESPONSES)
-    async def handler(key: Key, caller: Grant = guarded) -> dict[str, Any]:
-        return {"id": caller.id, "name": caller.name, "key": key}
-
-    app.include_router(create_router(ak, **{"signup": True, **dict(options)}))
-    return app
-
-
-def asgi_app(ak: AsyncAgentKey, *, options: Any = (), **guard: Any) -> Any:
-    async def handler(request: Request) -> JSONResponse:
-        caller = request.state.grant
-        return JSONResponse({"id": caller.id, "name": caller.name, "key": presented_key(request.scope)})
-
-    guarded = RequireKey(Starlette(routes=[Route("/", handler)]), ak, **guard)
-    routes = KeyRoutes(ak, **{"signup": True, **dict(options)})
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await (guarded if scope["type"] == "lifespan" or scope["path"] == "/" else routes)(scope, receive, send)
-
-    return app
 
 
 both = pytest.mark.parametrize("make", [fastapi_app, asgi_app])
@@ -65,12 +31,6 @@ def ak(db: Database) -> Iterator[AgentKey]:
     """What the tests themselves ask."""
     with AgentKey(db.url) as client:
         yield client
-
-
-def seen(response: httpx.Response) -> tuple[int, Any]:
-    assert response.headers["content-type"].startswith("application/json")
-    assert int(response.headers["content-length"]) == len(response.content)
-    return response.status_code, response.json()
 
 
 @both
@@ -240,46 +200,6 @@ def test_signup_may_be_closed(db: Database, ak: AgentKey, make: Make) -> None:
         assert http.get("/sdk-keys/me", headers=bearer(key)).status_code == 200
 
 
-def test_openapi_tells_of_keys() -> None:
-    document = fastapi_app(AsyncAgentKey("postgresql://")).openapi()
-    assert document["components"]["securitySchemes"] == {
-        "AgentKey": {"type": "http", "scheme": "bearer", "description": "A key"}
-    }
-    paths = document["paths"]
-    guarded = paths["/"]["get"]
-    assert guarded["security"] == [{"AgentKey": []}]
-    assert {"401", "403", "429", "500"} <= set(guarded["responses"])
-    assert set(paths) == {"/", "/signup", "/sdk-keys", "/sdk-keys/me", "/sdk-keys/{id}"}
-    assert "security" not in paths["/signup"]["post"]
-    for path, method in (("/sdk-keys", "post"), ("/sdk-keys/me", "get"), ("/sdk-keys/{id}", "delete")):
-        assert paths[path][method]["security"] == [{"AgentKey": []}]
-
-
-def test_an_app_may_answer_refusals_itself(db: Database) -> None:
-    app = fastapi_app(AsyncAgentKey(db.url))
-
-    @app.exception_handler(KeyRefused)
-    async def refuse(_: Request, refused: KeyRefused) -> FastJSONResponse:
-        return FastJSONResponse({"mine": refused.detail}, refused.status_code)
-
-    with serving(app) as http:
-        assert seen(http.get("/")) == (401, {"mine": {"error": "Missing API key"}})
-
-
-def test_other_exceptions_of_the_app_stay_its_own(db: Database, ak: AgentKey) -> None:
-    key = ak.create("a").key
-    app = fastapi_app(AsyncAgentKey(db.url))
-
-    @app.get("/teapot", dependencies=[Depends(require_key(AsyncAgentKey(db.url)))])
-    async def teapot() -> None:
-        raise HTTPException(418, "short and stout")
-
-    with serving(app) as http:
-        assert seen(http.get("/"))[0] == 401  # which gives the app its handler
-        assert seen(http.get("/teapot", headers=bearer(key))) == (418, {"detail": "short and stout"})
-        assert seen(http.get("/teapot")) == (401, {"error": "Missing API key"})
-
-
 @both
 def test_a_key_in_a_header_of_its_own(make: Make, db: Database, ak: AgentKey) -> None:
     created = ak.create("a")
@@ -297,97 +217,6 @@ def test_a_key_in_a_header_of_its_own(make: Make, db: Database, ak: AgentKey) ->
             make(AsyncAgentKey(db.url), api_key_header=name)
         with pytest.raises(ValueError, match="header of a key"):
             make(AsyncAgentKey(db.url), options={"api_key_header": name})
-
-
-def test_security_scopes_are_asked_for(db: Database, ak: AgentKey) -> None:
-    client = AsyncAgentKey(db.url)
-    guarded = Security(require_key(client, reserve_cents=5), scopes=["read"])
-    app = FastAPI()
-
-    @app.get("/read")
-    async def read(caller: Grant = guarded) -> Grant:
-        return caller
-
-    @app.get("/either", dependencies=[Security(require_key(client, scope="read"), scopes=["write"])])
-    async def either() -> None: ...
-
-    reader, writer = (ak.create("a", scopes=[scope], budget_cents=100).key for scope in ("read", "write"))
-    with serving(app) as http:
-        answer = http.get("/read", headers=bearer(reader))
-        # A grant is a response as it is.
-        assert (answer.status_code, answer.json()["scopes"]) == (200, ["read"])
-        refused = {"error": "insufficient_scope", "required": "read", "available": ["write"]}
-        assert seen(http.get("/read", headers=bearer(writer))) == (403, refused)
-        # What cannot be asked for lets nobody pass.
-        assert http.get("/either", headers=bearer(reader)).status_code == 500
-
-
-def test_an_application_s_own_handlers_come_first(db: Database) -> None:
-    def app_with(exception: Any) -> FastAPI:
-        app = FastAPI()
-
-        @app.exception_handler(exception)
-        async def handle(_: Request, error: HTTPException) -> FastJSONResponse:
-            return FastJSONResponse({"mine": error.detail}, 400)
-
-        @app.get("/", dependencies=[Depends(require_key(AsyncAgentKey(db.url)))])
-        async def handler() -> None: ...
-
-        return app
-
-    for exception in (HTTPException, StarletteHTTPException, KeyRefused, 401):
-        with serving(app_with(exception)) as http:
-            assert seen(http.get("/")) == (400, {"mine": {"error": "Missing API key"}})
-    with serving(app_with(404)) as http:
-        assert seen(http.get("/")) == (401, {"error": "Missing API key"})
-
-
-def fastapi_socket(ak: AsyncAgentKey, **options: Any) -> Any:
-    app = FastAPI()
-    guarded = Depends(require_key(ak, **options))
-
-    @app.websocket("/")
-    async def socket(socket: WebSocket, caller: Grant = guarded) -> None:
-        await socket.accept()
-        await socket.send_text(caller.name)
-        await socket.receive_text()
-
-    return app
-
-
-def asgi_socket(ak: AsyncAgentKey, **options: Any) -> Any:
-    async def socket(socket: WebSocket) -> None:
-        await socket.accept()
-        await socket.send_text(socket.state.grant.name)
-        await socket.receive_text()
-
-    return RequireKey(Starlette(routes=[WebSocketRoute("/", socket)]), ak, **options)
-
-
-@pytest.mark.parametrize("make", [fastapi_socket, asgi_socket])
-def test_websockets(make: Make, db: Database, ak: AgentKey) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its HTTP client, which is not used here
-        from starlette.testclient import TestClient, WebSocketDenialResponse
-    key = ak.create("a", budget_cents=100, scopes=["talk"]).key
-    app = make(AsyncAgentKey(db.url), scope="talk", reserve_cents=60, cost=lambda _: 7)
-    # In one event loop, as with a server.
-    with TestClient(app) as client:
-        with client.websocket_connect("/", headers=bearer(key)) as socket:
-            assert socket.receive_text() == "default"
-            with pytest.raises(WebSocketDenialResponse) as second, client.websocket_connect("/", headers=bearer(key)):
-                pass
-            assert (second.value.status_code, second.value.json()) == (429, {"error": "budget_exceeded"})
-            socket.send_text("enough")
-
-        async def is_recorded() -> bool:
-            grant = ak.validate(key)
-            return isinstance(grant, Grant) and (grant.budget_used_cents, grant.budget_reserved_cents) == (7, 0)
-
-        asyncio.run(eventually("what it cost is recorded", is_recorded))
-        with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect("/"):
-            pass
-        assert (denied.value.status_code, denied.value.json()) == (401, {"error": "Missing API key"})
 
 
 def test_routes_under_a_prefix(db: Database, ak: AgentKey) -> None:
