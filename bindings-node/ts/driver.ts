@@ -32,6 +32,7 @@ export class Driver {
   readonly #underWay = new Map<NativeStatement, number>();
   #isScheduled = false;
   #deadline: NodeJS.Timeout | undefined;
+  #watchesAt = 0;
   #retry: NodeJS.Timeout | undefined;
   /** When the timer for retries fires. */
   #retryAt = 0;
@@ -132,6 +133,8 @@ export class Driver {
   }
 
   #send(statement: NativeStatement, query: Query, release?: Connection["release"]): void {
+    // It may take long before the timer would look again.
+    if (this.#callers.size > 0 && this.#watchesAt > now() + SLOW_MS) this.#watchIn(SLOW_MS);
     let result: PromiseLike<unknown>;
     try {
       result = outside(() => query(statement.text, statement.values));
@@ -198,7 +201,13 @@ export class Driver {
   /** A timer for statements that take long, and for the calls' time limit. It keeps the process alive only while a call waits. */
   #watch(): void {
     if (this.#deadline) this.#deadline.ref();
-    else this.#deadline = setTimer(this.#expire, Math.min(this.#timeoutMs, SLOW_MS));
+    else this.#watchIn(Math.min(this.#timeoutMs, SLOW_MS));
+  }
+
+  #watchIn(ms: number): void {
+    clearTimer(this.#deadline);
+    this.#watchesAt = now() + ms;
+    this.#deadline = setTimer(this.#expire, ms);
   }
 
   readonly #expire = (): void => {
@@ -213,7 +222,7 @@ export class Driver {
     }
     if (this.#callers.size > 0 || this.#underWay.size > 0 || this.#closed) {
       const next = this.#engine.nextDeadline() ?? this.#timeoutMs;
-      this.#deadline = setTimer(this.#expire, Math.max(next, 1));
+      this.#watchIn(Math.max(next, 1));
     }
     this.#pump();
   };

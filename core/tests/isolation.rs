@@ -138,6 +138,35 @@ async fn a_locked_row_keeps_no_other_key_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn others_are_answered_while_locked_keys_wait() {
+    let db = TestDatabase::create().await;
+    let clients = db.fleet(2, || AgentKey::builder().timeout(10 * LIMIT)).await;
+    clients[0].migrate().await.unwrap();
+    for kind in KINDS.into_iter().filter(|kind| *kind != Kind::Validate) {
+        let (first, first_id, mut others) = keys(&clients[0], kind).await;
+        let (second, second_id, more) = keys(&clients[0], kind).await;
+        others.extend(more);
+        let mut session = db.session().await;
+        let lock =
+            format!("BEGIN; SELECT FROM sdk_api_keys WHERE id IN ({first_id}, {second_id}) FOR UPDATE");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut session).await.unwrap();
+        let mut stuck = Vec::new();
+        // The second when the client has waited for the first one already.
+        for key in [first, second] {
+            let ak = clients[0].clone();
+            stuck.push(tokio::spawn(async move { call(&ak, kind, &key, 0).await }));
+            load(&clients, kind, &others).await;
+            assert!(stuck.iter().all(|stuck| !stuck.is_finished()), "{kind:?}: others waited as long");
+        }
+        session.execute("COMMIT").await.unwrap();
+        for stuck in stuck {
+            stuck.await.unwrap().unwrap();
+        }
+    }
+    db.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_database_refuses_for_one_key_fails_that_key_alone() {
     let db = TestDatabase::create().await;
     let clients = db.fleet(2, || AgentKey::builder().timeout(LIMIT)).await;

@@ -27,6 +27,8 @@ pub(super) struct Driver {
     started: Instant,
     state: Mutex<State>,
     changed: Notify,
+    /// Wakes the watcher: a statement may take long before it would look again.
+    watch_sooner: Arc<Notify>,
 }
 
 struct State {
@@ -36,6 +38,8 @@ struct State {
     poll_due: bool,
     /// Whether a task ends the waiting of callers that do not watch their own time.
     has_watcher: bool,
+    /// When it looks again.
+    watches_at: Duration,
     /// Statements that were sent and are not over, also those that nobody waits for any more.
     running: usize,
 }
@@ -49,8 +53,9 @@ impl Driver {
         home: Arc<Home>,
     ) -> Arc<Self> {
         let engine = Engine::new(options.clone());
-        let state =
-            State { engine, callers: HashMap::new(), poll_due: false, has_watcher: false, running: 0 };
+        let callers = HashMap::new();
+        let watches_at = Duration::MAX;
+        let state = State { engine, callers, poll_due: false, has_watcher: false, watches_at, running: 0 };
         let driver = Arc::new(Driver {
             connector,
             owns_pool,
@@ -60,6 +65,7 @@ impl Driver {
             started: Instant::now(),
             state: Mutex::new(state),
             changed: Notify::new(),
+            watch_sooner: Arc::new(Notify::new()),
         });
         let moving = Arc::downgrade(&driver);
         driver.home.watch(move || {
@@ -177,11 +183,12 @@ impl Driver {
 
     fn start_watcher(self: &Arc<Self>) {
         let watcher = Watcher(Arc::downgrade(self));
+        let sooner = Arc::clone(&self.watch_sooner);
         self.home.spawn(async move {
             // While it sleeps it holds nothing: a client that everybody dropped gives its connections back.
             while let Some(pause) = watcher.0.upgrade().and_then(|driver| driver.until_deadline()) {
-                tokio::time::sleep(pause).await;
-                if let Some(driver) = watcher.0.upgrade() {
+                let is_over = tokio::time::timeout(pause, sooner.notified()).await.is_err();
+                if let Some(driver) = watcher.0.upgrade().filter(|_| is_over) {
                     driver.expire();
                 }
             }
@@ -193,6 +200,7 @@ impl Driver {
         let mut state = self.state();
         let deadline = state.engine.next_deadline();
         state.has_watcher = deadline.is_some();
+        state.watches_at = deadline.unwrap_or(Duration::MAX);
         deadline.map(|deadline| deadline.saturating_sub(self.now()))
     }
 
@@ -284,12 +292,16 @@ impl Driver {
     pub(super) fn begin(&self, statement: Statement) -> Option<Statement> {
         let (statement, ready) = {
             let mut state = self.state();
-            let statement = match state.engine.begin(self.now(), statement.id) {
+            let now = self.now();
+            let statement = match state.engine.begin(now, statement.id) {
                 Begun::AsItIs => Some(statement),
                 Begun::Instead(other) => Some(other),
                 Begun::Nothing => None,
             };
             state.running += usize::from(statement.is_some());
+            if state.has_watcher && statement.is_some() && state.watches_at > now + Engine::STALL {
+                self.watch_sooner.notify_one();
+            }
             (statement, ready_answers(&mut state))
         };
         give(ready);

@@ -69,6 +69,9 @@ impl Stalls {
 }
 
 impl Engine {
+    /// After so long a statement that is under way leaves its place to the next one: a driver must look by then.
+    pub const STALL: Duration = STALL;
+
     pub(super) fn note_sent(&mut self, id: StatementId, work: &Work) {
         if waits(work) {
             self.stalls.long.insert(id, Long::Waiting);
