@@ -30,7 +30,7 @@ interface Case {
   key?: object;
   sql?: string;
   door?: { scope?: string; reserve?: any; billErrors?: boolean; budgetHeaders?: boolean; exceededStatus?: 402 | 429; apiKeyHeader?: string };
-  cost?: { says?: any; fails?: string };
+  cost?: { says?: any; fails?: string; sql?: string };
   handler?: Handler;
   request?: { method?: string; authorization?: string | null; apiKey?: string };
   response?: { status: number; body?: unknown; headers?: Record<string, string> };
@@ -162,10 +162,11 @@ afterEach(async () => {
   await new Promise((resolve) => server.close(resolve));
 });
 
-function optionsOf({ door = {}, cost }: Case): MiddlewareOptions {
+function optionsOf({ door = {}, cost }: Case, id: number): MiddlewareOptions {
   const { scope, reserve, ...others } = door;
-  const says = (): any => {
+  const says = async (): Promise<any> => {
     isOver = true;
+    if (cost!.sql) await db.run(cost!.sql.replaceAll("{id}", String(id)));
     if (cost!.fails !== undefined) throw new Error(cost!.fails);
     return cost!.says ?? undefined;
   };
@@ -191,7 +192,7 @@ async function run(c: Case, serve: Serve): Promise<void> {
   const { key, id } = await ak.create((c.key ?? { accountId: "a", budgetCents: 100 }) as { accountId: string });
   if (c.sql) await db.run(c.sql.replaceAll("{id}", String(id)));
   let leave = (): void => {};
-  server = await serve(agentKeyMiddleware(ak, optionsOf(c)), handleOf(c.handler ?? {}, () => leave()));
+  server = await serve(agentKeyMiddleware(ak, optionsOf(c, id)), handleOf(c.handler ?? {}, () => leave()));
   const authorization = c.request?.authorization === undefined ? "Bearer {key}" : c.request.authorization;
   const headers: Record<string, string> = authorization === null ? {} : { authorization: authorization.replace("{key}", key) };
   if (c.request?.apiKey !== undefined) headers["X-Api-Key"] = c.request.apiKey.replace("{key}", key);

@@ -133,7 +133,7 @@ def ak(db: Database) -> Iterator[AgentKey]:
         yield client
 
 
-def options_of(case: Case) -> dict[str, Any]:
+def options_of(db: Database, key_id: str, case: Case) -> dict[str, Any]:
     door = case["door"]
     assert door.keys() <= {"scope", "reserve", "billErrors", "budgetHeaders", "exceededStatus", "apiKeyHeader"}
     options: dict[str, Any] = {
@@ -146,10 +146,12 @@ def options_of(case: Case) -> dict[str, Any]:
     }
     if "cost" in case:
 
-        def cost(_request: Any) -> Any:
+        async def cost(_request: Any) -> Any:
+            if "sql" in case["cost"]:
+                await db.run(case["cost"]["sql"].replace("{id}", key_id))
             if "fails" in case["cost"]:
                 raise RuntimeError(case["cost"]["fails"])
-            return case["cost"]["says"]
+            return case["cost"].get("says")
 
         options["cost"] = cost
     return options
@@ -217,7 +219,7 @@ def test_case(db: Database, ak: AgentKey, make: Make, case: Case, caplog: pytest
     if "sql" in case:
         asyncio.run(db.run(case["sql"].replace("{id}", key_id)))
     behind = AsyncAgentKey(db.url, pool_size=2)
-    with contextlib.closing(Closing(behind)), serving(make(behind, case, options_of(case))) as client:
+    with contextlib.closing(Closing(behind)), serving(make(behind, case, options_of(db, key_id, case))) as client:
         response = send(client, case, created.key)
         expected = case.get("response")
         if expected and response is not None:

@@ -47,12 +47,25 @@ pub struct Charge {
     pub(crate) overrun: Overrun,
     pub(crate) idempotency_key: Option<String>,
     pub(crate) metadata: Option<Map<String, Value>>,
+    /// A request that was let pass has spent it: it is recorded whatever became of the key since.
+    pub(crate) is_admitted: bool,
 }
 
 impl Charge {
     /// A plain charge.
     pub fn new(cost: impl Into<Cost>) -> Self {
-        Charge { cost: cost.into(), overrun: Overrun::Reject, idempotency_key: None, metadata: None }
+        Charge {
+            cost: cost.into(),
+            overrun: Overrun::Reject,
+            idempotency_key: None,
+            metadata: None,
+            is_admitted: false,
+        }
+    }
+
+    /// What a request has spent that was let pass: recorded past the budget, and if the key was revoked since.
+    pub(crate) fn of_admitted(cost: Cost) -> Self {
+        Charge { is_admitted: true, ..Charge::new(cost).overrun(Overrun::Record) }
     }
 
     /// Sets what happens if it does not fit.

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::budget::charge::ChargeOutcome;
+use crate::budget::charge::{ChargeOutcome, ChargeRefusal};
 use crate::budget::ledger::{Discrepancy, Event, UsageOfPeriod};
 use crate::budget::limit::Limit;
 use crate::budget::money::Balance;
@@ -104,6 +104,17 @@ pub struct SettledBefore {
     pub id: ReservationId,
     /// What was spent, in micro-cents.
     pub cost_microcents: i64,
+}
+
+impl From<ChargeRefusal> for ReserveRefusalReason {
+    fn from(refusal: ChargeRefusal) -> Self {
+        match refusal {
+            ChargeRefusal::InvalidCost => ReserveRefusalReason::InvalidCost,
+            ChargeRefusal::InvalidKey => ReserveRefusalReason::InvalidKey,
+            ChargeRefusal::BudgetExceeded => ReserveRefusalReason::BudgetExceeded,
+            ChargeRefusal::IdempotencyConflict => ReserveRefusalReason::IdempotencyConflict,
+        }
+    }
 }
 
 impl ReserveRefusalReason {

@@ -38,7 +38,7 @@ impl Engine {
         charge: charge::Charge,
     ) -> Result<(), Error> {
         if !charge.is_plain() {
-            return self.route_spend(caller, credential, charge.into());
+            return self.route_spend(caller, credential, charge.try_into()?);
         }
         match (charge.cost, text_of(credential)) {
             (Cost::Invalid, _) => {

@@ -74,6 +74,8 @@ impl Options {
         match request {
             Request::Migrate => None,
             Request::Settle(..) | Request::Release(_) => Some(self.settle_timeout.max(self.timeout)),
+            // What was spent must not be lost.
+            Request::Charge(_, charge) if charge.is_admitted => Some(self.settle_timeout.max(self.timeout)),
             _ => Some(self.timeout),
         }
     }

@@ -33,7 +33,7 @@ impl Engine {
                 self.route_change(caller, &id, ReservationChange::Extend(ttl));
             }
             Request::Refund(key_id, refund) => {
-                let refund = Spend::from(refund);
+                let refund = Spend::try_from(refund)?;
                 refund.check()?;
                 self.route_admin(caller, Admin::Refund(key_id, Box::new(refund)));
             }

@@ -9,8 +9,8 @@ use super::retry::{Repeatable, Repeats};
 use super::rows::Unread;
 use super::rows::charged::ChargedRow;
 use super::rows::spent::{Decision, Spend, SpentRow};
-use super::{Answer, Cost, Credential, Engine, Statement, Work, text_of};
-use crate::budget::charge::{Charge, ChargeOutcome};
+use super::{Answer, Credential, Engine, Statement, Work, text_of};
+use crate::budget::charge::ChargeOutcome;
 use crate::error::Error;
 use crate::id::KeyId;
 use crate::table::literal::{integer_array, text_array};
@@ -115,8 +115,7 @@ impl Engine {
     ) {
         // Those whose time ran out meanwhile are answered already.
         for charge in charges.into_iter().filter(|charge| charge.ticket.is_some()) {
-            let spend = Charge::new(Cost::Microcents(charge.work)).into();
-            let spending = Spending::new(spend, first);
+            let spending = Spending::new(Spend::plain(charge.work), first);
             let spending = charge.with_work(spending);
             self.lanes.spend[column as usize].push(Arc::clone(name), spending);
         }

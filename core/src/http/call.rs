@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::bearer::Token;
 use super::double;
-use crate::budget::charge::{Charge, Overrun};
+use crate::budget::charge::Charge;
 use crate::budget::money::{Cost, MICROCENTS_PER_CENT};
 use crate::budget::reservation::{ReservationId, Reserve};
 use crate::engine::{AccountFilter, Answer, Request, Revocation};
@@ -63,9 +63,7 @@ impl Call {
             Call::Reserve(caller, reserve) => Request::Reserve(credential(caller), reserve.clone()),
             Call::Settle(id, cost) => Request::Settle(id.clone(), *cost),
             Call::Release(id) => Request::Release(id.clone()),
-            Call::Charge(caller, cost) => {
-                Request::Charge(credential(caller), Charge::new(*cost).overrun(Overrun::Record))
-            }
+            Call::Charge(caller, cost) => Request::Charge(credential(caller), Charge::of_admitted(*cost)),
             Call::Create(new) => Request::Create(new.spec.clone()),
             Call::Revoke(revocation) => Request::Revoke(revocation.clone()),
             Call::EnsureSubject(_) => return None,

@@ -172,7 +172,7 @@ fn spend(random: &mut Random, db: &Database, waits_for: Option<String>) -> Vec<O
     let (mut keys, mut kinds, mut amounts, mut details) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..random.between(1, 5) {
         let lookup = lookups(random, db, 1).remove(0);
-        let kind = random.pick(&["c", "c", "o", "r", "r", "r"]);
+        let kind = random.pick(&["c", "c", "o", "a", "r", "r", "r"]);
         let mut more = serde_json::Map::new();
         let mut amount = cost(random, db, &lookup);
         if random.chance(50) {

@@ -36,6 +36,8 @@ pub(crate) struct Spend {
 #[derive(Debug, Clone)]
 enum SpendKind {
     Charge(Overrun),
+    /// What a request that was let pass has spent.
+    Admitted,
     Reserve {
         id: ReservationId,
         ttl: Duration,
@@ -45,14 +47,21 @@ enum SpendKind {
     },
 }
 
-impl From<Charge> for Spend {
-    fn from(charge: Charge) -> Self {
-        Spend {
-            kind: SpendKind::Charge(charge.overrun),
+impl TryFrom<Charge> for Spend {
+    type Error = Error;
+
+    /// Names what must not be lost, so that it can be repeated.
+    fn try_from(charge: Charge) -> Result<Self, Error> {
+        let idempotency_key = match charge.idempotency_key {
+            None if charge.is_admitted => Some(ReservationId::mint()?.to_string()),
+            given => given,
+        };
+        Ok(Spend {
+            kind: if charge.is_admitted { SpendKind::Admitted } else { SpendKind::Charge(charge.overrun) },
             cost: charge.cost,
-            idempotency_key: charge.idempotency_key,
+            idempotency_key,
             metadata: charge.metadata,
-        }
+        })
     }
 }
 
@@ -77,6 +86,15 @@ impl TryFrom<Reserve> for Spend {
 }
 
 impl Spend {
+    pub(crate) fn plain(microcents: i64) -> Self {
+        Spend {
+            kind: SpendKind::Charge(Overrun::Reject),
+            cost: Cost::Microcents(microcents),
+            idempotency_key: None,
+            metadata: None,
+        }
+    }
+
     /// Refuses what cannot be stored.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if let Some(key) = &self.idempotency_key {
@@ -100,6 +118,7 @@ impl Spend {
         match self.kind {
             SpendKind::Charge(Overrun::Reject) => "c",
             SpendKind::Charge(Overrun::Record) => "o",
+            SpendKind::Admitted => "a",
             SpendKind::Reserve { .. } => "r",
         }
     }
@@ -134,7 +153,9 @@ impl Spend {
     pub(crate) fn without_statement(&self) -> Option<Answer> {
         match (self.cost, &self.kind) {
             (Cost::Invalid, _) => Some(self.refused(ChargeRefusal::InvalidCost, None)),
-            (Cost::Free, SpendKind::Charge(_)) => Some(Answer::Charged(Ok(Charged::FREE))),
+            (Cost::Free, SpendKind::Charge(_) | SpendKind::Admitted) => {
+                Some(Answer::Charged(Ok(Charged::FREE)))
+            }
             (Cost::Free, SpendKind::Reserve { .. }) | (Cost::Microcents(_), _) => None,
         }
     }
@@ -150,18 +171,9 @@ impl Spend {
     }
 
     fn refused(&self, refusal: ChargeRefusal, limit: Option<Limit>) -> Answer {
-        let reason = match (&self.kind, refusal) {
-            (SpendKind::Charge(_), _) => return Answer::Charged(Err(refusal)),
-            (SpendKind::Reserve { .. }, ChargeRefusal::InvalidCost) => ReserveRefusalReason::InvalidCost,
-            (SpendKind::Reserve { .. }, ChargeRefusal::InvalidKey) => ReserveRefusalReason::InvalidKey,
-            (SpendKind::Reserve { .. }, ChargeRefusal::BudgetExceeded) => {
-                ReserveRefusalReason::BudgetExceeded
-            }
-            (SpendKind::Reserve { .. }, ChargeRefusal::IdempotencyConflict) => {
-                ReserveRefusalReason::IdempotencyConflict
-            }
-        };
-        Answer::Reserved(Err(ReserveRefusal { limit, ..ReserveRefusal::new(reason) }))
+        let SpendKind::Reserve { .. } = self.kind else { return Answer::Charged(Err(refusal)) };
+        let refusal = ReserveRefusal::new(refusal.into());
+        Answer::Reserved(Err(ReserveRefusal { limit, ..refusal }))
     }
 
     /// What the statement's row means for this operation.
@@ -177,7 +189,9 @@ impl Spend {
                 let replayed = row.status == "replayed";
                 let balance = row.balance.ok_or_else(|| Error::unexpected("no balance"))?;
                 match &self.kind {
-                    SpendKind::Charge(_) => Answer::Charged(Ok(Charged { balance: Some(balance), replayed })),
+                    SpendKind::Charge(_) | SpendKind::Admitted => {
+                        Answer::Charged(Ok(Charged { balance: Some(balance), replayed }))
+                    }
                     SpendKind::Reserve { .. } => {
                         return row
                             .reservation(balance, replayed)
@@ -191,7 +205,9 @@ impl Spend {
                 Answer::Reserved(Err(ReserveRefusal::new(ReserveRefusalReason::UnknownReservation)))
             }
             "refused" => match (&self.kind, row.verdict) {
-                (SpendKind::Charge(_), _) => self.refused(ChargeRefusal::InvalidKey, None),
+                (SpendKind::Charge(_) | SpendKind::Admitted, _) => {
+                    self.refused(ChargeRefusal::InvalidKey, None)
+                }
                 (SpendKind::Reserve { .. }, Some(Err(denial))) => Answer::Reserved(Err(denial.into())),
                 (SpendKind::Reserve { scope, is_scope_seen, .. }, Some(Ok(grant))) => {
                     // The column is of a type that the statement does not read, and the scope is there.

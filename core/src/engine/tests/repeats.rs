@@ -81,7 +81,7 @@ fn a_spend_with_an_idempotency_key_that_fails_twice_in_any_way_works_the_third_t
 
 #[test]
 fn ends_and_keyed_spends_are_repeated_until_their_time_is_over() {
-    let requests: [fn(&mut Bench) -> Ticket; 6] = [
+    let requests: [fn(&mut Bench) -> Ticket; 7] = [
         |bench| bench.submit(Request::Settle(reservation(), Cost::cents(5))),
         |bench| bench.submit(Request::Release(reservation())),
         |bench| bench.submit(Request::Extend(reservation(), Duration::from_secs(60))),
@@ -90,6 +90,7 @@ fn ends_and_keyed_spends_are_repeated_until_their_time_is_over() {
             let record = Charge::new(5).overrun(crate::Overrun::Record).idempotency_key("request-8");
             bench.submit(Request::Charge(subject_of("a"), record))
         },
+        |bench| bench.submit(Request::Charge(subject_of("a"), Charge::of_admitted(Cost::cents(5)))),
         |bench| bench.submit(Request::Reserve(subject_of("a"), Reserve::new(5).idempotency_key("request-9"))),
     ];
     for make in requests {
@@ -106,9 +107,12 @@ fn ends_and_keyed_spends_are_repeated_until_their_time_is_over() {
 }
 
 #[test]
-fn an_end_outlives_the_time_of_other_calls() {
-    let ends: [fn(ReservationId) -> Request; 2] =
-        [|id| Request::Settle(id, Cost::cents(5)), Request::Release];
+fn what_was_spent_outlives_the_time_of_other_calls() {
+    let ends: [fn(ReservationId) -> Request; 3] = [
+        |id| Request::Settle(id, Cost::cents(5)),
+        Request::Release,
+        |_| Request::Charge(subject_of("b"), Charge::of_admitted(Cost::cents(5))),
+    ];
     for (settle_timeout, seconds) in [(60, 60), (30, 30), (1, 10)] {
         for end in ends {
             let mut bench = Bench::ready(Options {

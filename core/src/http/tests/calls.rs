@@ -1,7 +1,7 @@
 //! Calls on a client: ours, which takes requests, and doubles, whose methods are called and may say less.
 
 use super::*;
-use crate::budget::charge::{Charge, Overrun};
+use crate::budget::charge::Charge;
 use crate::budget::money::Cost;
 use crate::budget::reservation::{ReservationId, Reserve};
 use crate::engine::{Credential, Request};
@@ -105,7 +105,7 @@ fn our_own_client_takes_the_same_as_a_request() {
     let hold = || Reserve::new(Cost::cents(60)).scope("read");
     let cost = Cost::Microcents(7);
     let revocation = || Revocation::of_key(8).of_account(Some(42.into())).within(7);
-    let record = || Charge::new(cost).overrun(Overrun::Record);
+    let record = || Charge::of_admitted(cost);
     for (call, request) in [
         (Call::Validate(holder()), Request::Validate(key())),
         (Call::Validate(robot()), Request::Validate(subject())),

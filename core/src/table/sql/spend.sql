@@ -1,7 +1,7 @@
 -- Charges and reserves in a batch, each on a key and all of its ancestors, or on none of them. For whatever the plain
 -- charges do not serve: ancestors, idempotency keys, overruns, the ledger, reservations.
 -- $1: text[] of key hashes or external subjects. $2: text[] of kinds: c(harge), o(verrun: a charge that is recorded even
--- past the cap), r(eserve). $3: bigint[] of micro-cents. $4: text[] of JSON: id, ttl, idempotency_key, metadata, scopes
+-- past the cap), a(dmitted: an overrun that is recorded even if its key was revoked since), r(eserve). $3: bigint[] of micro-cents. $4: text[] of JSON: id, ttl, idempotency_key, metadata, scopes
 -- (any of them will do); or ''. $5: the id of the only row that it waits for if somebody else has locked it, before it
 -- locks any other; or NULL.
 -- One row an operation whose key exists: its place in $1, status, budget, used and reserved micro-cents after it, the
@@ -12,7 +12,9 @@
 -- Per row that is drawn on, operations are accepted in ascending order of amount as long as all of them fit; one that
 -- was refused for others that did not come through in the end is to be tried again.
 WITH input AS MATERIALIZED (
-    SELECT i.n, i.lookup, i.kind, i.amount, NULLIF(i.details, '')::jsonb AS details
+    SELECT
+        i.n, i.lookup, CASE i.kind WHEN 'a' THEN 'o' ELSE i.kind END AS kind, i.kind = 'a' AS is_admitted, i.amount,
+        NULLIF(i.details, '')::jsonb AS details
     FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::text[]), (SELECT $3::text::bigint[]), (SELECT $4::text::text[]))
         WITH ORDINALITY AS i(lookup, kind, amount, details, n)
 ),
@@ -69,7 +71,7 @@ busy AS MATERIALIZED (
 -- now: the unique index refuses the second one then, and this statement is tried again.
 repeated AS MATERIALIZED (
     SELECT
-        i.n, i.lookup, i.kind, i.amount, i.details, f.id AS key_id, f.account_id, f.chain,
+        i.n, i.lookup, i.kind, i.is_admitted, i.amount, i.details, f.id AS key_id, f.account_id, f.chain,
         e.id AS first_id, e.kind AS first_kind, e.amount_microcents AS first_amount,
         e.used_after_microcents AS first_used, e.reserved_after_microcents AS first_reserved,
         e.budget_cents AS first_budget, e.reservation_id AS first_reservation,
@@ -94,7 +96,7 @@ first AS MATERIALIZED (
 -- is over, and what it holds is counted still. Of a reservation that was deleted the ledger tells the end.
 operation AS MATERIALIZED (
     SELECT
-        o.n, o.lookup, o.kind, o.amount, o.details, o.key_id, o.account_id, o.chain, o.first_id, o.first_kind,
+        o.n, o.lookup, o.kind, o.is_admitted, o.amount, o.details, o.key_id, o.account_id, o.chain, o.first_id, o.first_kind,
         o.first_amount, o.first_used, o.first_reserved, o.first_budget, o.first_reservation,
         CASE o.been WHEN 'over' THEN 0 ELSE o.amount END AS drawn,
         o.been,
@@ -159,7 +161,7 @@ draw AS MATERIALIZED (
             AND NOT (o.details->'scopes' ?| l.scopes) AS lacks_scope,
         l.id, l.account_id, l.budget_cents, l.cap AS budget, l.reserved, l.is_due, l.stored, l.before, l.anchor_at, l.reset_at,
         l.is_disabled, l.is_expired,
-        l.id IS NULL OR l.is_revoked OR (o.distance = 1 AND l.lookup <> o.lookup) AS is_gone,
+        l.id IS NULL OR (l.is_revoked AND NOT o.is_admitted) OR (o.distance = 1 AND l.lookup <> o.lookup) AS is_gone,
         CASE o.kind WHEN 'o' THEN l.storable ELSE l.cap END AS cap,
         l.storable,
         sum(o.drawn) OVER (PARTITION BY l.id ORDER BY o.kind <> 'o', o.amount, o.n ROWS UNBOUNDED PRECEDING)

@@ -3,7 +3,9 @@
 -- decides it. It takes half the time, for it is half as long.
 -- $1 to $4: as in spend.sql. One row an operation that was done, or that is `busy`: as spend.sql answers.
 WITH input AS MATERIALIZED (
-    SELECT i.n, i.lookup, i.kind, i.amount, NULLIF(i.details, '')::jsonb AS details
+    SELECT
+        i.n, i.lookup, CASE i.kind WHEN 'a' THEN 'o' ELSE i.kind END AS kind, i.kind = 'a' AS is_admitted, i.amount,
+        NULLIF(i.details, '')::jsonb AS details
     FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::text[]), (SELECT $3::text::bigint[]), (SELECT $4::text::text[]))
         WITH ORDINALITY AS i(lookup, kind, amount, details, n)
 ),
@@ -15,7 +17,7 @@ found AS MATERIALIZED (
 -- Another client may be recording the same idempotency key right now: the unique index refuses the second one then, and
 -- this statement is tried again.
 operation AS MATERIALIZED (
-    SELECT i.n, i.kind, i.amount, i.details, f.id AS key_id, f.chain
+    SELECT i.n, i.kind, i.is_admitted, i.amount, i.details, f.id AS key_id, f.chain
     FROM input i
     JOIN found f ON f.lookup = i.lookup
     WHERE CASE WHEN i.details ? 'idempotency_key'
@@ -26,6 +28,7 @@ wanted AS MATERIALIZED (
     SELECT
         c.id,
         sum(o.amount) AS total,
+        bool_and(o.is_admitted) AS are_admitted,
         bool_and(o.kind = 'o') AS has_overruns_only,
         coalesce(sum(o.amount) FILTER (WHERE o.kind = 'o'), 0) AS overruns
     FROM operation o
@@ -44,7 +47,7 @@ locked AS MATERIALIZED (
         {scopes_array} AS scopes,
         {reserved} AS reserved,
         p.*,
-        k.revoked_at IS NULL
+        (k.revoked_at IS NULL OR w.are_admitted)
             AND w.overruns <= LEAST({max_cents}::bigint * 1000000 - p.before, {max_cents}::bigint * 1000000) - {reserved}
             AND (w.has_overruns_only OR w.total <= LEAST({cap} - p.before, {max_cents}::bigint * 1000000) - {reserved}) AS fits,
         k.disabled_at IS NULL

@@ -58,6 +58,11 @@ impl Spent {
     }
 }
 
+/// Whether a charge is recorded past its budget.
+fn is_overrun(kind: char) -> bool {
+    matches!(kind, 'o' | 'a')
+}
+
 pub struct Operation {
     n: usize,
     pub spent: Spent,
@@ -161,9 +166,13 @@ impl Database {
     fn takes_all(&self, id: i64, asked: &[(char, i128)]) -> bool {
         let view = self.by_id(id).own_view(self.now);
         let room = |cap: i64| i128::from((cap - view.used).min(view.storable()) - view.reserved);
-        let overruns: i128 = asked.iter().filter(|(kind, _)| *kind == 'o').map(|(_, amount)| amount).sum();
+        let overruns: i128 =
+            asked.iter().filter(|(kind, _)| is_overrun(*kind)).map(|(_, amount)| amount).sum();
         let total: i128 = asked.iter().map(|(_, amount)| amount).sum();
-        let only_overruns = asked.iter().all(|(kind, _)| *kind == 'o');
+        let only_overruns = asked.iter().all(|(kind, _)| is_overrun(*kind));
+        if view.revoked && asked.iter().any(|(kind, _)| *kind != 'a') {
+            return false;
+        }
         overruns <= room(view.storable()) && (only_overruns || total <= room(view.cap()))
     }
 
@@ -217,7 +226,7 @@ impl Database {
     /// fit.
     fn accept(&mut self, mut operations: Vec<Operation>) -> Vec<(String, Spent)> {
         let has_expired = self.expired().next().is_some();
-        operations.sort_by_key(|o| (o.spent.kind != 'o', o.spent.amount, o.n));
+        operations.sort_by_key(|o| (!is_overrun(o.spent.kind), o.spent.amount, o.n));
         let mut running: BTreeMap<i64, i128> = BTreeMap::new();
         for operation in &mut operations {
             let mut fits = true;
@@ -225,7 +234,7 @@ impl Database {
                 let view = self.by_id(*id).own_view(self.now);
                 let total = running.entry(*id).or_default();
                 *total += i128::from(self.drawn(&operation.spent));
-                let cap = if operation.spent.kind == 'o' { view.storable() } else { view.cap() };
+                let cap = if is_overrun(operation.spent.kind) { view.storable() } else { view.cap() };
                 fits &= *total <= i128::from((cap - view.used).min(view.storable()) - view.reserved);
             }
             operation.spent.refusal = self.refusal(operation);
@@ -255,12 +264,13 @@ impl Database {
     }
 
     /// Why the rows that an operation draws on forbid it, whatever its amount. Money that is spent already is recorded
-    /// unless its key is gone.
+    /// unless its key was revoked, and what an admitted request spent even then.
     fn refusal(&self, operation: &Operation) -> Option<&'static str> {
         let key = self.by_id(operation.chain[0]);
         let view = self.view_of(key);
         match operation.spent.kind {
             'r' => view.denial().or(operation.lacks_scope(key).then_some("insufficient_scope")),
+            'a' => None,
             _ => view.revoked.then_some("invalid_key"),
         }
     }
@@ -324,7 +334,7 @@ impl Database {
     fn obstacle(&self, operation: &Operation) -> Option<i64> {
         operation.chain.iter().copied().find(|id| {
             let view = self.by_id(*id).own_view(self.now);
-            let cap = if operation.spent.kind == 'o' { view.storable() } else { view.cap() };
+            let cap = if is_overrun(operation.spent.kind) { view.storable() } else { view.cap() };
             self.drawn(&operation.spent) > (cap - view.used).min(view.storable()) - view.reserved
         })
     }
