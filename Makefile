@@ -6,7 +6,7 @@ SHELL := bash
 with_postgres := tests/postgres.sh run --
 
 .DEFAULT_GOAL := help
-.PHONY: help sql soak fleet demo demo-express demo-axum demo-fastapi test check bench bench-node bench-python packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
+.PHONY: help sql soak fleet doors test-doors demo demo-express demo-axum demo-fastapi test check bench bench-node bench-python packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */make \1|/' | \
@@ -17,7 +17,7 @@ demo: demo-express demo-axum demo-fastapi ## one key spends through several serv
 	@echo "==> demo"
 	@$(with_postgres) node examples/demo.mjs $(demo-servers)
 
-test: setup $(PARTS:%=test-%) ## all tests, against a real Postgres
+test: setup $(PARTS:%=test-%) test-doors ## all tests, against a real Postgres
 
 check: $(PARTS:%=check-%) ## format, lints, dependencies
 
@@ -168,6 +168,20 @@ fleet: have-cargo $(node_modules) $(venv-ready) ## clients in three languages an
 	@echo "==> fleet"
 	@AGENTKEY_FLEET_SECONDS=$${AGENTKEY_FLEET_SECONDS:-60} AGENTKEY_FLEET_WORKERS=$$'node $(CURDIR)/tests/fleet/worker.mjs\n$(CURDIR)/$(venv)/bin/python $(CURDIR)/tests/fleet/worker.py' \
 		$(with_postgres) cargo test --release -p agentkey --all-features --test fleet -- --nocapture
+
+run-doors := $(with_postgres) node tests/doors/run.mjs
+
+doors: have-cargo $(node_modules) $(venv-ready) ## five servers under a random mix of requests, deploys and database restarts, for ten minutes
+	@$(build-node)
+	@$(build-python)
+	@echo "==> doors"
+	@$(run-doors) $${AGENTKEY_DOORS_SECONDS:-600} $(venv)/bin/python
+
+test-doors: have-cargo $(node_modules) $(venv-ready)
+	@echo "==> test: the doors of both languages at once"
+	@$(build-node)
+	@$(build-python)
+	@$(run-doors) 20 $(venv)/bin/python
 
 # --- the servers of the demo
 
