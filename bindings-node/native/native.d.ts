@@ -308,6 +308,9 @@ export interface NativeVisit {
 /** The known name that a misspelt one is closest to, if any is close. */
 export declare function nearestName(name: string, known: Array<string>): string | null
 
+/** The raw key of an `Authorization` header, or of a header that may hold a key. */
+export declare function presentedKey(authorization?: string | undefined | null, apiKey?: string | undefined | null): string | null
+
 /** Seconds from now until a key expires. */
 export declare function secondsUntilExpiry(duration?: string | undefined | null): number | null
 

@@ -1,6 +1,7 @@
 //! The core's pure rules, for the client's synchronous methods.
 
 use agentkey::engine::{has_scope, read_duration};
+use agentkey::http::{Credentials, Token};
 use napi_derive::napi;
 
 use crate::error::{Result, thrown};
@@ -9,6 +10,13 @@ use crate::error::{Result, thrown};
 #[napi]
 pub fn key_has_scope(scopes: Option<Vec<String>>, scope: String) -> bool {
     has_scope(scopes.as_deref(), &scope)
+}
+
+/// The raw key of an `Authorization` header, or of a header that may hold a key.
+#[napi]
+pub fn presented_key(authorization: Option<String>, api_key: Option<String>) -> Option<String> {
+    let credentials = Credentials::new(authorization.as_deref()).api_key(api_key.as_deref());
+    Token::of(credentials).ok().map(|token| token.expose().to_owned())
 }
 
 /// Seconds from now until a key expires.

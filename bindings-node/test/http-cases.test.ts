@@ -5,6 +5,10 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import middie from "@fastify/middie";
 import { AgentKey, type MiddlewareOptions, agentKeyMiddleware } from "agentkey";
+import "reflect-metadata";
+import { Controller, Get, Module, Req, Res } from "@nestjs/common";
+import { NestFactory } from "@nestjs/core";
+import { FastifyAdapter } from "@nestjs/platform-fastify";
 import connect from "connect";
 import type { Request, RequestHandler, Response } from "express";
 import fastify from "fastify";
@@ -134,6 +138,29 @@ const DOORS: [server: string, door: string, serve: Serve][] = [
       }
       await app.listen({ port: 0, host: "127.0.0.1" });
       return app.server as Server;
+    },
+  ],
+  [
+    "Nest on Fastify",
+    "http",
+    async (guard, handle) => {
+      class Handler {
+        get(request: { raw: IncomingMessage }, reply: { raw: ServerResponse; hijack(): void }): void {
+          handle!(request.raw, reply.raw);
+          reply.hijack();
+        }
+      }
+      // Decorators as TypeScript would apply them.
+      Controller()(Handler);
+      Get("/")(Handler.prototype, "get", Object.getOwnPropertyDescriptor(Handler.prototype, "get")!);
+      Req()(Handler.prototype, "get", 0);
+      Res()(Handler.prototype, "get", 1);
+      class Application {}
+      Module({ controllers: handle ? [Handler] : [] })(Application);
+      const app = await NestFactory.create(Application, new FastifyAdapter(), { logger: false });
+      app.use(guard);
+      await app.listen(0, "127.0.0.1");
+      return app.getHttpServer() as Server;
     },
   ],
 ];

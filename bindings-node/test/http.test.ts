@@ -1,5 +1,5 @@
 // The middleware and the routes, in Express 4 and 5, over real HTTP.
-import { AgentKey, type ValidateResult, agentKeyMiddleware, createAgentKeyRoutes } from "agentkey";
+import { AgentKey, type ValidateResult, agentKeyMiddleware, createAgentKeyRoutes, presentedKey } from "agentkey";
 import type { RequestHandler } from "express";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { TestDatabase } from "./support/database.js";
@@ -83,6 +83,21 @@ describe.each(EXPRESS)("%s", (_, express) => {
         const answer = await app.request("GET", "/", { headers: { authorization: `${scheme} ${key}` } });
         expect([answer.status, answer.body]).toEqual([200, await ak.validate(key)]);
         expect(answer.headers["ratelimit-policy"]).toBe('"budget";q=5;w=86400');
+      }
+    });
+
+    test("the handler reads the key as the guard did", async () => {
+      await start((a) => {
+        a.get("/", agentKeyMiddleware(ak, { apiKeyHeader: "X-API-Key" }), (req, res) => void res.json(presentedKey(req, "X-API-Key")));
+        a.get("/none", (req, res) => void res.json([presentedKey(req, "X-API-Key") === undefined]));
+      });
+      const { key } = await ak.create({ accountId: "a" });
+      for (const headers of [{ authorization: `Bearer ${key}` }, { authorization: `bEARER \t${key} ` }, { "x-api-key": key }] as Record<string, string>[]) {
+        const answer = await app.request("GET", "/", { headers });
+        expect([answer.status, answer.body]).toEqual([200, key]);
+      }
+      for (const headers of [{}, { authorization: `Basic ${key}` }, { authorization: "Bearer " }] as Record<string, string>[]) {
+        expect((await app.request("GET", "/none", { headers })).body).toEqual([true]);
       }
     });
 

@@ -1,5 +1,12 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { type Exchange, type Guard, type NativeNext, type NativeResponse, unexpected } from "../native/native.js";
+import {
+  type Exchange,
+  type Guard,
+  type NativeNext,
+  type NativeResponse,
+  presentedKey as readKey,
+  unexpected,
+} from "../native/native.js";
 import { AgentKey, admitted, carry, report } from "./agentkey.js";
 import { AgentKeyError, type ErrorCode, fromNative } from "./errors.js";
 import type { RequestEnd, Reservation, ValidateResult } from "./types.js";
@@ -134,6 +141,18 @@ export async function admit<R extends Req, S extends ServerResponse>(
 export function headerOf(req: IncomingMessage, name: string | null | undefined): string | undefined {
   const value = name ? req.headers[name] : undefined;
   return typeof value === "string" ? value : undefined;
+}
+
+/**
+ * The raw key that a request presents as the middlewares read it, for calls that charge it: `Bearer`, in any case, or the
+ * header `apiKeyHeader`. `undefined` where there is none.
+ *
+ * ```
+ * await ak.trackUsage(presentedKey(req)!, { costCents: 3 });
+ * ```
+ */
+export function presentedKey(req: IncomingMessage, apiKeyHeader?: string): string | undefined {
+  return readKey(req.headers.authorization, headerOf(req, apiKeyHeader?.toLowerCase())) ?? undefined;
 }
 
 /** What the application's own function threw. */

@@ -8,5 +8,6 @@ export {
   errorFacts,
   expiryFromDuration,
   orThrow,
+  presentedKey,
 } from "./index.js";
 export type * from "./index.js";

@@ -1,4 +1,5 @@
 export { AgentKey, expiryFromDuration } from "./agentkey.js";
+export { presentedKey } from "./door.js";
 export { AgentKeyError, ERROR_CODES, type ErrorCode, type ErrorFacts, errorFacts } from "./errors.js";
 export {
   agentKeyMiddleware,

@@ -29,9 +29,9 @@ pub struct Guard {
 impl Guard {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "Python's keyword arguments")]
-    #[pyo3(signature = (*, scope, holds, prices, ttl, bill_errors, budget_headers, exceeded_status, api_key_header))]
+    #[pyo3(signature = (*, scopes, holds, prices, ttl, bill_errors, budget_headers, exceeded_status, api_key_header))]
     fn new(
-        scope: Option<String>,
+        scopes: Vec<String>,
         holds: bool,
         prices: bool,
         ttl: &str,
@@ -49,7 +49,7 @@ impl Guard {
             .budget_headers(budget_headers)
             .exceeded_status(exceeded_status.try_into().unwrap_or(u16::MAX))
             .map_err(raise)?;
-        if let Some(scope) = scope {
+        for scope in scopes {
             guard = guard.scope(scope);
         }
         let api_key_header = api_key_header.map(http::api_key_header).transpose().map_err(raise)?;

@@ -75,18 +75,22 @@ def test_security_scopes_are_asked_for(db: Database, ak: AgentKey) -> None:
     async def read(caller: Grant = guarded) -> Grant:
         return caller
 
-    @app.get("/either", dependencies=[Security(require_key(client, scope="read"), scopes=["write"])])
-    async def either() -> None: ...
+    @app.get("/both", dependencies=[Security(require_key(client, scope="read", reserve_cents=5), scopes=["write"])])
+    async def both() -> None: ...
 
     reader, writer = (ak.create("a", scopes=[scope], budget_cents=100).key for scope in ("read", "write"))
+    editor = ak.create("a", scopes=["read", "write"], budget_cents=9).key
     with serving(app) as http:
         answer = http.get("/read", headers=bearer(reader))
         # A grant is a response as it is.
         assert (answer.status_code, answer.json()["scopes"]) == (200, ["read"])
         refused = {"error": "insufficient_scope", "required": "read", "available": ["write"]}
         assert seen(http.get("/read", headers=bearer(writer))) == (403, refused)
-        # What cannot be asked for lets nobody pass.
-        assert http.get("/either", headers=bearer(reader)).status_code == 500
+        assert seen(http.get("/both", headers=bearer(writer))) == (403, refused)
+        refused = {"error": "insufficient_scope", "required": "write", "available": ["read"]}
+        assert seen(http.get("/both", headers=bearer(reader))) == (403, refused)
+        # Their estimate is held as well.
+        assert [http.get("/both", headers=bearer(editor)).status_code for _ in range(2)] == [200, 429]
 
 
 def test_an_application_s_own_handlers_come_first(db: Database) -> None:

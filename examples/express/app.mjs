@@ -1,7 +1,7 @@
 // An API for agents: a key signs itself up, searches until its budget is spent, and its owner may revoke it.
 // A search costs a cent for each result that it asks for.
 //   DATABASE_URL=... PORT=3000 node app.mjs
-import { AgentKey, agentKeyMiddleware, createAgentKeyRoutes } from "agentkey";
+import { AgentKey, agentKeyMiddleware, createAgentKeyRoutes, presentedKey } from "agentkey";
 import express from "express";
 import pg from "pg";
 
@@ -23,8 +23,7 @@ export async function start(port = 3000) {
   app.get("/search", agentKeyMiddleware(ak, { scope: "search" }), async (req, res) => {
     const limit = Number(req.query.limit ?? 3);
     if (!Number.isInteger(limit) || limit < 1 || limit > 10) return res.status(400).json({ error: "limit must be 1 to 10" });
-    const rawKey = req.headers.authorization.split(/\s+/)[1];
-    const usage = await ak.trackUsage(rawKey, { costCents: limit });
+    const usage = await ak.trackUsage(presentedKey(req), { costCents: limit });
     if (!usage.success) return res.status(429).json({ error: usage.reason });
     res.json({ found: Array(limit).fill("a result"), remainingCents: usage.budgetRemainingCents });
   });

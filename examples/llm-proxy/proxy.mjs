@@ -2,7 +2,7 @@
 // call can cost is reserved before it is passed on, and what its tokens really cost is settled after.
 //   DATABASE_URL=... MODEL_URL=http://127.0.0.1:4000/v1 PORT=3000 node proxy.mjs
 import { Readable } from "node:stream";
-import { AgentKey } from "agentkey";
+import { AgentKey, presentedKey } from "agentkey";
 import express from "express";
 import pg from "pg";
 
@@ -93,8 +93,6 @@ function meter(most) {
   };
 }
 
-const keyOf = (req) => /^Bearer +(\S+) *$/i.exec(req.get("authorization") ?? "")?.[1] ?? "";
-
 /** The status of a refused key, and what it may do about it. */
 function refusal(res, { reason, limit }) {
   const resetsAt = limit?.resetsAt;
@@ -130,7 +128,7 @@ export async function start({ port = 3000, modelUrl = process.env.MODEL_URL, api
     }
     const { asked, stream, most, costOf } = call;
     // One statement: who it is, whether it may, whether there is room.
-    const held = await ak.reserve(keyOf(req), {
+    const held = await ak.reserve(presentedKey(req) ?? "", {
       costMicrocents: costOf(most),
       scope: "chat",
       // A client that repeats a request under one key starts it once.

@@ -128,7 +128,7 @@ class Door:
         self._estimate = estimate
         self._price = price
         self._hears_end = price is not None and _takes_two(price)
-        self.scope = scope
+        self.scopes = [] if scope is None else [scope]
         self._options: dict[str, Any] = {
             "holds": estimate is not None,
             "prices": price is not None,
@@ -138,18 +138,18 @@ class Door:
             "exceeded_status": exceeded_status,
             "api_key_header": api_key_header,
         }
-        self._guard = _native.Guard(scope=scope, **self._options)
+        self._guard = _native.Guard(scopes=self.scopes, **self._options)
         self.api_key_header = self._guard.api_key_header
         self._tasks: set[asyncio.Task[None]] = set()
         # The client waits for them when it is closed. A double does not.
         self._has_end = estimate is not None or price is not None
         self._ends = ak._ends if isinstance(ak, AsyncAgentKey) else Ends(None)
 
-    def asking_for(self, scope: str) -> Door:
-        """The same door, for keys that may do ``scope``."""
+    def asking_for(self, scopes: list[str]) -> Door:
+        """The same door, for keys that may do all of ``scopes``."""
         other = copy.copy(self)
-        other.scope = scope
-        other._guard = _native.Guard(scope=scope, **self._options)
+        other.scopes = scopes
+        other._guard = _native.Guard(scopes=scopes, **self._options)
         return other
 
     async def admit(self, scope: Scope, request: Any) -> Union[Admission, Response]:

@@ -149,7 +149,7 @@ class Guard:
         cls,
         /,
         *,
-        scope: str | None,
+        scopes: SupportsGetItem[int, str],
         holds: bool,
         prices: bool,
         ttl: str,

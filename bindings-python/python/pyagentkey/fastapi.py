@@ -81,20 +81,17 @@ class _RequireKey(_Bearer, Guarded):
     def __init__(self, door: Door) -> None:
         super().__init__()
         self._door = door
-        self._doors: dict[str, Door] = {}
+        self._doors: dict[tuple[str, ...], Door] = {}
         self.api_key_header = door.api_key_header
 
     def _door_for(self, scopes: list[str]) -> Door:
         """The one that asks for the scopes of ``Security(...)``, too."""
-        others = [scope for scope in dict.fromkeys(scopes) if scope != self._door.scope]
-        if not others:
+        if not scopes:
             return self._door
-        if len(others) > 1 or self._door.scope is not None:
-            wanted = ", ".join([*filter(None, [self._door.scope]), *others])
-            raise RuntimeError(f"require_key asks for one scope, not for {wanted}: guard with one dependency each")
-        door = self._doors.get(others[0])
+        wanted = tuple(dict.fromkeys([*self._door.scopes, *scopes]))
+        door = self._doors.get(wanted)
         if door is None:
-            door = self._doors[others[0]] = self._door.asking_for(others[0])
+            door = self._doors[wanted] = self._door.asking_for(list(wanted))
         return door
 
     # FastAPI runs what comes after the yield when the response has ended: sent, failed, or left by its client.

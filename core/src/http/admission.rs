@@ -63,7 +63,7 @@ enum State {
         hold: Option<Cost>,
         is_new: bool,
     },
-    /// A double, which looks a key up and holds an amount in two calls, holds.
+    /// Looked up, and holding in a call of its own: of a double, or where several scopes are asked for.
     Holding {
         caller: Caller,
         cost: Cost,
@@ -151,7 +151,7 @@ impl Admission {
     /// One call before the handler: a look-up, or a hold that is one too.
     fn look_up(&mut self, caller: Caller, hold: Option<Cost>, is_new: bool) -> Next {
         let call = match hold {
-            Some(cost) if !self.guard.is_double => Call::Reserve(caller.clone(), self.hold(cost)),
+            Some(cost) if self.guard.holds_at_once() => Call::Reserve(caller.clone(), self.hold(cost)),
             _ => Call::Validate(caller.clone()),
         };
         self.state = State::LookingUp { caller, hold, is_new };
@@ -166,7 +166,7 @@ impl Admission {
     fn hold(&self, cost: Cost) -> Reserve {
         let mut reserve = Reserve::new(cost);
         reserve.ttl = self.guard.ttl;
-        reserve.scope.clone_from(&self.guard.scope);
+        reserve.scope = self.guard.scopes.first().cloned();
         reserve
     }
 
@@ -174,13 +174,15 @@ impl Admission {
     pub fn answered(&mut self, answer: Result<Answer, Error>, now: DateTime<Utc>) -> Next {
         match std::mem::replace(&mut self.state, State::Over) {
             State::LookingUp { caller, hold, is_new } => self.looked_up(caller, hold, is_new, answer, now),
-            State::Holding { caller, cost, mut pass } => match answer {
+            State::Holding { caller, cost, pass } => match answer {
                 Ok(Answer::Reserved(Ok(mut reservation))) => {
                     reservation.grant = Box::new(pass.grant.clone());
-                    pass.reservation = Some(reservation);
-                    self.admit(caller, Some(cost), pass)
+                    self.admit(caller, Some(cost), Pass { reservation: Some(reservation), ..pass })
                 }
-                Ok(Answer::Reserved(Err(refusal))) => self.respond(Response::not_reserved(&refusal, now)),
+                Ok(Answer::Reserved(refused)) => match self.guard.decide_held(refused, now) {
+                    Ok(_) => self.misuse("answered"),
+                    Err(response) => self.respond(response),
+                },
                 Err(error) => self.respond(Response::unavailable(&error)),
                 Ok(_) => self.misuse("answered"),
             },

@@ -18,7 +18,7 @@ use crate::key::grant::{Grant, Verdict};
 /// What a handler requires of a caller, and what its requests cost. Make one per route and share it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard {
-    pub(super) scope: Option<String>,
+    pub(super) scopes: Vec<String>,
     pub(super) clerk: Option<Clerk>,
     pub(super) holds: bool,
     pub(super) prices: bool,
@@ -46,7 +46,7 @@ pub struct Pass {
 impl Default for Guard {
     fn default() -> Self {
         Guard {
-            scope: None,
+            scopes: Vec::new(),
             clerk: None,
             holds: false,
             prices: false,
@@ -66,10 +66,15 @@ impl Guard {
         Guard::default()
     }
 
-    /// Only keys that may do `scope` pass.
+    /// Only keys that may do `scope` pass. Called again, it asks for that one, too.
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
-        self.scope = Some(scope.into());
+        self.scopes.push(scope.into());
         self
+    }
+
+    /// Whether one call looks a caller up and holds its estimate: that asks for one scope at most.
+    pub(super) fn holds_at_once(&self) -> bool {
+        !self.is_double && self.scopes.len() <= 1
     }
 
     /// Credentials are Clerk's.
@@ -141,7 +146,7 @@ impl Guard {
     pub(super) fn decide(&self, verdict: Verdict, now: DateTime<Utc>) -> Result<Pass, Response> {
         let grant = verdict.map_err(|denial| self.refused(Response::denied(&denial, now)))?;
         let may = |scope: &str| self.scope_said.unwrap_or_else(|| grant.has_scope(scope));
-        match self.scope.as_deref().filter(|scope| !may(scope)) {
+        match self.scopes.iter().find(|scope| !may(scope)) {
             Some(scope) => Err(lacks_scope(grant.scopes.as_deref(), scope)),
             None => Ok(self.pass(grant, None, now)),
         }
@@ -153,7 +158,7 @@ impl Guard {
             Ok(reservation) => Ok(self.pass((*reservation.grant).clone(), Some(reservation), now)),
             Err(refusal) if refusal.reason == ReserveRefusalReason::InsufficientScope => {
                 let available = refusal.key.as_ref().and_then(|key| key.scopes.as_deref());
-                Err(lacks_scope(available, self.scope.as_deref().unwrap_or_default()))
+                Err(lacks_scope(available, self.scopes.first().map_or("", String::as_str)))
             }
             Err(refusal) => Err(self.refused(Response::not_reserved(&refusal, now))),
         }

@@ -186,6 +186,28 @@ fn a_double_looks_up_first_and_then_holds() {
 }
 
 #[test]
+fn a_hold_of_a_second_call_is_refused_as_any_other() {
+    let guard = holding().scope("read").scope("write").exceeded_status(402).unwrap();
+    for (scopes, reason, status) in [
+        (["read", "other"], None, 403),
+        (["read", "write"], Some(ReserveRefusalReason::BudgetExceeded), 402),
+        (["read", "write"], Some(ReserveRefusalReason::Revoked), 401),
+    ] {
+        let (mut exchange, _) = Exchange::with_guard(&guard, Some("Bearer ak_1"));
+        let next = exchange.estimated(Price::Amount(Cost::cents(60)));
+        assert!(matches!(next, Next::Call(Call::Validate(_))), "several scopes are seen on the key itself");
+        let mut next = exchange.answered(Ok(Answer::Validated(Ok(scoped(&scopes)))), now());
+        if let Some(reason) = reason {
+            assert!(matches!(next, Next::Call(Call::Reserve(..))));
+            let refusal = Err(ReserveRefusal::new(reason));
+            next = exchange.answered(Ok(Answer::Reserved(refusal)), now());
+        }
+        let Next::Respond(response) = next else { panic!("{next:?}") };
+        assert_eq!(response.status, status);
+    }
+}
+
+#[test]
 fn events_out_of_turn_let_nobody_pass() {
     let events: [fn(&mut Exchange) -> Next; 5] = [
         |exchange| exchange.estimated(Price::Amount(Cost::cents(1))),
