@@ -46,7 +46,8 @@ BEGIN
      WHERE a.attrelid = tbl AND a.attnum > 0 AND NOT a.attisdropped
   );
 
-  -- The columns in micro-cents are fractions of a cent, 0 to 999999, beside those in cents.
+  -- The columns in micro-cents are fractions of a cent, 0 to 999999, beside those in cents. What is used counts while
+  -- budget_reset_at is what it was when the fraction was written: who knows only cents leaves it behind at a reset.
   SELECT pg_catalog.string_agg('ADD COLUMN IF NOT EXISTS ' || w.name || ' ' || w.definition, ', ')
     INTO additions
     FROM (VALUES
@@ -55,6 +56,7 @@ BEGIN
       ('budget_reserved_cents',      'BIGINT DEFAULT 0'),
       ('budget_reserved_microcents', 'INTEGER DEFAULT 0'),
       ('budget_used_microcents',     'INTEGER DEFAULT 0'),
+      ('budget_microcents_reset_at', 'TIMESTAMPTZ'),
       ('budget_anchor_at',           'TIMESTAMPTZ'),
       ('prev_key_hash',              'TEXT COLLATE pg_catalog."C"'),
       ('prev_key_expires_at',        'TIMESTAMPTZ'),

@@ -243,6 +243,7 @@ impl Rendering<'_> {
             "is_plain" => self.expand(include_str!("sql/is_plain.sql"), all_columns, sql),
             "charged" => self.expand(include_str!("sql/charged.sql"), all_columns, sql),
             "busy" => self.expand(include_str!("sql/busy.sql"), all_columns, sql),
+            "fraction" => self.expand(include_str!("sql/fraction.sql"), all_columns, sql),
             "used" => self.expand(include_str!("sql/used.sql"), all_columns, sql),
             "reserved" => self.expand(include_str!("sql/reserved.sql"), all_columns, sql),
             "period" => self.expand(include_str!("sql/period.sql"), all_columns, sql),

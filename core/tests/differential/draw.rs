@@ -52,6 +52,7 @@ fn key(random: &mut Random, id: i64, now: i64) -> Key {
         scope: random.pick(&[None, None, Some("read"), Some("admin")]),
         budget_cents,
         used,
+        is_stale: reset_at.is_some() && random.chance(25),
         reserved: 0,
         reserved_before: 0,
         ancestors: Vec::new(),

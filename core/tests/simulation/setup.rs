@@ -116,6 +116,7 @@ fn key(random: &mut Random, id: i64, lookup: &str) -> Key {
         scope: random.pick(&[None, None, Some("read"), Some("admin")]),
         budget_cents,
         used: random.between(0, budget_cents.unwrap_or(100)) / 2 * MICROCENTS_PER_CENT,
+        is_stale: false,
         reserved: 0,
         reserved_before: 0,
         ancestors: Vec::new(),

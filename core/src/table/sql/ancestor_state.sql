@@ -5,7 +5,7 @@ CASE WHEN k.id IS NOT NULL THEN ROW(
     true,
     k.budget_cents,
     k.budget_used_cents,
-    k.budget_used_microcents,
+    {fraction},
     {reserved},
     extract(epoch FROM k.budget_reset_at),
     extract(epoch FROM k.expires_at),

@@ -63,6 +63,7 @@ charged AS (
     UPDATE {table} k
     SET
         budget_used_microcents = d.after % 1000000, --? budget_used_microcents
+        budget_microcents_reset_at = d.reset_at, --? budget_microcents_reset_at
         budget_anchor_at = d.anchor_at, --? budget_anchor_at
         budget_reset_at = d.reset_at, --? budget_reset_at
         budget_used_cents = d.after / 1000000

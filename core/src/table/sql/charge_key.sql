@@ -5,6 +5,7 @@
 UPDATE {table} k
 SET
     budget_used_microcents = ({used} + t.total::bigint) % 1000000, --? budget_used_microcents
+    budget_microcents_reset_at = k.budget_reset_at, --? budget_microcents_reset_at
     budget_used_cents = ({used} + t.total::bigint) / 1000000
 FROM (SELECT sum(cost) AS total FROM unnest($2::text::bigint[]) cost) t
 WHERE k.{lookup} = $1::text

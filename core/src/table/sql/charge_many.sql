@@ -27,6 +27,7 @@ locked AS MATERIALIZED (
 UPDATE {table} k
 SET
     budget_used_microcents = ({used} + l.total) % 1000000, --? budget_used_microcents
+    budget_microcents_reset_at = k.budget_reset_at, --? budget_microcents_reset_at
     budget_used_cents = ({used} + l.total) / 1000000
 FROM locked l
 WHERE k.id = l.id

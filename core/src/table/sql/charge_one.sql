@@ -5,6 +5,7 @@
 UPDATE {table} k
 SET
     budget_used_microcents = ({used} + $2::text::bigint) % 1000000, --? budget_used_microcents
+    budget_microcents_reset_at = k.budget_reset_at, --? budget_microcents_reset_at
     budget_used_cents = ({used} + $2::text::bigint) / 1000000
 WHERE k.{lookup} = $1::text
   AND {is_plain}

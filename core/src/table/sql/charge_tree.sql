@@ -83,7 +83,8 @@ charged AS (
     UPDATE {table} k
     SET
         budget_used_cents = ({used} + d.total) / 1000000,
-        budget_used_microcents = ({used} + d.total) % 1000000
+        budget_used_microcents = ({used} + d.total) % 1000000,
+        budget_microcents_reset_at = k.budget_reset_at
     FROM due d
     WHERE k.id = d.id
     RETURNING k.id, k.budget_cents, k.budget_used_cents, k.budget_used_microcents, {reserved} AS reserved

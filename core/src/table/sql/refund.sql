@@ -44,6 +44,7 @@ given_back AS (
     SET
         budget_used_cents = m.used_after / 1000000,
         budget_used_microcents = m.used_after % 1000000,
+        budget_microcents_reset_at = m.reset_at,
         budget_anchor_at = m.anchor_at,
         budget_reset_at = m.reset_at
     FROM moved m

@@ -128,6 +128,7 @@ spent AS (
     SET
         budget_used_cents = b.used_after / 1000000,
         budget_used_microcents = b.used_after % 1000000,
+        budget_microcents_reset_at = b.reset_at,
         budget_reserved_cents = b.reserved_after / 1000000,
         budget_reserved_microcents = b.reserved_after % 1000000,
         budget_anchor_at = b.anchor_at,

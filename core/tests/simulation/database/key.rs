@@ -18,6 +18,8 @@ pub struct Key {
     pub scope: Option<&'static str>,
     pub budget_cents: Option<i64>,
     pub used: i64,
+    /// Somebody who knows only cents has reset it since: its fraction of a cent is over.
+    pub is_stale: bool,
     pub reserved: i64,
     /// What others hold, of which the model knows nothing more.
     pub reserved_before: i64,
@@ -108,6 +110,15 @@ impl Key {
         self.period.is_some() && self.reset_at.is_some_and(|at| at <= now)
     }
 
+    pub fn cents(&self) -> i64 {
+        self.used / MICROCENTS_PER_CENT
+    }
+
+    /// What counts of it beyond whole cents.
+    pub fn fraction(&self) -> i64 {
+        if self.is_stale { 0 } else { self.used % MICROCENTS_PER_CENT }
+    }
+
     /// Whether a reset may be due: the plain statements cannot tell.
     pub fn may_be_due(&self, now: i64) -> bool {
         self.reset_at.is_some_and(|at| at <= now)
@@ -120,7 +131,7 @@ impl Key {
 
     /// The key as if it had no ancestors.
     pub fn own_view(&self, now: i64) -> View {
-        let used = if self.is_due(now) { 0 } else { self.used };
+        let used = if self.is_due(now) { 0 } else { self.cents() * MICROCENTS_PER_CENT + self.fraction() };
         View {
             id: self.id,
             scope: self.scope,
@@ -141,5 +152,6 @@ impl Key {
             self.reset_at = self.period.map(|period| period.next_reset(now));
         }
         self.used = used;
+        self.is_stale = false;
     }
 }
