@@ -76,5 +76,6 @@ pub use id::KeyId;
 pub use key::grant::{Denial, DenialReason, Grant};
 pub use key::new_key::{CreateKey, Created};
 pub use key::raw::RawKey;
+pub use key::record::{KeyFilter, KeyRecord, KeyState, KeyUpdate};
 #[cfg(feature = "sqlx")]
 pub use sqlx;

@@ -13,6 +13,7 @@ use crate::engine::{
 use crate::error::Error;
 use crate::id::{AccountId, KeyId};
 use crate::key::new_key::{CreateKey, Created};
+use crate::key::record::{KeyFilter, KeyRecord, KeyUpdate};
 
 /// Takes the answer that a request gets.
 macro_rules! answer {
@@ -180,6 +181,51 @@ impl AgentKey {
     /// `migration_required`.
     pub async fn sweep_reservations(&self) -> Result<u64, Error> {
         answer!(self.call(Request::SweepReservations), Answer::Swept(count) => count)
+    }
+
+    /// Reads a key's row, whatever became of it; `None` if there is no such key.
+    ///
+    /// # Errors
+    /// `database`.
+    pub async fn get(&self, id: impl Into<KeyId>) -> Result<Option<KeyRecord>, Error> {
+        self.key(Request::Get(id.into())).await
+    }
+
+    /// Lists keys in the order of their ids, a page at a time: give the last id as [`KeyFilter::after`] to go on.
+    ///
+    /// # Errors
+    /// `migration_required` where the table lacks the column of a filter.
+    pub async fn list(&self, filter: KeyFilter) -> Result<Vec<KeyRecord>, Error> {
+        answer!(self.call(Request::List(filter)), Answer::Keys(keys) => keys)
+    }
+
+    /// Changes a key, within the bounds of its parent. The next call meets the change. Answers the key as it is after it;
+    /// `None` if there is no such key.
+    ///
+    /// # Errors
+    /// `invalid_scopes`, `invalid_duration`, `invalid_budget` and `invalid_text` for what cannot be.
+    pub async fn update(&self, id: impl Into<KeyId>, changes: KeyUpdate) -> Result<Option<KeyRecord>, Error> {
+        self.key(Request::Update(id.into(), changes)).await
+    }
+
+    /// Switches a key off, and with it all that descend from it, until it is enabled again.
+    ///
+    /// # Errors
+    /// `migration_required`.
+    pub async fn disable(&self, id: impl Into<KeyId>) -> Result<Option<KeyRecord>, Error> {
+        self.update(id, KeyUpdate::new().disabled(true)).await
+    }
+
+    /// Switches a key on again.
+    ///
+    /// # Errors
+    /// `migration_required`.
+    pub async fn enable(&self, id: impl Into<KeyId>) -> Result<Option<KeyRecord>, Error> {
+        self.update(id, KeyUpdate::new().disabled(false)).await
+    }
+
+    async fn key(&self, request: Request) -> Result<Option<KeyRecord>, Error> {
+        answer!(self.call(request), Answer::Key(key) => key.map(|key| *key))
     }
 
     /// Revokes a key, and with it all that descend from it; whether a live key was revoked.

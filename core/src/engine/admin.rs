@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::batch::Pending;
 use super::catalogue::Table;
+use super::keys::KeyWork;
 use super::lane::AnyLane;
 use super::retry::{Repeatable, Repeats};
 use super::revoke::{RevokeAll, revoke_params};
@@ -37,6 +38,7 @@ const PRUNED_AT_ONCE: u64 = 1_000_000;
 #[derive(Debug)]
 pub(super) enum Admin {
     Insert(Box<NewRow>),
+    Keys(KeyWork),
     Revoke(Revocation),
     RevokeAll(RevokeAll),
     Refund(KeyId, Box<Spend>),
@@ -56,10 +58,15 @@ impl Repeatable for Admin {
             | Admin::Usage(_)
             | Admin::VerifyLedger(_)
             | Admin::PruneEvents(_) => Repeats::Few,
+            Admin::Keys(work) if work.is_repeatable() => Repeats::Few,
             // A subject gets its row once, however often that is asked for. Looking for a parent only reads.
             Admin::Insert(row) if row.is_subject() || row.parent().is_some() => Repeats::Few,
             Admin::Refund(_, refund) if refund.idempotency_key.is_some() => Repeats::UntilDeadline,
-            Admin::Insert(_) | Admin::Revoke(_) | Admin::RevokeAll(_) | Admin::Refund(..) => Repeats::Never,
+            Admin::Insert(_)
+            | Admin::Keys(_)
+            | Admin::Revoke(_)
+            | Admin::RevokeAll(_)
+            | Admin::Refund(..) => Repeats::Never,
             // Has rules of its own.
             Admin::Migrate { .. } => Repeats::Never,
         }
@@ -68,7 +75,7 @@ impl Repeatable for Admin {
 
 /// What an operation needs of the database.
 #[expect(clippy::large_enum_variant, reason = "taken apart at once")]
-enum Plan {
+pub(super) enum Plan {
     Send(StatementKind, Arc<str>, Vec<Option<String>>),
     Answer(Answer),
 }
@@ -136,6 +143,7 @@ impl Engine {
                 }
                 None => send(StatementKind::Insert, vec![Some(row.parameter(shape, &self.options)?)]),
             },
+            Admin::Keys(work) => work.plan(statements, &self.options),
             Admin::Revoke(revocation) => match revoke_params(revocation, shape) {
                 Some(params) => send(StatementKind::Revoke, params),
                 None => Ok(Plan::Answer(Answer::Revoked(false))),
@@ -248,6 +256,7 @@ impl Engine {
                 Some(created) => Answer::Created(Box::new(created)),
                 None => Answer::SubjectEnsured,
             },
+            Admin::Keys(work) => return work.after(rows, shape()?),
             Admin::Revoke(_) => Answer::Revoked(!rows.is_empty()),
             Admin::RevokeAll(revoke) => return revoke.clone().after(rows),
             Admin::Refund(..) => Answer::Refunded(refunded(rows)?),

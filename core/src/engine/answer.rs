@@ -10,6 +10,7 @@ use crate::budget::reservation::{Extended, Released, ReservationId, Settled};
 use crate::error::Error;
 use crate::key::grant::{Denial, DenialReason, Grant, Verdict};
 use crate::key::new_key::Created;
+use crate::key::record::KeyRecord;
 
 /// An answer. There is one variant for each of [`Request`](super::Request), so that a binding that forgets one does not
 /// compile.
@@ -36,6 +37,10 @@ pub enum Answer {
     Created(Box<Created>),
     /// To `EnsureSubject`.
     SubjectEnsured,
+    /// To `Get` and `Update`; `None` if there is no such key.
+    Key(Option<Box<KeyRecord>>),
+    /// To `List`.
+    Keys(Vec<KeyRecord>),
     /// To `Revoke`: whether a live key was revoked.
     Revoked(bool),
     /// To `RevokeAll`: how many live keys were revoked.

@@ -33,6 +33,15 @@ impl Table {
 }
 
 impl Engine {
+    /// Every statement for the table as the engine knows it, for people who want to look at them: what it does, the
+    /// column that it finds keys by where there are several, its text. Empty before the first call.
+    pub fn statements(&self) -> Vec<(StatementKind, Option<&'static str>, Arc<str>)> {
+        match &self.table {
+            Table::Known { statements, .. } => statements.list(),
+            Table::Unknown | Table::Asked { .. } => Vec::new(),
+        }
+    }
+
     pub(super) fn ask_catalogue(&mut self, now: Duration) -> Statement {
         self.table = Table::Asked { outdated: false };
         self.send_catalogue(Work::Catalogue(now.saturating_add(self.options.timeout)))

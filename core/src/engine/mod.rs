@@ -29,6 +29,7 @@ mod deadline;
 mod fault;
 mod hold;
 pub(crate) mod json;
+mod keys;
 mod lane;
 mod lanes;
 mod lookups;
@@ -343,15 +344,6 @@ impl Engine {
     /// Whether nothing waits and nothing is under way.
     pub fn is_idle(&self) -> bool {
         self.pending == 0 && self.in_flight.is_empty() && self.touches.is_idle()
-    }
-
-    /// Every statement for the table as the engine knows it, for people who want to look at them: what it does, the
-    /// column that it finds keys by where there are several, its text. Empty before the first call.
-    pub fn statements(&self) -> Vec<(StatementKind, Option<&'static str>, Arc<str>)> {
-        match &self.table {
-            Table::Known { statements, .. } => statements.list(),
-            Table::Unknown | Table::Asked { .. } => Vec::new(),
-        }
     }
 
     fn send(

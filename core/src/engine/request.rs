@@ -9,6 +9,7 @@ use crate::budget::reservation::{ReservationId, Reserve};
 use crate::id::{AccountId, KeyId};
 use crate::key::credential::Credential;
 use crate::key::new_key::CreateKey;
+use crate::key::record::{KeyFilter, KeyUpdate};
 
 /// A request to the engine. [`Options::read_request`](super::Options::read_request) reads one from JSON.
 #[derive(Debug, Clone)]
@@ -34,6 +35,12 @@ pub enum Request {
     Create(CreateKey),
     /// Creates, once, the row of an external subject.
     EnsureSubject(String, CreateKey),
+    /// Reads a key's row.
+    Get(KeyId),
+    /// Lists keys.
+    List(KeyFilter),
+    /// Changes a key.
+    Update(KeyId, KeyUpdate),
     /// Revokes a key.
     Revoke(Revocation),
     /// Revokes many keys.

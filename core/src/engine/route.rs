@@ -2,6 +2,7 @@
 
 use super::admin::Admin;
 use super::batch::Pending;
+use super::keys::KeyWork;
 use super::rows::ended::ReservationChange;
 use super::rows::new_row::NewRow;
 use super::rows::spent::Spend;
@@ -45,6 +46,12 @@ impl Engine {
             Request::EnsureSubject(subject, spec) => {
                 let row = NewRow::for_subject(subject, spec, &self.options)?;
                 self.route_admin(caller, Admin::Insert(Box::new(row)));
+            }
+            Request::Get(id) => self.route_admin(caller, Admin::Keys(KeyWork::Get(id))),
+            Request::List(filter) => self.route_admin(caller, Admin::Keys(KeyWork::List(filter))),
+            Request::Update(id, changes) => {
+                let work = KeyWork::update(id, changes, &self.options)?;
+                self.route_admin(caller, Admin::Keys(work));
             }
             Request::Revoke(revocation) => self.route_admin(caller, Admin::Revoke(revocation)),
             Request::RevokeAll(filter) => self.route_admin(caller, Admin::RevokeAll(filter.into())),

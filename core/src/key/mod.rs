@@ -5,4 +5,5 @@ pub(crate) mod delegation;
 pub(crate) mod grant;
 pub(crate) mod new_key;
 pub(crate) mod raw;
+pub(crate) mod record;
 pub(crate) mod scope;

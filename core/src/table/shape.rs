@@ -14,6 +14,7 @@ pub(crate) const MAX_INDEXED_BYTES: usize = 2_000;
 pub(crate) const OPTIONAL_COLUMNS: &[(&str, &str)] = &[
     ("name", "text"),
     ("last_used_at", "timestamptz"),
+    ("created_at", "timestamptz"),
     ("user_id", "text"),
     ("scopes", "text"),
     ("budget_cents", "bigint"),

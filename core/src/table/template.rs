@@ -86,6 +86,10 @@ statements! {
     Touch => "touch.sql",
     /// A new key or subject.
     Insert => "insert_key.sql",
+    /// Keys as they stand.
+    Keys => "keys.sql",
+    /// Changes of a key.
+    UpdateKey => "update_key.sql",
     /// A revocation.
     Revoke => "revoke.sql",
     /// Revocations of many keys.
@@ -164,7 +168,7 @@ pub(crate) const CATALOGUE: &str = include_str!("sql/catalogue.sql");
 /// a key's budget; `{is_plain}` and `{charged}`, what plain charges need and answer; `{busy}`, rows that others have;
 /// `{chain}`, its ancestors, and `{max_ancestors}`; `{entry_time}`, when an entry was written;
 /// `{anchor}`, `{next_reset}`, `{first_reset}`, `{due}` and `{period}`, the period rule;
-/// `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
+/// `{state}`, what became of a key; `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
 /// scopes; `{lookup}`, the column that keys are found by, and `{lookup_cast}`, what makes a text comparable to it;
 /// `{reservations}` and `{events}`, the companion tables; `{ledger}`, whether all money is written into the ledger. A
 /// line that ends in `--? column` stands only where the table has that column (or companion, as `+events`), one that ends
@@ -249,6 +253,7 @@ impl Rendering<'_> {
             "period" => self.expand(include_str!("sql/period.sql"), all_columns, sql),
             "anchor" => self.expand(include_str!("sql/anchor.sql"), all_columns, sql),
             "due" => self.expand(include_str!("sql/due.sql"), all_columns, sql),
+            "state" => self.expand(include_str!("sql/state.sql"), all_columns, sql),
             "key_columns" => self.expand(include_str!("sql/key_columns.sql"), all_columns, sql),
             "ancestor_state" => self.expand(include_str!("sql/ancestor_state.sql"), all_columns, sql),
             "scopes_array" => sql.push_str(scopes_array(type_of("scopes"), self.shape.has("scopes"))),

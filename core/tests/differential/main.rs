@@ -63,6 +63,8 @@ const OTHERS: &[StatementKind] = &[
     StatementKind::VerifyLedger,
     StatementKind::Touch,
     StatementKind::Insert,
+    StatementKind::Keys,
+    StatementKind::UpdateKey,
     StatementKind::Revoke,
     StatementKind::RevokeAll,
     StatementKind::Events,

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::records;
 use crate::budget::charge::ChargeOutcome;
 use crate::budget::limit::Limit;
 use crate::budget::money::{Balance, cents_rounded_up};
@@ -29,6 +30,8 @@ impl Answer {
             Answer::Created(created) => created_json(created),
             Answer::SubjectEnsured | Answer::Migrated => "null".to_owned(),
             Answer::Revoked(revoked) => revoked.to_string(),
+            Answer::Key(key) => records::record(key.as_deref(), exact),
+            Answer::Keys(keys) => records::records(keys, exact),
             Answer::Events(events) => json(events),
             Answer::Usage(usage) => json(usage),
             Answer::Verified(discrepancies) => json(discrepancies),

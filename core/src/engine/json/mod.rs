@@ -3,6 +3,7 @@
 mod answers;
 mod cost;
 mod object;
+mod records;
 mod requests;
 
 pub use self::answers::error_json;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::cost::read_cost;
 use super::object::Object;
+use super::records::{Changes, KeyFilterJson};
 use crate::budget::charge::Charge;
 use crate::budget::ledger::{EventFilter, UsageFilter};
 use crate::budget::reservation::{ReservationId, Reserve, read_ttl};
@@ -20,6 +21,7 @@ use crate::key::credential::Credential;
 use crate::key::delegation::Parent;
 use crate::key::new_key::CreateKey;
 use crate::key::raw::{KeyHash, KeyPrefix};
+use crate::key::record::KeyUpdate;
 
 /// A request as it is written. A member that is `null` counts as absent, except where it means something; a member that
 /// is not known is refused.
@@ -83,6 +85,22 @@ enum RequestJson {
         subject: String,
         with: Option<Object<CreateKeyJson>>,
     },
+    Get {
+        key_id: KeyId,
+    },
+    List {
+        filter: Option<Object<KeyFilterJson>>,
+    },
+    Update {
+        key_id: KeyId,
+        with: Changes,
+    },
+    Disable {
+        key_id: KeyId,
+    },
+    Enable {
+        key_id: KeyId,
+    },
     Revoke {
         key_id: KeyId,
         #[serde(default, deserialize_with = "given")]
@@ -112,7 +130,7 @@ enum RequestJson {
 struct Secret(zeroize::Zeroizing<String>);
 
 /// Tells `null` from a member that is not there.
-fn given<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+pub(super) fn given<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Deserialize<'de>,
@@ -266,6 +284,13 @@ impl RequestJson {
                     .read(Some(&options.key_prefix))?;
                 Request::EnsureSubject(subject, spec)
             }
+            RequestJson::Get { key_id } => Request::Get(key_id),
+            RequestJson::List { filter } => {
+                Request::List(filter.map_or_else(KeyFilterJson::default, |Object(filter)| filter).read()?)
+            }
+            RequestJson::Update { key_id, with: Object(with) } => Request::Update(key_id, with.read()?),
+            RequestJson::Disable { key_id } => Request::Update(key_id, KeyUpdate::new().disabled(true)),
+            RequestJson::Enable { key_id } => Request::Update(key_id, KeyUpdate::new().disabled(false)),
             RequestJson::Revoke { key_id, account_id, within } => {
                 let account = account_id.map_or(AccountFilter::Any, AccountFilter::Only);
                 Request::Revoke(Revocation { key_id, account, within })

@@ -46,6 +46,10 @@ pub(crate) struct LookedUp<'r> {
 }
 
 impl LookedUp<'_> {
+    pub(crate) fn last_used_at(&self) -> Option<Moment> {
+        self.last_used_at
+    }
+
     /// Whether its last use was noted longer ago than so many seconds.
     pub(crate) fn is_stale(&self, seconds: u32) -> bool {
         let since = self.now.minus_seconds(seconds);

@@ -8,6 +8,7 @@ pub(crate) mod ended;
 pub(crate) mod ledger;
 pub(crate) mod lookup;
 pub(crate) mod new_row;
+pub(crate) mod record;
 pub(crate) mod refunded;
 pub(crate) mod scopes;
 pub(crate) mod spent;

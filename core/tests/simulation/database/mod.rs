@@ -169,8 +169,15 @@ impl Database {
 
     fn catalogue(&self) -> Vec<String> {
         let original = ["id", "account_id", "key_hash", "key_prefix", "revoked_at", "name", "budget_cents"];
-        let counted =
-            ["scopes", "budget_used_cents", "budget_period", "budget_reset_at", "expires_at", "last_used_at"];
+        let counted = [
+            "scopes",
+            "budget_used_cents",
+            "budget_period",
+            "budget_reset_at",
+            "expires_at",
+            "last_used_at",
+            "created_at",
+        ];
         let added = [
             "user_id",
             "delegated_by",

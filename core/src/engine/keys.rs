@@ -1,0 +1,136 @@
+//! Keys as their owner sees them: read, listed, changed.
+
+use std::sync::Arc;
+
+use super::admin::{Admin, Next, Plan};
+use super::rows::lookup::KeyRow;
+use super::rows::record::{changes, many, one, read_record};
+use super::{Answer, Options};
+use crate::error::Error;
+use crate::id::KeyId;
+use crate::key::delegation::Ancestry;
+use crate::key::record::{KeyFilter, KeyRecord, KeyUpdate};
+use crate::table::literal::text_array;
+use crate::table::shape::TableShape;
+use crate::table::template::{KeyColumn, StatementKind, Statements};
+
+/// An operation on keys as their owner sees them.
+#[derive(Debug, Clone)]
+pub(super) enum KeyWork {
+    Get(KeyId),
+    List(KeyFilter),
+    Update(Box<Update>),
+}
+
+/// A change of a key. What its parent bounds needs the key's row first, then the parent's.
+#[derive(Debug, Clone)]
+pub(super) struct Update {
+    key_id: KeyId,
+    changes: KeyUpdate,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone)]
+enum Stage {
+    FindParent,
+    OfParent(KeyId),
+    Write,
+}
+
+impl KeyWork {
+    pub(super) fn update(key_id: KeyId, changes: KeyUpdate, options: &Options) -> Result<Self, Error> {
+        changes.check(options.valid_scopes.as_deref(), options.accepted_periods)?;
+        let stage = if changes.is_bounded() { Stage::FindParent } else { Stage::Write };
+        Ok(KeyWork::Update(Box::new(Update { key_id, changes, stage })))
+    }
+
+    /// Whether it only reads, or comes to the same if it is done again.
+    pub(super) fn is_repeatable(&self) -> bool {
+        match self {
+            KeyWork::Get(_) | KeyWork::List(_) => true,
+            // Its times count from when it was done.
+            KeyWork::Update(update) => !matches!(update.stage, Stage::Write) || update.changes.is_absolute(),
+        }
+    }
+
+    pub(super) fn plan(&self, statements: &Statements, options: &Options) -> Result<Plan, Error> {
+        let shape = &statements.shape;
+        let send = |kind, params| Plan::Send(kind, statements.sql(kind), params);
+        let nothing = || Plan::Answer(Answer::Key(None));
+        let by_id = |id: &KeyId| {
+            let id = id.to_string();
+            shape.fits_id(&id).then_some(id)
+        };
+        Ok(match self {
+            KeyWork::Get(id) => by_id(id).map_or_else(nothing, |id| send(StatementKind::Keys, one(id))),
+            KeyWork::List(filter) => {
+                if filter.parent.is_some() {
+                    shape.require(&["parent_id"])?;
+                }
+                if filter.delegated_by.is_some() {
+                    shape.require(&["delegated_by"])?;
+                }
+                match many(filter, shape) {
+                    Some(params) => send(StatementKind::Keys, params),
+                    None => Plan::Answer(Answer::Keys(Vec::new())),
+                }
+            }
+            KeyWork::Update(update) => match (by_id(&update.key_id), &update.stage) {
+                (None, _) => nothing(),
+                (Some(id), Stage::FindParent) => send(StatementKind::Keys, one(id)),
+                (Some(_), Stage::OfParent(parent)) => {
+                    let sql: Arc<str> = statements.sql_by(KeyColumn::Id, StatementKind::Parent);
+                    Plan::Send(StatementKind::Parent, sql, vec![Some(text_array([parent.to_string()]))])
+                }
+                (Some(id), Stage::Write) => {
+                    send(StatementKind::UpdateKey, changes(id, &update.changes, shape, options)?)
+                }
+            },
+        })
+    }
+
+    pub(super) fn after(&self, rows: &[String], shape: &TableShape) -> Result<Next, Error> {
+        let first = || rows.first().map(|row| read_record(row, shape)).transpose();
+        let none = || Next::Answer(Answer::Key(None));
+        let go_on = |update: &Update, stage| {
+            let update = Update { stage, ..update.clone() };
+            Next::Continue(Admin::Keys(KeyWork::Update(Box::new(update))))
+        };
+        Ok(match self {
+            KeyWork::Get(_) => Next::Answer(Answer::Key(first()?.map(Box::new))),
+            KeyWork::List(_) => {
+                let records = rows.iter().map(|row| read_record(row, shape));
+                Next::Answer(Answer::Keys(records.collect::<Result<_, _>>()?))
+            }
+            KeyWork::Update(update) => match &update.stage {
+                Stage::FindParent => match first()? {
+                    None => none(),
+                    Some(KeyRecord { parent_id: Some(parent), .. }) => go_on(update, Stage::OfParent(parent)),
+                    Some(_) => go_on(update, Stage::Write),
+                },
+                Stage::OfParent(_) => {
+                    let parent = rows.first().ok_or_else(Ancestry::missing)?;
+                    let mut update = update.clone();
+                    update.bind(KeyRow::read(parent, shape)?)?;
+                    go_on(&update, Stage::Write)
+                }
+                Stage::Write if rows.is_empty() => none(),
+                Stage::Write => Next::Continue(Admin::Keys(KeyWork::Get(update.key_id.clone()))),
+            },
+        })
+    }
+}
+
+impl Update {
+    /// Keeps a child within the bounds of its parent.
+    fn bind(&mut self, parent: KeyRow<'_, '_>) -> Result<(), Error> {
+        let parent = parent.decided()?;
+        let parent = Ancestry::new(parent.verdict, parent.ancestors, parent.seconds_left)?;
+        let mut bounded = self.changes.bounded();
+        parent.bind(&mut bounded, None)?;
+        if let Some(scopes) = &mut self.changes.scopes {
+            *scopes = bounded.scopes;
+        }
+        Ok(())
+    }
+}

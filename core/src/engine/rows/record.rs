@@ -1,0 +1,123 @@
+//! `keys.sql` and `update_key.sql`: keys as their owner sees them, and what is changed of one.
+
+use serde_json::{Map, Value, json};
+
+use super::lookup::KeyRow;
+use super::time::{Moment, timestamp};
+use super::{fields, read_key_id};
+use crate::engine::options::Options;
+use crate::error::Error;
+use crate::key::new_key::invalid_budget;
+use crate::key::record::{KeyFilter, KeyRecord, KeyUpdate};
+use crate::table::shape::TableShape;
+
+/// The parameters of `keys.sql` for one key.
+pub(crate) fn one(id: String) -> Vec<Option<String>> {
+    let mut params = vec![None; 7];
+    (params[0], params[6]) = (Some(id), Some("1".to_owned()));
+    params
+}
+
+/// The same for all that pass a filter; `None` if no key can.
+pub(crate) fn many(filter: &KeyFilter, shape: &TableShape) -> Option<Vec<Option<String>>> {
+    let account = filter.account_id.as_ref().map(ToString::to_string);
+    let [parent, after] = [&filter.parent, &filter.after].map(|id| id.as_ref().map(ToString::to_string));
+    let is_id = |id: &Option<String>| id.as_ref().is_none_or(|id| shape.fits_id(id));
+    let fits = account.as_ref().is_none_or(|account| shape.fits_account(account))
+        && is_id(&parent)
+        && is_id(&after)
+        && filter.delegated_by.as_ref().is_none_or(|human| !human.contains('\0'));
+    let state = filter.state.map(|state| state.as_str().to_owned());
+    let most = Some(filter.most().to_string());
+    fits.then(|| vec![None, account, parent, filter.delegated_by.clone(), state, after, most])
+}
+
+pub(crate) fn read_record(row: &str, shape: &TableShape) -> Result<KeyRecord, Error> {
+    let [key, created_at, prefix, parent_id, subject, disabled_at, revoked_at] =
+        fields(row, "a key's record")?;
+    let key = key.ok_or_else(|| Error::unexpected("a record without its key"))?;
+    let looked_up = KeyRow::read(&key, shape)?.decided()?;
+    let last_used_at = looked_up.last_used_at().map(Moment::nearest);
+    let (grant, reason) = match looked_up.verdict {
+        Ok(grant) => (grant, None),
+        Err(denial) => {
+            let key = denial.key.ok_or_else(|| Error::unexpected("a key that is none"))?;
+            (*key, Some(denial.reason))
+        }
+    };
+    Ok(KeyRecord {
+        grant,
+        reason,
+        key_prefix: prefix.unwrap_or_default().into_owned(),
+        parent_id: parent_id.map(|id| read_key_id(&id, shape)).transpose()?,
+        external_subject: subject.map(|subject| subject.into_owned()),
+        created_at: timestamp(created_at.as_deref(), "created_at")?,
+        last_used_at,
+        disabled_at: timestamp(disabled_at.as_deref(), "disabled_at")?,
+        revoked_at: timestamp(revoked_at.as_deref(), "revoked_at")?,
+    })
+}
+
+/// The parameters of `update_key.sql`, once what is changed is known to fit the table.
+pub(crate) fn changes(
+    id: String,
+    update: &KeyUpdate,
+    shape: &TableShape,
+    options: &Options,
+) -> Result<Vec<Option<String>>, Error> {
+    let columns = [
+        ("name", update.name.is_some()),
+        ("scopes", update.scopes.is_some()),
+        ("budget_cents", update.budget_cents.is_some()),
+        ("budget_used_cents", update.budget_cents.is_some()),
+        ("budget_period", update.budget_period.is_some()),
+        ("budget_reset_at", update.budget_period.is_some()),
+        ("expires_at", update.expires_in.is_some()),
+        ("disabled_at", update.disabled.is_some()),
+    ];
+    let needed: Vec<&str> = columns.into_iter().filter(|(_, used)| *used).map(|(column, _)| column).collect();
+    shape.require(&needed)?;
+    if let Some(cents) = update.budget_cents.flatten().filter(|cents| *cents > shape.max_cents()) {
+        return Err(invalid_budget(
+            cents,
+            &format!("the most that the table holds is {}", shape.max_cents()),
+        ));
+    }
+    let mut values = Map::new();
+    let mut logged = Map::new();
+    let mut set = |column: &str, value: Value, name: &str, shown: Value| {
+        values.insert(column.to_owned(), value);
+        logged.insert(name.to_owned(), shown);
+    };
+    if let Some(name) = &update.name {
+        set("name", json!(name), "name", json!(name));
+    }
+    if let Some(scopes) = &update.scopes {
+        let stored = scopes.as_ref().map(|scopes| shape.scopes_parameter(scopes));
+        set("scopes", json!(stored), "scopes", json!(scopes));
+    }
+    if let Some(cents) = update.budget_cents {
+        set("budget_cents", json!(cents), "budgetCents", json!(cents));
+    }
+    if let Some(period) = update.budget_period {
+        set("budget_period", json!(period), "budgetPeriod", json!(period));
+    }
+    if let Some(lifetime) = update.expires_in {
+        let seconds = lifetime.map(|lifetime| lifetime.as_secs());
+        set("expires_in_seconds", json!(seconds), "expiresInSeconds", json!(seconds));
+    }
+    let kind = match (logged.is_empty(), update.disabled) {
+        (true, Some(true)) => "disable",
+        (true, Some(false)) => "enable",
+        _ => "update",
+    };
+    if let Some(disabled) = update.disabled {
+        values.insert("disabled".to_owned(), disabled.into());
+        if kind == "update" {
+            logged.insert("disabled".to_owned(), disabled.into());
+        }
+    }
+    values.insert("align".to_owned(), options.align.as_str().into());
+    let logged = (!logged.is_empty()).then(|| Value::from(logged).to_string());
+    Ok(vec![Some(id), Some(Value::from(values).to_string()), Some(kind.to_owned()), logged])
+}

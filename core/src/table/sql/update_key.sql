@@ -1,0 +1,58 @@
+-- Changes a key. $1: its id. $2: JSON object of what is changed; null is a value. $3 and $4: the kind of its ledger entry, and
+-- the changes as JSON, or NULL. One row, if there is such a key: its id. A new period begins now, with what is used.
+WITH given AS (
+    SELECT $2::text::jsonb AS p, statement_timestamp() AT TIME ZONE 'UTC' AS now
+),
+begun AS (
+    SELECT
+        p,
+        p->>'budget_period' AS budget_period,
+        NULL::timestamptz AS budget_reset_at,
+        CASE
+            WHEN p->>'align' = 'calendar' THEN date_trunc(p->>'budget_period', now)
+            WHEN p->>'budget_period' IN ('month', 'year') THEN date_trunc('day', now)
+            WHEN p->>'budget_period' IS NOT NULL THEN now
+        END AT TIME ZONE 'UTC' AS budget_anchor_at
+    FROM given
+),
+period AS MATERIALIZED (
+    SELECT k.budget_anchor_at, (SELECT {first_reset} FROM (SELECT k.budget_anchor_at AS anchor_at) a) AS budget_reset_at
+    FROM begun k
+),
+before AS MATERIALIZED (
+    SELECT k.id, p.before AS used
+    FROM (SELECT * FROM {table} WHERE id = $1::text::{id_type} FOR NO KEY UPDATE) k
+    CROSS JOIN LATERAL {period} p
+),
+changed AS (
+    UPDATE {table} k
+    SET
+        name = CASE WHEN g.p ? 'name' THEN g.p->>'name' ELSE k.name END, --? name
+        scopes = CASE WHEN g.p ? 'scopes' THEN (g.p->>'scopes')::{scopes_type} ELSE k.scopes END, --? scopes
+        budget_cents = CASE WHEN g.p ? 'budget_cents' THEN (g.p->>'budget_cents')::bigint ELSE k.budget_cents END, --? budget_cents
+        budget_period = CASE WHEN g.p ? 'budget_period' THEN g.p->>'budget_period' ELSE k.budget_period END, --? budget_period
+        budget_used_cents = CASE WHEN g.p ? 'budget_period' THEN b.used / 1000000 ELSE k.budget_used_cents END, --? budget_used_cents
+        budget_used_microcents = CASE WHEN g.p ? 'budget_period' THEN b.used % 1000000 ELSE k.budget_used_microcents END, --? budget_used_microcents
+        budget_microcents_reset_at = CASE WHEN g.p ? 'budget_period' THEN t.budget_reset_at ELSE k.budget_microcents_reset_at END, --? budget_microcents_reset_at
+        budget_anchor_at = CASE WHEN g.p ? 'budget_period' THEN t.budget_anchor_at ELSE k.budget_anchor_at END, --? budget_anchor_at
+        budget_reset_at = CASE WHEN g.p ? 'budget_period' THEN t.budget_reset_at ELSE k.budget_reset_at END, --? budget_reset_at
+        expires_at = CASE --? expires_at
+            WHEN g.p ? 'expires_in_seconds' THEN statement_timestamp() + make_interval(secs => (g.p->>'expires_in_seconds')::float8) --? expires_at
+            ELSE k.expires_at --? expires_at
+        END, --? expires_at
+        disabled_at = CASE g.p->>'disabled' --? disabled_at
+            WHEN 'true' THEN coalesce(k.disabled_at, statement_timestamp()) --? disabled_at
+            WHEN 'false' THEN NULL --? disabled_at
+            ELSE k.disabled_at --? disabled_at
+        END, --? disabled_at
+        key_prefix = k.key_prefix
+    FROM given g, period t, before b
+    WHERE k.id = b.id
+    RETURNING k.id, k.account_id
+)
+, logged AS ( --? +events
+    INSERT INTO {events} (key_id, account_id, kind, metadata) --? +events
+    SELECT id, account_id, $3::text, $4::text::jsonb FROM changed --? +events
+) --? +events
+SELECT ROW(id)::text AS agentkey
+FROM changed
