@@ -2,9 +2,11 @@ import * as native from "../native/native.js";
 import { Driver, type Query } from "./driver.js";
 import { AgentKeyError, fromNative } from "./errors.js";
 import {
+  changesOf,
   filterOf,
   idText,
   isPlain,
+  keyFilterOf,
   keySpec,
   lookedUp,
   newSubject,
@@ -18,6 +20,7 @@ import {
 import { flag, type Names, onlyKnown, optionalCount, optionalFlag, optionalFunction, optionalText, wrong } from "./options.js";
 import { clearTimer, setTimer } from "./outside.js";
 import { connecting, ownPool, type OwnPool, Preparing } from "./pool.js";
+import type { KeyFilter, KeyRecord, KeyUpdate } from "./records.js";
 import type {
   AgentKeyOptions,
   CreateKeyOptions,
@@ -184,6 +187,34 @@ export class AgentKey<Id extends KeyId = number> {
   /** Creates, once, the row of an external identity; a second call changes nothing. */
   async ensureSubject(subject: string, options?: EnsureSubjectOptions | null): Promise<void> {
     await this.#submit("ensureSubject", () => ({ subject: newSubject(subject), with: keySpec(options) }));
+  }
+
+  /** A key's row, whatever became of it; `null` if there is no such key. */
+  get(keyId: number | string): Promise<KeyRecord<Id> | null> {
+    return this.#submit("get", () => ({ keyId: idText(keyId) ?? "" }));
+  }
+
+  /** Keys in the order of their ids, a page at a time: give the last id as `after` to go on. */
+  list(filter: KeyFilter = {}): Promise<KeyRecord<Id>[]> {
+    return this.#submit("list", () => ({ filter: keyFilterOf(filter) }));
+  }
+
+  /**
+   * Changes a key, within the bounds of its parent. The next call meets the change. The key as it is after it; `null` if
+   * there is no such key.
+   */
+  update(keyId: number | string, changes: KeyUpdate): Promise<KeyRecord<Id> | null> {
+    return this.#submit("update", () => ({ keyId: idText(keyId) ?? "", with: changesOf(changes) }));
+  }
+
+  /** Switches a key off, and with it its descendants, until it is enabled again. */
+  disable(keyId: number | string): Promise<KeyRecord<Id> | null> {
+    return this.#submit("disable", () => ({ keyId: idText(keyId) ?? "" }));
+  }
+
+  /** Switches a key on again. */
+  enable(keyId: number | string): Promise<KeyRecord<Id> | null> {
+    return this.#submit("enable", () => ({ keyId: idText(keyId) ?? "" }));
   }
 
   /** Revokes a key, and with it its descendants; with an account only a key of that account. Whether a live key was revoked. */

@@ -9,4 +9,5 @@ export {
   type RouteOptions,
 } from "./express.js";
 export { RefusedError, orThrow } from "./refused.js";
+export type * from "./records.js";
 export type * from "./types.js";

@@ -1,4 +1,5 @@
 import { AgentKeyError, type ErrorCode } from "./errors.js";
+import type { KeyUpdate } from "./records.js";
 import type { CreateKeyOptions, EnsureSubjectOptions, RevokeAllFilter } from "./types.js";
 
 // JavaScript has values that JSON has no types for. Here they become text and numbers, or an error that names the field.
@@ -23,6 +24,12 @@ export function keySpec(options: CreateKeyOptions | EnsureSubjectOptions | undef
     name: text("invalid_text", "name", name),
     parent: parentOf(parent),
   };
+}
+
+/** What is changed of a key: the members that are given, also as `null`. What none of them is the core refuses. */
+export function changesOf(changes: KeyUpdate): object {
+  const given = Object.entries(keySpec(changes)).filter(([name]) => changes?.[name as keyof KeyUpdate] !== undefined);
+  return Object.fromEntries(given);
 }
 
 /** A parent as the core reads it. Whether a text is an id or a raw key is the core's to decide. */
@@ -82,6 +89,12 @@ export function filterOf(filter: object | undefined): object {
 export function usageFilterOf(filter: object): object {
   const { accountId: _, ...rest } = filterOf(filter) as Record<string, unknown>;
   return rest;
+}
+
+/** Which keys are listed, for the core. */
+export function keyFilterOf(filter: object | undefined): object {
+  const { accountId, parent, after, ...rest } = (filter ?? {}) as Record<string, unknown>;
+  return { ...rest, accountId: idOf("accountId", accountId), parent: idOf("parent", parent), after: idOf("after", after) };
 }
 
 function idOf(name: string, id: unknown): string | undefined {

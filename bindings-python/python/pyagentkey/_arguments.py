@@ -220,6 +220,28 @@ def _parent(parent: Union[Id, Subject, None]) -> Any:
     return {"id": id_text("parent", parent)}
 
 
+def changes(
+    name: Union[str, Unset],
+    scopes: Union[Iterable[str], Unset, None],
+    budget_cents: Union[int, Unset, None],
+    budget_period: Union[str, Unset, None],
+    expires_in: Union[str, Unset, None],
+) -> dict[str, Any]:
+    """What is changed of a key: what is given, also as ``None``."""
+    given: dict[str, Any] = {}
+    if not isinstance(name, Unset):
+        given["name"] = text("name", name)
+    if not isinstance(scopes, Unset):
+        given["scopes"] = texts("scopes", scopes)
+    if not isinstance(budget_cents, Unset):
+        given["budgetCents"] = whole("budget_cents", budget_cents)
+    if not isinstance(budget_period, Unset):
+        given["budgetPeriod"] = optional_text("budget_period", budget_period)
+    if not isinstance(expires_in, Unset):
+        given["expiresIn"] = optional_text("expires_in", expires_in)
+    return given
+
+
 def only_one(**values: Optional[Id]) -> dict[str, str]:
     """The only argument that was given, as a filter."""
     given = {camel(name): id_text(name, value) for name, value in values.items() if value is not None}

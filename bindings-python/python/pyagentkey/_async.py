@@ -16,6 +16,7 @@ from ._base import (
     DISCREPANCIES,
     EVENTS,
     EXTENDED,
+    KEYS,
     RELEASED,
     RESERVED,
     SETTLED,
@@ -29,6 +30,7 @@ from ._base import (
     SettleResult,
     TrackUsageResult,
     ValidateResult,
+    key_or_none,
     nothing,
     outcome,
     truth,
@@ -36,9 +38,12 @@ from ._base import (
 from ._data import read
 from ._loops import answer_of
 from ._native import Call
-from ._results import Created, Discrepancy, Event, Usage, UsageOfPeriod, UsageRefusal
+from ._results import Created, Discrepancy, Event, KeyRecord, Usage, UsageOfPeriod, UsageRefusal
 
 T = TypeVar("T")
+
+# In the class the name is a method's.
+Many = list
 
 
 @must_be_awaited
@@ -298,7 +303,7 @@ class AsyncAgentKey(Base):
         kind: Optional[str] = None,
         before: Optional[int] = None,
         limit: int = 100,
-    ) -> list[Event]:
+    ) -> Many[Event]:
         """Ledger entries, the newest first; ``before`` the one of this id, at most 1,000."""
         filter = arguments.filter_of(
             key_id=arguments.optional_id("key_id", key_id),
@@ -316,7 +321,7 @@ class AsyncAgentKey(Base):
         from_: Optional[datetime] = None,
         to: Optional[datetime] = None,
         by: BudgetPeriod = "day",
-    ) -> list[UsageOfPeriod]:
+    ) -> Many[UsageOfPeriod]:
         """What a key and its descendants spent, by period of the calendar in UTC, as far as the ledger knows; each says
         whether that is all."""
         filter = arguments.filter_of(
@@ -327,7 +332,7 @@ class AsyncAgentKey(Base):
         )
         return await self._submit(USAGE, "usage", filter=filter)
 
-    async def verify_ledger(self, key_id: Optional[Id] = None) -> list[Discrepancy]:
+    async def verify_ledger(self, key_id: Optional[Id] = None) -> Many[Discrepancy]:
         """Which keys do not add up; none is good. Needs ``ledger=True`` in every client of the table."""
         return await self._submit(DISCREPANCIES, "verifyLedger", key_id=arguments.optional_id("key_id", key_id))
 
@@ -364,6 +369,64 @@ class AsyncAgentKey(Base):
         )
         subject = arguments.text("subject", subject)
         await self._submit(nothing, "ensureSubject", subject=subject, with_=spec)
+
+    async def get(self, key_id: Id) -> Optional[KeyRecord]:
+        """A key's row, whatever became of it; ``None`` if there is no such key."""
+        return await self._submit(key_or_none, "get", key_id=arguments.id_text("key_id", key_id))
+
+    async def list(
+        self,
+        *,
+        account_id: Optional[Id] = None,
+        parent: Optional[Id] = None,
+        delegated_by: Optional[str] = None,
+        state: Optional[Literal["live", "revoked", "disabled", "expired"]] = None,
+        after: Optional[Id] = None,
+        limit: int = 100,
+    ) -> Many[KeyRecord]:
+        """Keys in the order of their ids, a page of at most 1,000 at a time: give the last id as ``after`` to go on.
+
+        :param parent: only the children of this key
+        :param state: what became of the key itself, whatever its ancestors and its budget
+        """
+        filter = arguments.filter_of(
+            account_id=arguments.optional_id("account_id", account_id),
+            parent=arguments.optional_id("parent", parent),
+            delegated_by=arguments.optional_text("delegated_by", delegated_by),
+            state=arguments.optional_text("state", state),
+            after=arguments.optional_id("after", after),
+            limit=arguments.count("limit", limit, 1, 1_000),
+        )
+        return await self._submit(KEYS, "list", filter=filter)
+
+    async def update(
+        self,
+        key_id: Id,
+        *,
+        name: Union[str, Unset] = UNSET,
+        scopes: Union[Iterable[str], Unset, None] = UNSET,
+        budget_cents: Union[int, Unset, None] = UNSET,
+        budget_period: Union[BudgetPeriod, Unset, None] = UNSET,
+        expires_in: Union[str, Unset, None] = UNSET,
+    ) -> Optional[KeyRecord]:
+        """Changes a key, within the bounds of its parent. What is not given stays as it is. The next call meets the
+        change. The key as it is after it; ``None`` if there is no such key.
+
+        :param scopes: ``None`` is everything that its parent may do
+        :param budget_cents: ``None`` is no budget. What is used and held stays
+        :param budget_period: a new period begins now, and what is used counts in it; ``None`` is one budget for life
+        :param expires_in: from now on; ``None`` is for ever
+        """
+        with_ = arguments.changes(name, scopes, budget_cents, budget_period, expires_in)
+        return await self._submit(key_or_none, "update", key_id=arguments.id_text("key_id", key_id), with_=with_)
+
+    async def disable(self, key_id: Id) -> Optional[KeyRecord]:
+        """Switches a key off, and with it its descendants, until it is enabled again."""
+        return await self._submit(key_or_none, "disable", key_id=arguments.id_text("key_id", key_id))
+
+    async def enable(self, key_id: Id) -> Optional[KeyRecord]:
+        """Switches a key on again."""
+        return await self._submit(key_or_none, "enable", key_id=arguments.id_text("key_id", key_id))
 
     async def revoke(self, key_id: Id, account_id: Union[Id, Unset, None] = UNSET) -> bool:
         """Revokes a key, and with it its descendants; whether a live one was revoked. With ``account_id`` only a key of

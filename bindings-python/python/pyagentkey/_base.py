@@ -17,6 +17,7 @@ from ._results import (
     Event,
     Extended,
     Grant,
+    KeyRecord,
     Released,
     Reservation,
     ReservationRefusal,
@@ -64,8 +65,15 @@ def listed(cls: type[R]) -> Callable[[str], list[R]]:
 
 
 EVENTS = listed(Event)
+KEYS = listed(KeyRecord)
 USAGE = listed(UsageOfPeriod)
 DISCREPANCIES = listed(Discrepancy)
+
+
+def key_or_none(answer: str) -> Optional[KeyRecord]:
+    """Reads a key's row, if there is one."""
+    data = json.loads(answer)
+    return None if data is None else read(KeyRecord, data)
 
 
 def nothing(_: Any) -> None:

@@ -277,6 +277,43 @@ class Stats(Result):
 
 
 @dataclass(frozen=True)
+class KeyRecord(Money):
+    """A key's row, without its secret."""
+
+    id: Union[int, str]
+    """``int`` where the column is of an integer type."""
+    account_id: Union[int, str, None] = None
+    user_id: Optional[str] = None
+    name: str = "default"
+    scopes: Optional[list[str]] = None
+    """What it may do; ``None`` is everything."""
+    budget_cents: Optional[int] = None
+    budget_used_cents: int = 0
+    budget_reserved_cents: int = 0
+    budget_remaining_cents: Optional[int] = None
+    """``None`` without a budget."""
+    budget_period: Optional[str] = None
+    budget_reset_at: Optional[datetime] = field(default=None, metadata=TIME)
+    expires_at: Optional[datetime] = field(default=None, metadata=TIME)
+    delegated_by: Optional[str] = None
+    """The human who authorised it."""
+    reason: Optional[Literal["revoked", "disabled", "expired", "budget_exceeded"]] = None
+    """Why ``validate`` refuses it; ``None`` of a live one. Its ancestors count."""
+    key_prefix: str = ""
+    """The beginning of the secret, to tell keys apart."""
+    parent_id: Union[int, str, None] = None
+    external_subject: Optional[str] = None
+    created_at: Optional[datetime] = field(default=None, metadata=TIME)
+    last_used_at: Optional[datetime] = field(default=None, metadata=TIME)
+    """To about a minute."""
+    disabled_at: Optional[datetime] = field(default=None, metadata=TIME)
+    """Since when it is switched off."""
+    revoked_at: Optional[datetime] = field(default=None, metadata=TIME)
+    budget_used_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
+    budget_remaining_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
+
+
+@dataclass(frozen=True)
 class Event(Result):
     """An entry of the ledger."""
 
@@ -286,7 +323,8 @@ class Event(Result):
     """The key whose budget it is."""
     account_id: Optional[str]
     kind: str
-    """``create``, ``revoke``, ``charge``, ``reserve``, ``settle``, ``release``, ``expire``, ``reset``."""
+    """``create``, ``revoke``, ``charge``, ``reserve``, ``settle``, ``release``, ``expire``, ``reset``,
+    ``refund``, ``update``, ``disable``, ``enable``."""
     amount_microcents: Optional[int] = None
     """How much was spent (``charge``, ``settle``), forgotten (``reset``: negative), held or given back."""
     used_after_microcents: Optional[int] = None

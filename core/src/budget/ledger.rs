@@ -22,7 +22,8 @@ pub struct Event {
     pub key_id: KeyId,
     /// Whose key it is.
     pub account_id: Option<String>,
-    /// `create`, `revoke`, `charge`, `reserve`, `settle`, `release`, `expire`, `reset`.
+    /// `create`, `update`, `disable`, `enable`, `revoke`, `charge`, `refund`, `reserve`, `settle`, `release`, `expire`,
+    /// `reset`.
     pub kind: String,
     /// How much was spent (`charge`, `settle`), forgotten (`reset`: negative), held or given back.
     pub amount_microcents: Option<i64>,

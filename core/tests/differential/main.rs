@@ -57,7 +57,7 @@ const IN_NO_LEDGER: &[StatementKind] = &[
 ];
 
 /// Others: `Parent` has the text of `Validate`, `VerifyLedger` is what the ledger is checked with here, and the rest
-/// neither reads nor moves money.
+/// neither reads nor moves money. `UpdateKey` has tests of its own.
 const OTHERS: &[StatementKind] = &[
     StatementKind::Parent,
     StatementKind::VerifyLedger,

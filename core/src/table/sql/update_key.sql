@@ -20,7 +20,7 @@ period AS MATERIALIZED (
     FROM begun k
 ),
 before AS MATERIALIZED (
-    SELECT k.id, p.before AS used
+    SELECT k.id, p.before AS used, p.stored, {reserved} AS reserved
     FROM (SELECT * FROM {table} WHERE id = $1::text::{id_type} FOR NO KEY UPDATE) k
     CROSS JOIN LATERAL {period} p
 ),
@@ -51,8 +51,15 @@ changed AS (
     RETURNING k.id, k.account_id
 )
 , logged AS ( --? +events
-    INSERT INTO {events} (key_id, account_id, kind, metadata) --? +events
-    SELECT id, account_id, $3::text, $4::text::jsonb FROM changed --? +events
+    INSERT INTO {events} (key_id, account_id, kind, amount_microcents, used_after_microcents, reserved_after_microcents, metadata) --? +events
+    SELECT e.* --? +events
+    FROM changed c, given g, before b --? +events
+    CROSS JOIN LATERAL ( --? +events
+        SELECT c.id, c.account_id, 'reset', b.used - b.stored, b.used, b.reserved, NULL::jsonb --? +events
+        WHERE g.p ? 'budget_period' AND b.used <> b.stored AND {ledger} --? +events
+        UNION ALL --? +events
+        SELECT c.id, c.account_id, $3::text, NULL, NULL, NULL, $4::text::jsonb --? +events
+    ) e --? +events
 ) --? +events
 SELECT ROW(id)::text AS agentkey
 FROM changed

@@ -1,0 +1,62 @@
+import type { KeyId } from "./types.js";
+
+/** A key's row, without its secret. */
+export interface KeyRecord<Id extends KeyId = number> {
+  id: Id;
+  accountId: string;
+  userId: string | null;
+  name: string;
+  scopes: string[] | null;
+  budgetCents: number | null;
+  budgetUsedCents: number;
+  budgetReservedCents: number;
+  budgetRemainingCents: number | null;
+  budgetPeriod: string | null;
+  /** ISO 8601, by the database's clock, as all times here. */
+  budgetResetAt: string | null;
+  expiresAt: string | null;
+  delegatedBy: string | null;
+  /** Only of a client with `rounding: "exact"`. */
+  budgetUsedMicrocents?: number;
+  budgetRemainingMicrocents?: number;
+  /** Why `validate` refuses the key; `null` of a live one. Its ancestors count. */
+  reason: "revoked" | "disabled" | "expired" | "budget_exceeded" | null;
+  /** The beginning of the secret, to tell keys apart. */
+  keyPrefix: string;
+  parentId: Id | null;
+  externalSubject: string | null;
+  createdAt: string | null;
+  /** To about a minute. */
+  lastUsedAt: string | null;
+  /** Since when it is switched off. */
+  disabledAt: string | null;
+  revokedAt: string | null;
+}
+
+/** Which keys are listed. */
+export interface KeyFilter {
+  accountId?: number | string;
+  /** Only the children of this key. */
+  parent?: number | string;
+  /** Only keys that this human authorised. */
+  delegatedBy?: string;
+  /** What became of the key itself, whatever its ancestors and its budget. */
+  state?: "live" | "revoked" | "disabled" | "expired";
+  /** Only keys after the one of this id: the last that was read, to go on from there. */
+  after?: number | string;
+  /** At most 1,000. Default 100. */
+  limit?: number;
+}
+
+/** What is changed of a key. What is not given stays as it is; `null` is a value. */
+export interface KeyUpdate {
+  name?: string;
+  /** `null`: everything that its parent may do. */
+  scopes?: readonly string[] | null;
+  /** In cents; `null` is no budget. What is used and held stays. */
+  budgetCents?: number | null;
+  /** A new period begins now, and what is used counts in it. `null`: one budget for life. */
+  budgetPeriod?: string | null;
+  /** From now on: `30m`, `12h`, `7d`, `1mo`. `null` is for ever. */
+  expiresIn?: string | null;
+}
