@@ -324,7 +324,20 @@ export interface LedgerEvent<Id extends KeyId = number> {
   at: string;
   keyId: Id;
   accountId: string | null;
-  kind: "create" | "revoke" | "charge" | "reserve" | "settle" | "release" | "expire" | "reset" | (string & {});
+  kind:
+    | "create"
+    | "update"
+    | "disable"
+    | "enable"
+    | "revoke"
+    | "charge"
+    | "refund"
+    | "reserve"
+    | "settle"
+    | "release"
+    | "expire"
+    | "reset"
+    | (string & {});
   amountMicrocents: number | null;
   usedAfterMicrocents: number | null;
   reservedAfterMicrocents: number | null;
