@@ -59,6 +59,8 @@ BEGIN
                              CHECK (state IN ('pending', 'settled', 'released', 'expired')),
           created_at         TIMESTAMPTZ NOT NULL DEFAULT pg_catalog.now(),
           expires_at         TIMESTAMPTZ NOT NULL,
+          -- What it holds counts as spent if nobody ends it in time.
+          settles_if_expired BOOLEAN NOT NULL DEFAULT false,
           settled_microcents BIGINT,
           finished_at        TIMESTAMPTZ,
           -- The key's budget when it ended, for a second settle to answer.
@@ -85,6 +87,12 @@ BEGIN
         USING ERRCODE = 'undefined_column';
     END IF;
   END LOOP;
+
+  IF NOT EXISTS (
+    SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = tbl AND a.attname = 'settles_if_expired'
+  ) THEN
+    EXECUTE pg_catalog.format('ALTER TABLE %s ADD COLUMN IF NOT EXISTS settles_if_expired BOOLEAN NOT NULL DEFAULT false', tbl);
+  END IF;
 
   -- Indexes are known by what they are, whatever they are called.
   FOR wanted IN

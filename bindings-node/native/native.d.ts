@@ -193,6 +193,8 @@ export interface NativeGuardOptions {
   prices: boolean
   /** How long an estimate is held at most. */
   ttl?: string
+  /** What an estimate is worth that nobody settles in time: `release` or `settle`. */
+  ifExpired?: string
   /** Whether errors are billed. */
   billErrors: boolean
   /** Whether the responses tell the budget. */

@@ -87,6 +87,8 @@ pub struct NativeGuardOptions {
     pub prices: bool,
     /// How long an estimate is held at most.
     pub ttl: Option<String>,
+    /// What an estimate is worth that nobody settles in time: `release` or `settle`.
+    pub if_expired: Option<String>,
     /// Whether errors are billed.
     pub bill_errors: bool,
     /// Whether the responses tell the budget.
@@ -121,6 +123,9 @@ impl Guard {
         }
         if let Some(status) = options.exceeded_status {
             guard = guard.exceeded_status(status.try_into().unwrap_or(u16::MAX)).map_err(thrown)?;
+        }
+        if let Some(worth) = options.if_expired {
+            guard = guard.if_expired(worth.parse().map_err(thrown)?);
         }
         if let Some(ttl) = options.ttl {
             guard = guard.ttl(&ttl).map_err(thrown)?;

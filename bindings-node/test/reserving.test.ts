@@ -98,6 +98,23 @@ describe.each(EXPRESS)("%s", (_, express) => {
     expect((await app.request("GET", "/?estimate=1&cents=1", { key })).status).toBe(429);
   });
 
+  test("what nobody settles is worth what the door says", async () => {
+    for (const [ifExpired, cents] of [["settle", 50], ["release", 0], [undefined, 0]] as const) {
+      await start({ reserveCents: 50, reserveTtl: "1h", ifExpired }, async (req, res) => {
+        // As if the process had been killed an hour ago.
+        await db.run(`UPDATE sdk_api_keys_reservations SET expires_at = now() WHERE id = '${req.agentKeyReservation!.reservationId}'`);
+        await ak.sweepReservations();
+        res.json(await ak.validate(key));
+      });
+      const key = await newKey(100);
+      expect((await app.request("GET", "/", { key })).body).toMatchObject({ budgetUsedCents: cents, budgetReservedCents: 0 });
+      await app.stop();
+    }
+    const wrong = { reserveCents: 5, ifExpired: "charge" } as unknown as ReservingOptions;
+    expect(() => agentKeyMiddleware(ak, wrong)).toThrow(/^Invalid ifExpired: charge; it must be release or settle/);
+    await start({}, (_req, res) => void res.end());
+  });
+
   test("the cost hears how the request ended", async () => {
     const ends: unknown[] = [];
     const cost: ReservingOptions["cost"] = (_req, _res, { status, completed, grant }) => {

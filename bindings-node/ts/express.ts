@@ -33,6 +33,11 @@ export interface ReservingOptions {
   cost?: (req: Request, res: Response, end: RequestEnd) => Amount | undefined | void | Promise<Amount | undefined | void>;
   /** How long an amount is held at most. Default `10m`; a stream that takes longer extends `req.agentKeyReservation`. */
   reserveTtl?: string;
+  /**
+   * What an amount is worth that nobody settles in time, for the process was killed: `release` (default) gives it back,
+   * `settle` records it as spent.
+   */
+  ifExpired?: "release" | "settle";
   /** Whether an error costs `reserveCents` where `cost` says nothing. Default false. */
   billErrors?: boolean;
 }
@@ -85,6 +90,7 @@ const MIDDLEWARE_OPTIONS: Names<MiddlewareOptions> = {
   reserveCents: true,
   cost: true,
   reserveTtl: true,
+  ifExpired: true,
   billErrors: true,
 };
 
@@ -101,6 +107,7 @@ export function agentKeyMiddleware(
     holds: reserveCents !== undefined,
     prices: cost !== undefined,
     ttl: options.reserveTtl,
+    ifExpired: optionalText("ifExpired", options.ifExpired),
     billErrors: flag("billErrors", options.billErrors),
     budgetHeaders: flag("budgetHeaders", options.budgetHeaders),
     exceededStatus: optionalCount("exceededStatus", options.exceededStatus, 0),

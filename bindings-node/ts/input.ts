@@ -56,7 +56,7 @@ export function isPlain(usage: unknown): usage is { costCents: number } {
 
 /** The members of a charge, reserve, settlement or refund for the core, which knows them. */
 export function spendingOf(spending: unknown): object {
-  const { costCents, costMicrocents, costUsd, idempotencyKey, overrun, metadata, ttl, scope, ...more } = Object(spending ?? {}) as Record<string, unknown>;
+  const { costCents, costMicrocents, costUsd, idempotencyKey, overrun, metadata, ttl, ifExpired, scope, ...more } = Object(spending ?? {}) as Record<string, unknown>;
   if (metadata !== undefined && (typeof metadata !== "object" || metadata === null || Array.isArray(metadata))) {
     throw invalid("invalid_text", "metadata", metadata);
   }
@@ -68,6 +68,7 @@ export function spendingOf(spending: unknown): object {
     idempotencyKey: text("invalid_text", "idempotency key", idempotencyKey) ?? undefined,
     overrun: text("invalid_text", "overrun", overrun) ?? undefined,
     ttl: text("invalid_duration", "duration", ttl) ?? undefined,
+    ifExpired: text("invalid_text", "ifExpired", ifExpired) ?? undefined,
     scope: text("invalid_text", "scope", scope) ?? undefined,
     metadata,
   };

@@ -221,6 +221,8 @@ export interface Usage extends Spent {
 export interface ReserveOptions extends Spent {
   /** How long: `30s`, `10m`, `2h`; between a second and 30 days. Default `10m`. */
   ttl?: string;
+  /** What it is worth if nobody ends it in time: `release` (default) gives it back, `settle` records it as spent. */
+  ifExpired?: "release" | "settle";
   /** The scope that the key must have. A key that lacks it holds nothing. */
   scope?: string;
   /** A second reserve of the key under this id answers the first one's reservation while that holds its amount. */

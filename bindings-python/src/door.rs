@@ -29,12 +29,13 @@ pub struct Guard {
 impl Guard {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "Python's keyword arguments")]
-    #[pyo3(signature = (*, scopes, holds, prices, ttl, bill_errors, budget_headers, exceeded_status, api_key_header))]
+    #[pyo3(signature = (*, scopes, holds, prices, ttl, if_expired, bill_errors, budget_headers, exceeded_status, api_key_header))]
     fn new(
         scopes: Vec<String>,
         holds: bool,
         prices: bool,
         ttl: &str,
+        if_expired: &str,
         bill_errors: bool,
         budget_headers: bool,
         exceeded_status: i64,
@@ -45,6 +46,7 @@ impl Guard {
             .prices(prices)
             .ttl(ttl)
             .map_err(raise)?
+            .if_expired(if_expired.parse().map_err(raise)?)
             .bill_errors(bill_errors)
             .budget_headers(budget_headers)
             .exceeded_status(exceeded_status.try_into().unwrap_or(u16::MAX))

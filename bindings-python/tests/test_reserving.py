@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from pyagentkey import AgentKey, AsyncAgentKey, Denial, Grant, Reservation, Settlement
+from pyagentkey import AgentKey, AsyncAgentKey, Denial, Grant, InvalidInputError, Reservation, Settlement
 from pyagentkey.asgi import RequireKey
 from pyagentkey.fastapi import RequestEnd, require_key
 
@@ -134,6 +134,27 @@ def test_the_cost_hears_how_the_request_ended(make: Make, db: Database, ak: Agen
             used(ak, key)
     assert ends == [(200, True, "default"), (404, True, "default"), (200, False, "default")]
     assert used(ak, key) == 5
+
+
+@both
+@pytest.mark.parametrize(("worth", "cents"), [("settle", 50), ("release", 0)])
+def test_what_nobody_settles_is_worth_what_the_door_says(
+    make: Make, db: Database, ak: AgentKey, worth: str, cents: int
+) -> None:
+    async def handler(request: Request) -> JSONResponse:
+        # As if the process had been killed an hour ago.
+        id = request.state.grant.reservation.reservation_id
+        await db.run(f"UPDATE sdk_api_keys_reservations SET expires_at = now() WHERE id = '{id}'")
+        await asyncio.to_thread(ak.sweep_reservations)
+        grant = (await asyncio.to_thread(ak.validate, key)).or_raise()
+        return JSONResponse([grant.budget_used_cents, grant.budget_reserved_cents])
+
+    key = ak.create("a", budget_cents=100).key
+    client = AsyncAgentKey(db.url)
+    with serving(make(client, handler, reserve_cents=50, reserve_ttl="1h", if_expired=worth)) as http:
+        assert http.get("/", headers=bearer(key)).json() == [cents, 0]
+    with pytest.raises(InvalidInputError, match=r"^Invalid ifExpired: charge; it must be release or settle"):
+        make(client, handler, reserve_cents=50, if_expired="charge")
 
 
 @both

@@ -66,7 +66,7 @@ pub use budget::charge::{Charge, ChargeRefusal, Charged, Overrun};
 pub use budget::ledger::{EventFilter, UsageFilter};
 pub use budget::money::Cost;
 pub use budget::period::Period;
-pub use budget::reservation::{ReservationId, ReservationRefusal, Reserve, Settlement};
+pub use budget::reservation::{IfExpired, ReservationId, ReservationRefusal, Reserve, Settlement};
 pub use chrono;
 #[cfg(feature = "sqlx")]
 pub use client::{AgentKey, Builder};

@@ -153,6 +153,7 @@ class Guard:
         holds: bool,
         prices: bool,
         ttl: str,
+        if_expired: str,
         bill_errors: bool,
         budget_headers: bool,
         exceeded_status: SupportsIndex,

@@ -178,6 +178,7 @@ class AgentKey(Base):
         cost_microcents: Optional[int] = None,
         cost_usd: Optional[Usd] = None,
         ttl: str = "10m",
+        if_expired: Literal["release", "settle"] = "release",
         scope: Optional[str] = None,
         idempotency_key: Optional[str] = None,
         metadata: Optional[dict[str, Any]] = None,
@@ -188,6 +189,7 @@ class AgentKey(Base):
 
         :param cost_cents: the most that the call may cost; whole cents are held
         :param ttl: ``30s``, ``10m``, ``2h``; between a second and 30 days
+        :param if_expired: what it is worth if nobody ends it in time: given back, or recorded as spent (``settle``)
         :param scope: what the key must be allowed to do
         :param idempotency_key: a second reserve of the key under it answers the first one's reservation
         """
@@ -197,6 +199,7 @@ class AgentKey(Base):
             key=arguments.key_text(key),
             **arguments.cost(cost_cents, cost_microcents, cost_usd),
             ttl=arguments.text("ttl", ttl),
+            if_expired=arguments.text("if_expired", if_expired),
             scope=arguments.optional_text("scope", scope),
             idempotency_key=arguments.optional_text("idempotency_key", idempotency_key),
             metadata=arguments.metadata(metadata),
@@ -210,6 +213,7 @@ class AgentKey(Base):
         cost_microcents: Optional[int] = None,
         cost_usd: Optional[Usd] = None,
         ttl: str = "10m",
+        if_expired: Literal["release", "settle"] = "release",
         scope: Optional[str] = None,
         idempotency_key: Optional[str] = None,
         metadata: Optional[dict[str, Any]] = None,
@@ -221,6 +225,7 @@ class AgentKey(Base):
             subject=arguments.text("subject", subject),
             **arguments.cost(cost_cents, cost_microcents, cost_usd),
             ttl=arguments.text("ttl", ttl),
+            if_expired=arguments.text("if_expired", if_expired),
             scope=arguments.optional_text("scope", scope),
             idempotency_key=arguments.optional_text("idempotency_key", idempotency_key),
             metadata=arguments.metadata(metadata),

@@ -62,6 +62,7 @@ class RequireKey:
         reserve_cents: Union[int, float, Estimate, None] = None,
         cost: Optional[Price] = None,
         reserve_ttl: str = "10m",
+        if_expired: Literal["release", "settle"] = "release",
         bill_errors: bool = False,
         exceeded_status: int = 429,
         api_key_header: Optional[str] = None,
@@ -74,6 +75,8 @@ class RequireKey:
             ``reserve_cents``. Without ``reserve_cents`` nothing is held, and the cost is recorded whatever the budget
         :param reserve_ttl: how long an amount is held at most; a stream that takes longer extends
             ``request.state.grant.reservation``
+        :param if_expired: what an amount is worth that nobody settles in time, for the process was killed: given back,
+            or recorded as spent (``settle``)
         :param bill_errors: records the estimate also of requests that end with an error (400 and above, an exception)
         :param exceeded_status: what a request without budget is answered: 429, which the clients of model vendors
             repeat by themselves, or 402
@@ -88,6 +91,7 @@ class RequireKey:
             estimate=reserve_cents,
             price=cost,
             ttl=reserve_ttl,
+            if_expired=if_expired,
             bill_errors=bill_errors,
             exceeded_status=exceeded_status,
             api_key_header=api_key_header,

@@ -133,6 +133,7 @@ def require_key(
     reserve_cents: Union[int, float, Estimate, None] = None,
     cost: Optional[Price] = None,
     reserve_ttl: str = "10m",
+    if_expired: Literal["release", "settle"] = "release",
     bill_errors: bool = False,
     exceeded_status: int = 429,
     api_key_header: Optional[str] = None,
@@ -147,6 +148,8 @@ def require_key(
         one of ``{"usd": ...}``, ``{"cents": ...}`` and ``{"microcents": ...}``; without it that is ``reserve_cents``.
         Without ``reserve_cents`` nothing is held, and the cost is recorded whatever the budget
     :param reserve_ttl: how long an amount is held at most; a stream that takes longer extends ``grant.reservation``
+    :param if_expired: what an amount is worth that nobody settles in time, for the process was killed: given back,
+        or recorded as spent (``settle``)
     :param bill_errors: records the estimate of requests that end with an error (an ``HTTPException``, too) as well
     :param exceeded_status: what a request without budget is answered: 429, which the clients of model vendors repeat by
         themselves, or 402
@@ -161,6 +164,7 @@ def require_key(
             estimate=reserve_cents,
             price=cost,
             ttl=reserve_ttl,
+            if_expired=if_expired,
             bill_errors=bill_errors,
             exceeded_status=exceeded_status,
             api_key_header=api_key_header,

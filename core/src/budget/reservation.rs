@@ -1,6 +1,7 @@
 //! Reservations: an amount that is held before a call whose cost is known only afterwards. Each ends exactly once: it
 //! is settled, released, or it expires.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -77,11 +78,46 @@ fn invalid_ttl(shown: &str) -> Error {
     )
 }
 
+/// What a reservation is worth that nobody ends before its time is over: its process was killed, perhaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum IfExpired {
+    /// Nothing: it gives back what it holds. A settlement that comes later is recorded still.
+    #[default]
+    Release,
+    /// What it holds, which is recorded as spent.
+    Settle,
+}
+
+impl IfExpired {
+    /// The stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            IfExpired::Release => "release",
+            IfExpired::Settle => "settle",
+        }
+    }
+}
+
+impl FromStr for IfExpired {
+    type Err = Error;
+
+    /// `release` or `settle`.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let all = [IfExpired::Release, IfExpired::Settle];
+        all.into_iter().find(|worth| worth.as_str() == name).ok_or_else(|| {
+            let message = format!("Invalid ifExpired: {}; it must be release or settle", shortened(name));
+            Error::new(ErrorCode::InvalidText, message)
+        })
+    }
+}
+
 /// A reserve, with its options. A number of cents, or a [`Cost`], is held for 10 minutes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reserve {
     pub(crate) cost: Cost,
     pub(crate) ttl: Duration,
+    pub(crate) if_expired: IfExpired,
     pub(crate) scope: Option<String>,
     pub(crate) idempotency_key: Option<String>,
     pub(crate) metadata: Option<Map<String, Value>>,
@@ -90,12 +126,25 @@ pub struct Reserve {
 impl Reserve {
     /// A plain reserve.
     pub fn new(cost: impl Into<Cost>) -> Self {
-        Reserve { cost: cost.into(), ttl: DEFAULT_TTL, scope: None, idempotency_key: None, metadata: None }
+        Reserve {
+            cost: cost.into(),
+            ttl: DEFAULT_TTL,
+            if_expired: IfExpired::Release,
+            scope: None,
+            idempotency_key: None,
+            metadata: None,
+        }
     }
 
     /// Sets how long it holds, between a second and 30 days.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
+        self
+    }
+
+    /// Sets what it is worth if nobody ends it in time.
+    pub fn if_expired(mut self, worth: IfExpired) -> Self {
+        self.if_expired = worth;
         self
     }
 

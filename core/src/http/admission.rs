@@ -166,6 +166,7 @@ impl Admission {
     fn hold(&self, cost: Cost) -> Reserve {
         let mut reserve = Reserve::new(cost);
         reserve.ttl = self.guard.ttl;
+        reserve.if_expired = self.guard.if_expired;
         reserve.scope = self.guard.scopes.first().cloned();
         reserve
     }

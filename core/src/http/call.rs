@@ -7,7 +7,7 @@ use super::bearer::Token;
 use super::double;
 use crate::budget::charge::Charge;
 use crate::budget::money::{Cost, MICROCENTS_PER_CENT};
-use crate::budget::reservation::{ReservationId, Reserve};
+use crate::budget::reservation::{IfExpired, ReservationId, Reserve};
 use crate::engine::{AccountFilter, Answer, Request, Revocation};
 use crate::error::{Error, ErrorCode};
 use crate::key::credential::Credential;
@@ -79,6 +79,9 @@ impl Call {
             Call::Reserve(caller, reserve) => {
                 let mut options = cost_json(reserve.cost);
                 options.insert("ttl".to_owned(), format!("{}s", reserve.ttl.as_secs()).into());
+                if reserve.if_expired != IfExpired::Release {
+                    options.insert("ifExpired".to_owned(), reserve.if_expired.as_str().into());
+                }
                 if let Some(scope) = &reserve.scope {
                     options.insert("scope".to_owned(), scope.as_str().into());
                 }

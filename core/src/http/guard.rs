@@ -9,7 +9,7 @@ use super::admission::Admission;
 use super::clerk::Clerk;
 use super::response::{Header, Response, insufficient_scope, seconds_until};
 use crate::budget::period::Period;
-use crate::budget::reservation::{DEFAULT_TTL, check_ttl, read_ttl};
+use crate::budget::reservation::{DEFAULT_TTL, IfExpired, check_ttl, read_ttl};
 use crate::engine::json::json;
 use crate::engine::{Reservation, ReserveRefusalReason, Reserved};
 use crate::error::{Error, ErrorCode};
@@ -23,6 +23,7 @@ pub struct Guard {
     pub(super) holds: bool,
     pub(super) prices: bool,
     pub(super) ttl: Duration,
+    pub(super) if_expired: IfExpired,
     pub(super) bill_errors: bool,
     pub(super) is_double: bool,
     /// What a double's own rule says of the scope.
@@ -51,6 +52,7 @@ impl Default for Guard {
             holds: false,
             prices: false,
             ttl: DEFAULT_TTL,
+            if_expired: IfExpired::Release,
             bill_errors: false,
             is_double: false,
             scope_said: None,
@@ -115,6 +117,12 @@ impl Guard {
         self.ttl = read_ttl(ttl)?;
         check_ttl(self.ttl)?;
         Ok(self)
+    }
+
+    /// What an estimate is worth that nobody settles before its time is over.
+    pub fn if_expired(mut self, worth: IfExpired) -> Self {
+        self.if_expired = worth;
+        self
     }
 
     /// Puts `RateLimit` and `RateLimit-Policy` headers for the budget on the responses of those who pass.

@@ -190,6 +190,9 @@ fn spend(random: &mut Random, db: &Database, waits_for: Option<String>) -> Vec<O
             let bytes = random.next();
             more.insert("id".to_owned(), format!("00000000-0000-4000-8000-{:012x}", bytes >> 16).into());
             more.insert("ttl".to_owned(), random.pick(&[1, 60, 600]).into());
+            if random.chance(25) {
+                more.insert("if_expired".to_owned(), "settle".into());
+            }
             if random.chance(30) {
                 more.insert("scopes".to_owned(), json!([random.pick(&["read", "write"]), "admin"]));
             }

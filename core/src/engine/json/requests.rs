@@ -52,6 +52,7 @@ enum RequestJson {
         cost_microcents: Option<Value>,
         cost_usd: Option<Value>,
         ttl: Option<String>,
+        if_expired: Option<String>,
         scope: Option<String>,
         idempotency_key: Option<String>,
         metadata: Option<Map<String, Value>>,
@@ -238,6 +239,7 @@ impl RequestJson {
                 cost_microcents,
                 cost_usd,
                 ttl,
+                if_expired,
                 scope,
                 idempotency_key,
                 metadata,
@@ -245,6 +247,9 @@ impl RequestJson {
                 let mut reserve = Reserve::new(read_cost(cost_cents, cost_microcents, cost_usd, rounding)?);
                 if let Some(ttl) = ttl {
                     reserve.ttl = read_ttl(&ttl)?;
+                }
+                if let Some(if_expired) = if_expired {
+                    reserve.if_expired = if_expired.parse()?;
                 }
                 reserve.scope = scope;
                 reserve.idempotency_key = idempotency_key;

@@ -12,7 +12,7 @@ use super::{fields, integer, is_true, place, read_key_id};
 use crate::budget::charge::{Charge, ChargeRefusal, Charged, Overrun};
 use crate::budget::limit::Limit;
 use crate::budget::money::{Balance, Cost, cents_rounded_up};
-use crate::budget::reservation::{ReservationId, Reserve, check_ttl};
+use crate::budget::reservation::{IfExpired, ReservationId, Reserve, check_ttl};
 use crate::engine::answer::{Answer, Reservation, ReserveRefusal, ReserveRefusalReason, SettledBefore};
 use crate::error::{Error, ErrorCode, storable};
 use crate::key::grant::{DenialReason, Verdict};
@@ -41,6 +41,7 @@ enum SpendKind {
     Reserve {
         id: ReservationId,
         ttl: Duration,
+        if_expired: IfExpired,
         scope: Option<String>,
         /// The scope was seen on the key's row by a statement that could not read it itself.
         is_scope_seen: bool,
@@ -75,6 +76,7 @@ impl TryFrom<Reserve> for Spend {
             kind: SpendKind::Reserve {
                 id: ReservationId::mint()?,
                 ttl: reserve.ttl,
+                if_expired: reserve.if_expired,
                 scope: reserve.scope,
                 is_scope_seen: false,
             },
@@ -87,12 +89,8 @@ impl TryFrom<Reserve> for Spend {
 
 impl Spend {
     pub(crate) fn plain(microcents: i64) -> Self {
-        Spend {
-            kind: SpendKind::Charge(Overrun::Reject),
-            cost: Cost::Microcents(microcents),
-            idempotency_key: None,
-            metadata: None,
-        }
+        let (kind, cost) = (SpendKind::Charge(Overrun::Reject), Cost::Microcents(microcents));
+        Spend { kind, cost, idempotency_key: None, metadata: None }
     }
 
     /// Refuses what cannot be stored.
@@ -133,9 +131,12 @@ impl Spend {
 
     pub(crate) fn details(&self) -> String {
         let mut details = Map::new();
-        if let SpendKind::Reserve { id, ttl, scope, is_scope_seen } = &self.kind {
+        if let SpendKind::Reserve { id, ttl, if_expired, scope, is_scope_seen } = &self.kind {
             details.insert("id".to_owned(), id.as_str().into());
             details.insert("ttl".to_owned(), ttl.as_secs().into());
+            if *if_expired != IfExpired::Release {
+                details.insert("if_expired".to_owned(), if_expired.as_str().into());
+            }
             if let Some(scope) = scope.as_deref().filter(|_| !is_scope_seen) {
                 details.insert("scopes".to_owned(), vec![scope, ADMIN].into());
             }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::budget::money::{Balance, Cost};
-use crate::budget::reservation::{ReservationId, ReservationRefusal, Settlement};
+use crate::budget::reservation::{IfExpired, ReservationId, ReservationRefusal, Settlement};
 use crate::engine::{Reservation, ReserveRefusal, ReserveRefusalReason};
 
 const ID: &str = "0b9c2f0e-3d2b-4a53-9f0e-2f6a1c3d4e5f";
@@ -183,6 +183,17 @@ fn a_double_looks_up_first_and_then_holds() {
     };
     assert_eq!(call.json(), format!(r#"{{"args":["{ID}",{{"costMicrocents":420000}}],"method":"settle"}}"#));
     assert!(matches!(exchange.told(Ok(r#"{"success":true}"#), now()), Next::Done(None)));
+}
+
+#[test]
+fn an_estimate_is_held_as_the_guard_says() {
+    let guard = holding().ttl("5m").unwrap().if_expired(IfExpired::Settle);
+    let (mut exchange, _) = Exchange::with_guard(&guard, Some("Bearer ak_1"));
+    let Next::Call(call) = exchange.estimated(Price::Amount(Cost::cents(60))) else { panic!("no call") };
+    assert_eq!(
+        call.json(),
+        r#"{"args":["ak_1",{"costCents":60,"ifExpired":"settle","ttl":"300s"}],"method":"reserve"}"#
+    );
 }
 
 #[test]

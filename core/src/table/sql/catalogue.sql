@@ -17,7 +17,7 @@ SELECT ROW('+' || companion.kind, format('%I.%I', n.nspname, companion.name), ''
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN (VALUES
-    ('reservations', $2::text, 'settled_microcents'),
+    ('reservations', $2::text, 'settles_if_expired'),
     ('events', $3::text, 'remaining_after_microcents')
 ) AS companion(kind, name, own_column)
 CROSS JOIN LATERAL (SELECT to_regclass(format('%I.%I', n.nspname, companion.name)) AS id) t

@@ -1,6 +1,6 @@
 -- Ends or extends reservations in a batch, on their keys and all ancestors.
--- $1: uuid[], each once. $2: text[] of actions: settle, release, extend, expire. $3: bigint[] of micro-cents spent, or
--- of seconds that an extended one lives from now. $4: the id of the only row that it waits for if somebody else has
+-- $1: uuid[], each once. $2: text[] of actions: settle, release, extend, expire (which settles one that is worth what it
+-- holds). $3: bigint[] of micro-cents spent, or of seconds that an extended one lives from now. $4: the id of the only row that it waits for if somebody else has
 -- locked it, before it locks any other; or NULL.
 -- One row a reservation that exists: see ended.rs. What was spent is recorded whatever the cap, and in whole: where the
 -- columns cannot hold it, the reservation is `unrecordable` and stays as it is, or is to be tried `again` where they could
@@ -49,7 +49,7 @@ busy AS MATERIALIZED (
     {busy}
 ),
 reservation AS MATERIALIZED (
-    SELECT f.n, f.action, f.amount AS given, f.chain, r.*
+    SELECT f.n, f.action, CASE f.action WHEN 'expire' THEN r.amount_microcents ELSE f.amount END AS given, f.chain, r.*
     FROM (
         SELECT f.*
         FROM found f, (SELECT count(*) FROM locked) AS all_locked(rows)
@@ -65,7 +65,8 @@ decided AS MATERIALIZED (
         CASE r.action
             WHEN 'settle' THEN CASE WHEN r.state IN ('pending', 'expired') THEN 'settled' END
             WHEN 'release' THEN CASE WHEN r.state = 'pending' THEN 'released' END
-            WHEN 'expire' THEN CASE WHEN r.state = 'pending' AND r.expires_at <= statement_timestamp() THEN 'expired' END
+            WHEN 'expire' THEN CASE WHEN r.state = 'pending' AND r.expires_at <= statement_timestamp()
+                THEN CASE WHEN r.settles_if_expired THEN 'settled' ELSE 'expired' END END
             WHEN 'extend' THEN CASE WHEN r.state = 'pending' THEN 'pending' END
         END AS new_state
     FROM reservation r

@@ -84,7 +84,7 @@ repeated AS MATERIALIZED (
 ),
 -- What became of the reservations of reserves that are repeated: their keys are locked, so that nobody else ends them.
 first AS MATERIALIZED (
-    SELECT r.id, r.state, r.settled_microcents, r.expires_at
+    SELECT r.id, r.state, r.settled_microcents, r.expires_at, r.settles_if_expired, r.amount_microcents
     FROM repeated o, (SELECT count(*) FROM locked) AS all_locked(rows)
     CROSS JOIN LATERAL (
         SELECT * FROM {reservations} WHERE id = o.first_reservation AND all_locked.rows >= 0 FOR UPDATE SKIP LOCKED
@@ -106,13 +106,14 @@ operation AS MATERIALIZED (
     FROM (
         SELECT
             o.*,
-            coalesce(r.settled_microcents, e.amount_microcents) AS settled,
+            coalesce(r.settled_microcents, r.amount_microcents, e.amount_microcents) AS settled,
             CASE
                 WHEN o.first_id IS NULL THEN 'never'
                 WHEN o.first_amount <> o.amount OR o.first_kind <> CASE o.kind WHEN 'r' THEN 'reserve' ELSE 'charge' END
                 THEN 'idempotency_conflict'
                 WHEN o.kind <> 'r' THEN 'replayed'
-                WHEN r.state = 'pending' THEN CASE WHEN r.expires_at > statement_timestamp() THEN 'replayed' ELSE 'over' END
+                WHEN r.state = 'pending' AND r.expires_at > statement_timestamp() THEN 'replayed'
+                WHEN r.state = 'pending' THEN CASE WHEN r.settles_if_expired THEN 'already_settled' ELSE 'over' END
                 WHEN coalesce(r.state, e.state) = 'settled' THEN 'already_settled'
                 WHEN coalesce(r.state, e.state) IN ('released', 'expired') THEN 'ended'
                 WHEN e.state = 'locked' THEN 'locked'
@@ -230,10 +231,11 @@ renamed AS (
     RETURNING e.id
 ),
 held AS (
-    INSERT INTO {reservations} (id, key_id, amount_microcents, expires_at, metadata)
+    INSERT INTO {reservations} (id, key_id, amount_microcents, expires_at, settles_if_expired, metadata)
     SELECT
         (m.details->>'id')::uuid, m.key_id, m.amount,
-        statement_timestamp() + make_interval(secs => (m.details->>'ttl')::float8), m.details->'metadata'
+        statement_timestamp() + make_interval(secs => (m.details->>'ttl')::float8),
+        coalesce(m.details->>'if_expired' = 'settle', false), m.details->'metadata'
     FROM moved m
     WHERE m.kind = 'r'
       AND m.status = 'ok'

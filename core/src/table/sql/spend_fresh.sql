@@ -116,10 +116,11 @@ spent AS (
     WHERE k.id = b.id
 ),
 held AS (
-    INSERT INTO {reservations} (id, key_id, amount_microcents, expires_at, metadata)
+    INSERT INTO {reservations} (id, key_id, amount_microcents, expires_at, settles_if_expired, metadata)
     SELECT
         (m.details->>'id')::uuid, m.key_id, m.amount,
-        statement_timestamp() + make_interval(secs => (m.details->>'ttl')::float8), m.details->'metadata'
+        statement_timestamp() + make_interval(secs => (m.details->>'ttl')::float8),
+        coalesce(m.details->>'if_expired' = 'settle', false), m.details->'metadata'
     FROM moved m
     WHERE m.kind = 'r'
       AND m.distance = 1

@@ -15,6 +15,8 @@ pub struct Reservation {
     pub key: i64,
     pub amount: i64,
     pub state: &'static str,
+    /// What it holds counts as spent if nobody ends it in time.
+    pub settles_if_expired: bool,
     pub expires_at: i64,
     /// Every expiry that an extension gave it.
     pub extended_to: Vec<i64>,
@@ -72,6 +74,7 @@ impl Database {
         for (n, (id, action, amount)) in given.into_iter().enumerate() {
             let Some(at) = self.companions.reservations.iter().position(|r| r.id == id) else { continue };
             let before = self.companions.reservations[at].clone();
+            let amount = if action == "expire" { before.amount } else { amount };
             let chain = self.chain_of(self.by_id(before.key));
             if let Some(row) = chain.into_iter().find(|row| self.is_locked(*row, waits_for))
                 && action != "extend"
@@ -83,7 +86,8 @@ impl Database {
             let new_state = match (action.as_str(), before.state) {
                 ("settle", "pending" | "expired") => Some("settled"),
                 ("release", "pending") => Some("released"),
-                ("expire", "pending") if before.expires_at <= now => Some("expired"),
+                ("expire", "pending") if before.is_over(now) && before.settles_if_expired => Some("settled"),
+                ("expire", "pending") if before.is_over(now) => Some("expired"),
                 ("extend", "pending") => Some("pending"),
                 _ => None,
             };
@@ -131,17 +135,19 @@ impl Database {
             let Some(reservation) = self.reservation(id) else { continue };
             let chain = self.chain_of(self.by_id(reservation.key));
             let is_busy = chain.iter().any(|row| self.is_locked(*row, waits_for));
-            if action != "settle"
-                || *amount == 0
-                || is_busy
-                || !["pending", "expired"].contains(&reservation.state)
-            {
+            let amount = if action == "expire" { reservation.amount } else { *amount };
+            let is_settled = match action.as_str() {
+                "settle" => ["pending", "expired"].contains(&reservation.state),
+                "expire" => reservation.is_over(self.now) && reservation.settles_if_expired,
+                _ => false,
+            };
+            if !is_settled || amount == 0 || is_busy {
                 continue;
             }
             for id in chain {
                 let view = self.by_id(id).own_view(self.now);
                 let total = running.entry(id).or_default();
-                *total += i128::from(*amount);
+                *total += i128::from(amount);
                 if *total > i128::from(view.storable() - view.used) && found.last() != Some(&n) {
                     found.push(n);
                 }

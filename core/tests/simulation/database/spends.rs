@@ -68,6 +68,7 @@ pub struct Operation {
     pub spent: Spent,
     pub chain: Vec<i64>,
     ttl: i64,
+    settles_if_expired: bool,
     /// Any of these will do; `None` if none is asked for.
     scopes: Option<Vec<String>>,
     /// Of a reserve: its key as it was before, and the states of its ancestors.
@@ -77,7 +78,15 @@ pub struct Operation {
 impl Operation {
     pub fn plain_charge(n: usize, lookup: &str, amount: i64, chain: Vec<i64>) -> Self {
         let spent = Spent { status: "ok", ..Spent::new(lookup, 'c', amount) };
-        Operation { n, spent, chain, ttl: 0, scopes: None, rows_beside: Default::default() }
+        Operation {
+            n,
+            spent,
+            chain,
+            ttl: 0,
+            settles_if_expired: false,
+            scopes: None,
+            rows_beside: Default::default(),
+        }
     }
 
     fn lacks_scope(&self, key: &Key) -> bool {
@@ -135,8 +144,9 @@ impl Database {
                 _ => Default::default(),
             };
             let ttl = details["ttl"].as_i64().unwrap_or_default();
+            let settles_if_expired = details["if_expired"] == "settle";
             let scopes = serde_json::from_value(details["scopes"].clone()).ok();
-            let mut operation = Operation { n, spent, chain, ttl, scopes, rows_beside };
+            let mut operation = Operation { n, spent, chain, ttl, settles_if_expired, scopes, rows_beside };
             if self.is_replayed(&mut operation, key) {
                 replayed.push(operation);
             } else {
@@ -194,15 +204,16 @@ impl Database {
             spent.money = Some(first.money);
             return true;
         };
-        if held.state == "released" || held.state == "expired" || held.is_over(self.now) {
+        let is_spent = held.is_over(self.now) && held.settles_if_expired;
+        if held.state == "released" || held.state == "expired" || held.is_over(self.now) && !is_spent {
             spent.instead_of = Some(held.id.clone());
             return false;
         }
         spent.reservation = Some(held.id.clone());
         spent.expires_at = Some(held.expires_at);
         spent.money = Some(key.money(self.now));
-        spent.settled = held.cost;
-        if held.cost.is_some() {
+        spent.settled = held.cost.or(is_spent.then_some(held.amount));
+        if spent.settled.is_some() {
             spent.status = "already_settled";
             spent.refusal = Some("already_settled");
         } else if lacks_scope {
@@ -278,7 +289,7 @@ impl Database {
     pub(super) fn record(&mut self, operation: &mut Operation) {
         let now = self.now;
         let drawn = self.drawn(&operation.spent);
-        let Operation { spent, chain, ttl, .. } = operation;
+        let Operation { spent, chain, ttl, settles_if_expired, .. } = operation;
         for id in chain.iter() {
             let key = self.keys.iter_mut().find(|key| key.id == *id).expect("a key");
             let view = key.own_view(now);
@@ -308,6 +319,7 @@ impl Database {
                 key: chain[0],
                 amount: spent.amount,
                 state: "pending",
+                settles_if_expired: *settles_if_expired,
                 expires_at: now + *ttl,
                 extended_to: Vec::new(),
                 cost: None,
