@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use agentkey::{AgentKey, Charge, CreateKey, ErrorCode, RevokeFilter};
+use agentkey::{AgentKey, Charge, CreateKey, ErrorCode, KeyUpdate, RevokeFilter};
 use sqlx::Executor;
 use support::{TestDatabase, eventually};
 use tokio::task::JoinSet;
@@ -246,6 +246,45 @@ async fn extreme_values_are_no_error() {
             }
         }
     }
+    db.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locked_rows_keep_no_key_from_being_created_changed_or_revoked() {
+    let db = TestDatabase::create().await;
+    let ak = db.client_with(AgentKey::builder().timeout(10 * LIMIT)).await;
+    let mut stuck = JoinSet::new();
+    let mut session = db.session().await;
+    let (mut locked, mut free) = (Vec::new(), Vec::new());
+    for n in 0..20 {
+        let created = ak.create(CreateKey::new("acct")).await.unwrap();
+        if n < 16 { locked.push(created.id) } else { free.push(created.id) }
+    }
+    let ids = locked.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let lock = format!("BEGIN; SELECT FROM sdk_api_keys WHERE id IN ({ids}) FOR UPDATE");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut session).await.unwrap();
+    for (n, id) in locked.into_iter().enumerate() {
+        let ak = ak.clone();
+        stuck.spawn(async move {
+            if n % 2 == 0 {
+                return ak.revoke(id).await.unwrap();
+            }
+            ak.update(id, KeyUpdate::new().name("another")).await.unwrap().is_some()
+        });
+    }
+    // Some of them wait in the database by now, which is when they would keep others from their place.
+    eventually("three wait for their rows", async || db.waiting_sessions().await == 3).await;
+    let _ = ak.create(CreateKey::new("acct")).await.unwrap();
+    for (n, id) in free.into_iter().enumerate() {
+        match n % 2 {
+            0 => assert!(ak.revoke(id).await.unwrap()),
+            _ => assert!(ak.disable(id).await.unwrap().is_some()),
+        }
+    }
+    assert!(stuck.try_join_next().is_none(), "others waited as long");
+    session.execute("COMMIT").await.unwrap();
+    assert!(stuck.join_all().await.into_iter().all(|done| done));
+    assert_eq!(db.number("SELECT count(*) FROM sdk_api_keys WHERE revoked_at IS NOT NULL").await, 10);
     db.drop().await;
 }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::Pending;
+use super::busy::Look;
 use super::catalogue::Table;
 use super::keys::KeyWork;
 use super::lane::AnyLane;
 use super::retry::{Repeatable, Repeats};
-use super::revoke::{RevokeAll, revoke_params};
+use super::revoke::{RevokeAll, is_busy, revoke_params};
 use super::rows::ledger::{read_events, read_json};
 use super::rows::lookup::KeyRow;
 use super::rows::new_row::{LINK, NewRow};
@@ -16,6 +17,7 @@ use super::rows::only_field;
 use super::rows::refunded::refunded;
 use super::rows::spent::Spend;
 use super::spends::NEEDED;
+use super::stall::Long;
 use super::sweep::Sweep;
 use super::{Answer, Engine, Fault, Revocation, Statement, Work};
 use crate::budget::charge::ChargeRefusal;
@@ -39,7 +41,7 @@ const PRUNED_AT_ONCE: u64 = 1_000_000;
 pub(super) enum Admin {
     Insert(Box<NewRow>),
     Keys(KeyWork),
-    Revoke(Revocation),
+    Revoke(Revocation, Look),
     RevokeAll(RevokeAll),
     Refund(KeyId, Box<Spend>),
     Sweep(Sweep),
@@ -64,11 +66,31 @@ impl Repeatable for Admin {
             Admin::Refund(_, refund) if refund.idempotency_key.is_some() => Repeats::UntilDeadline,
             Admin::Insert(_)
             | Admin::Keys(_)
-            | Admin::Revoke(_)
+            | Admin::Revoke(..)
             | Admin::RevokeAll(_)
             | Admin::Refund(..) => Repeats::Never,
             // Has rules of its own.
             Admin::Migrate { .. } => Repeats::Never,
+        }
+    }
+}
+
+impl Admin {
+    /// How it goes about a row that somebody else has locked, if it needs one alone.
+    fn look(&mut self) -> Option<&mut Look> {
+        match self {
+            Admin::Revoke(_, look) => Some(look),
+            Admin::Keys(work) => work.look(),
+            _ => None,
+        }
+    }
+
+    /// Whether its statement waits for a row: it holds no place in the lane.
+    pub(super) fn is_waiting(&self) -> bool {
+        match self {
+            Admin::Revoke(_, look) => look.is_waiting,
+            Admin::Keys(work) => work.is_waiting(),
+            _ => false,
         }
     }
 }
@@ -85,6 +107,8 @@ pub(super) enum Next {
     Answer(Answer),
     /// It goes on with another statement.
     Continue(Admin),
+    /// The row that it needs was locked.
+    LookAgain(Admin),
 }
 
 impl Engine {
@@ -100,13 +124,16 @@ impl Engine {
                 // A migration needs no catalogue; all else waits for it.
                 _ => (None, self.lanes.admin.waiting.iter().position(is_migration)?),
             };
-            let request = self.lanes.admin.waiting.remove(at)?;
+            let mut request = self.lanes.admin.waiting.remove(at)?;
             if self.is_cancelled(&request) {
                 continue;
             }
+            if let Some(look) = request.work.look() {
+                look.prepare(self.stalls.has_room(Long::Waiting));
+            }
             match self.plan(&request.work, statements.as_deref()) {
                 Ok(Plan::Send(kind, sql, params)) => {
-                    self.lanes.admin.in_flight += 1;
+                    self.lanes.admin.in_flight += usize::from(!request.work.is_waiting());
                     return Some(self.send(kind, sql, params, Work::Admin(request, statements)));
                 }
                 Ok(Plan::Answer(answer)) => self.answer_admin(&request, Ok(answer)),
@@ -144,7 +171,7 @@ impl Engine {
                 None => send(StatementKind::Insert, vec![Some(row.parameter(shape, &self.options)?)]),
             },
             Admin::Keys(work) => work.plan(statements, &self.options),
-            Admin::Revoke(revocation) => match revoke_params(revocation, shape) {
+            Admin::Revoke(revocation, look) => match revoke_params(revocation, *look, shape) {
                 Some(params) => send(StatementKind::Revoke, params),
                 None => Ok(Plan::Answer(Answer::Revoked(false))),
             },
@@ -234,6 +261,10 @@ impl Engine {
         match self.after(&request.work, statements, rows) {
             Ok(Next::Answer(answer)) => self.answer_admin(&request, Ok(answer)),
             Ok(Next::Continue(work)) => self.lanes.admin.waiting.push_front(request.with_work(work)),
+            Ok(Next::LookAgain(mut work)) => {
+                let pause = work.look().map_or(Duration::ZERO, Look::in_vain);
+                self.lanes.admin.pause_until(now + pause, request.with_work(work));
+            }
             Err(error) => self.answer_admin(&request, Err(error)),
         }
     }
@@ -257,7 +288,12 @@ impl Engine {
                 None => Answer::SubjectEnsured,
             },
             Admin::Keys(work) => return work.after(rows, shape()?),
-            Admin::Revoke(_) => Answer::Revoked(!rows.is_empty()),
+            Admin::Revoke(revocation, look) => match rows.first() {
+                Some(row) if is_busy(row)? => {
+                    return Ok(Next::LookAgain(Admin::Revoke(revocation.clone(), *look)));
+                }
+                row => Answer::Revoked(row.is_some()),
+            },
             Admin::RevokeAll(revoke) => return revoke.clone().after(rows),
             Admin::Refund(..) => Answer::Refunded(refunded(rows)?),
             Admin::Sweep(sweep) => match sweep.clone().after(rows, self.options.max_batch)? {

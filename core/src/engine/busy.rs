@@ -21,6 +21,28 @@ const CONTENDED: Duration = Duration::from_secs(1);
 /// So many keys of such rows are remembered.
 const MAX_HOT: usize = 10_000;
 
+/// How a statement of one row's goes about somebody else's lock: it looks a few times, then it waits, if there is room for
+/// one more that does.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Look {
+    looks: u32,
+    /// Whether the statement under way waits for the row.
+    pub(super) is_waiting: bool,
+}
+
+impl Look {
+    /// Says of the next statement whether it waits.
+    pub(super) fn prepare(&mut self, has_room: bool) {
+        self.is_waiting = has_room && self.looks >= LOOKS;
+    }
+
+    /// The row was locked. How long until the next look.
+    pub(super) fn in_vain(&mut self) -> Duration {
+        self.looks += 1;
+        FIRST_LOOK * (1 << self.looks.min(MOST_DOUBLINGS))
+    }
+}
+
 /// The busy rows of a lane, by id.
 #[derive(Debug, Default)]
 pub(super) struct BusyRows {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::admin::{Admin, Next, Plan};
+use super::busy::Look;
+use super::revoke::is_busy;
 use super::rows::lookup::KeyRow;
 use super::rows::record::{changes, many, one, read_record};
 use super::{Answer, Options};
@@ -28,6 +30,7 @@ pub(super) struct Update {
     key_id: KeyId,
     changes: KeyUpdate,
     stage: Stage,
+    look: Look,
 }
 
 #[derive(Debug, Clone)]
@@ -41,7 +44,18 @@ impl KeyWork {
     pub(super) fn update(key_id: KeyId, changes: KeyUpdate, options: &Options) -> Result<Self, Error> {
         changes.check(options.valid_scopes.as_deref(), options.accepted_periods)?;
         let stage = if changes.is_bounded() { Stage::FindParent } else { Stage::Write };
-        Ok(KeyWork::Update(Box::new(Update { key_id, changes, stage })))
+        Ok(KeyWork::Update(Box::new(Update { key_id, changes, stage, look: Look::default() })))
+    }
+
+    pub(super) fn look(&mut self) -> Option<&mut Look> {
+        match self {
+            KeyWork::Update(update) if matches!(update.stage, Stage::Write) => Some(&mut update.look),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self, KeyWork::Update(update) if update.look.is_waiting)
     }
 
     /// Whether it only reads, or comes to the same if it is done again.
@@ -83,7 +97,10 @@ impl KeyWork {
                     Plan::Send(StatementKind::Parent, sql, vec![Some(text_array([parent.to_string()]))])
                 }
                 (Some(id), Stage::Write) => {
-                    send(StatementKind::UpdateKey, changes(id, &update.changes, shape, options)?)
+                    let waits_for = update.look.is_waiting.then(|| id.clone());
+                    let mut params = changes(id, &update.changes, shape, options)?;
+                    params.push(waits_for);
+                    send(StatementKind::UpdateKey, params)
                 }
             },
         })
@@ -115,6 +132,7 @@ impl KeyWork {
                     go_on(&update, Stage::Write)
                 }
                 Stage::Write if rows.is_empty() => none(),
+                Stage::Write if is_busy(&rows[0])? => Next::LookAgain(Admin::Keys(self.clone())),
                 Stage::Write => Next::Continue(Admin::Keys(KeyWork::Get(update.key_id.clone()))),
             },
         })

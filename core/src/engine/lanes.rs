@@ -60,7 +60,7 @@ impl Lanes {
         taken.extend(spend.iter_mut().flat_map(|lane| forgotten(lane.take_all())));
         taken.extend(forgotten(change.take_all()));
         let waiting =
-            admin.waiting.drain(..).partition(|request| matches!(request.work, Admin::Migrate { .. }));
+            admin.take_all().into_iter().partition(|request| matches!(request.work, Admin::Migrate { .. }));
         let (migrations, others): (Vec<_>, Vec<_>) = waiting;
         admin.waiting.extend(migrations);
         taken.extend(forgotten(others));

@@ -1,6 +1,7 @@
 //! Revocations: of one key, and of many.
 
 use super::admin::{Admin, Next};
+use super::busy::Look;
 use super::rows::{fields, is_true};
 use super::{AccountFilter, Answer, Revocation, RevokeFilter};
 use crate::error::Error;
@@ -59,7 +60,11 @@ impl RevokeAll {
 }
 
 /// `None` if no key can be meant. An id that the column cannot hold matches no key.
-pub(super) fn revoke_params(revocation: &Revocation, shape: &TableShape) -> Option<Vec<Option<String>>> {
+pub(super) fn revoke_params(
+    revocation: &Revocation,
+    look: Look,
+    shape: &TableShape,
+) -> Option<Vec<Option<String>>> {
     let Revocation { key_id, account, within } = revocation;
     let (id, within) = (key_id.to_string(), within.as_ref().map(KeyId::to_string));
     let account = match account {
@@ -69,5 +74,12 @@ pub(super) fn revoke_params(revocation: &Revocation, shape: &TableShape) -> Opti
         }
     };
     let fits = shape.fits_id(&id) && within.as_ref().is_none_or(|within| shape.fits_id(within));
-    fits.then(|| vec![Some(id), account, within])
+    let waits_for = look.is_waiting.then(|| id.clone());
+    fits.then(|| vec![Some(id), account, within, waits_for])
+}
+
+/// Whether a row says that somebody else has locked the key.
+pub(super) fn is_busy(row: &str) -> Result<bool, Error> {
+    let [_, is_done] = fields(row, "a changed key's row")?;
+    Ok(!is_true(&is_done))
 }

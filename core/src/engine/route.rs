@@ -2,6 +2,7 @@
 
 use super::admin::Admin;
 use super::batch::Pending;
+use super::busy::Look;
 use super::keys::KeyWork;
 use super::rows::ended::ReservationChange;
 use super::rows::new_row::NewRow;
@@ -53,7 +54,9 @@ impl Engine {
                 let work = KeyWork::update(id, changes, &self.options)?;
                 self.route_admin(caller, Admin::Keys(work));
             }
-            Request::Revoke(revocation) => self.route_admin(caller, Admin::Revoke(revocation)),
+            Request::Revoke(revocation) => {
+                self.route_admin(caller, Admin::Revoke(revocation, Look::default()))
+            }
             Request::RevokeAll(filter) => self.route_admin(caller, Admin::RevokeAll(filter.into())),
             Request::Events(filter) => self.route_admin(caller, Admin::Events(filter)),
             Request::Usage(filter) => self.route_admin(caller, Admin::Usage(filter)),

@@ -118,7 +118,9 @@ impl Engine {
             Work::Charge(column, _, batch, _) => self.lanes.charge[*column as usize].leave(batch),
             Work::Spend(column, _, batch, _) => self.lanes.spend[*column as usize].leave(batch),
             Work::Change(batch) => self.lanes.change.leave(batch),
-            Work::Admin(..) => self.lanes.admin.in_flight -= 1,
+            Work::Admin(request, _) => {
+                self.lanes.admin.in_flight -= usize::from(!request.work.is_waiting());
+            }
             Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => {}
         }
     }
@@ -141,6 +143,7 @@ fn waits(work: &Work) -> bool {
         Work::Charge(_, _, batch, _) => of(batch),
         Work::Spend(_, _, batch, _) => of(batch),
         Work::Change(batch) => of(batch),
-        Work::Validate(..) | Work::Admin(..) | Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => false,
+        Work::Admin(request, _) => request.work.is_waiting(),
+        Work::Validate(..) | Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => false,
     }
 }

@@ -20,16 +20,47 @@ fn steps() -> usize {
 #[test]
 fn a_revocation_tells_whether_a_live_key_was_revoked() {
     let mut bench = Bench::ready(Options::default());
-    for (rows, revoked) in [(vec!["(5)"], true), (vec![], false)] {
+    for (rows, revoked) in [(vec!["(5,t)"], true), (vec![], false)] {
         let revocation = Revocation::of_key("5").of_account(Some("7".into())).within("3");
         let ticket = bench.submit(Request::Revoke(revocation));
         let sent = bench.sent_one();
-        assert_eq!((sent.kind, params(&sent)), (StatementKind::Revoke, vec!["5", "7", "3"]));
+        assert_eq!((sent.kind, params(&sent)), (StatementKind::Revoke, vec!["5", "7", "3", "NULL"]));
         bench.rows(&sent, rows);
         assert_eq!(bench.outcome(ticket), Answer::Revoked(revoked));
     }
     bench.revoke("5");
-    assert_eq!(params(&bench.sent_one()), ["5", "NULL", "NULL"]);
+    assert_eq!(params(&bench.sent_one()), ["5", "NULL", "NULL", "NULL"]);
+}
+
+#[test]
+fn locked_keys_keep_no_other_from_being_revoked_or_created() {
+    let mut bench = Bench::ready(Options::default());
+    let stuck: Vec<Ticket> = (1..=20).map(|id: i64| bench.revoke(&id.to_string())).collect();
+    let mut waiting = Vec::new();
+    for _ in 0..200 {
+        for statement in bench.sent() {
+            match params(&statement)[3] {
+                "NULL" => bench.rows(&statement, [format!("({},f)", params(&statement)[0]).as_str()]),
+                _ => waiting.push(statement),
+            }
+        }
+        bench.pass(Duration::from_millis(10));
+    }
+    // After a few looks some statements wait for their rows, and leave connections to others.
+    assert_eq!(waiting.len(), 3);
+    let (free, created) = (bench.revoke("99"), bench.submit(key_row(CreateKey::new("7"))));
+    let mut sent = bench.sent();
+    sent.retain(|statement| params(statement)[0] == "99" || statement.kind == StatementKind::Insert);
+    bench.rows(&sent[0], ["(99,t)"]);
+    bench.rows(&sent[1], ["(100,)"]);
+    assert_eq!(bench.outcome(free), Answer::Revoked(true));
+    assert!(matches!(bench.outcome(created), Answer::Created(_)));
+    // One that waited has its row now, and makes room for the next.
+    bench.rows(&waiting[0], [format!("({},t)", params(&waiting[0])[0]).as_str()]);
+    let first: usize = params(&waiting[0])[0].parse().unwrap();
+    assert_eq!(bench.outcome(stuck[first - 1]), Answer::Revoked(true));
+    bench.pass(Duration::from_millis(200));
+    assert!(bench.sent().iter().any(|statement| params(statement)[3] != "NULL"));
 }
 
 #[test]
@@ -116,7 +147,7 @@ fn four_are_under_way_at_most_and_each_alone() {
     let tickets: Vec<Ticket> = (0..6).map(|id| bench.revoke(&id.to_string())).collect();
     let mut sent = bench.sent();
     assert_eq!(sent.len(), 4);
-    bench.rows(&sent[2], ["(2)"]);
+    bench.rows(&sent[2], ["(2,t)"]);
     sent.extend(bench.sent());
     assert_eq!(sent.len(), 5);
     let ids: Vec<&str> = sent.iter().map(|s| params(s)[0]).collect();

@@ -89,7 +89,7 @@ fn a_catalogue_that_is_never_answered_is_asked_again_for_those_who_still_wait() 
     bench.rows(&catalogue, columns());
     let sent = bench.sent();
     assert_eq!(kinds(&sent), [StatementKind::Revoke, StatementKind::ChargeOne, StatementKind::ValidateOne]);
-    bench.rows(&sent[0], ["(1)"]);
+    bench.rows(&sent[0], ["(1,t)"]);
     bench.rows(&sent[1], [charged(1, 0, 1)]);
     bench.rows(&sent[2], [live(1, 2)]);
     assert_eq!(bench.usage(late[0]), recorded(1));

@@ -21,7 +21,7 @@ fn what_certainly_aborted_is_tried_again_after_a_pause() {
             kinds(&sent),
             [StatementKind::Revoke, StatementKind::ChargeKey, StatementKind::ValidateOne]
         );
-        bench.rows(&sent[0], ["(1)"]);
+        bench.rows(&sent[0], ["(1,t)"]);
         bench.rows(&sent[1], [charged(1, 0, 3)]);
         bench.rows(&sent[2], [live(1, 1)]);
         assert_eq!((bench.usage(tickets[0]), bench.usage(joined)), (recorded(1), recorded(3)));

@@ -63,7 +63,7 @@ fn what_waits_too_long_is_given_up_and_never_sent() {
     }
     // Late answers change nothing, and nothing was left to be sent.
     bench.rows(&sent, [charged(1, 0, 1)]);
-    bench.rows(&revoke, ["(1)"]);
+    bench.rows(&revoke, ["(1,t)"]);
     bench.assert_idle();
 }
 

@@ -1,5 +1,6 @@
 -- Changes a key. $1: its id. $2: JSON object of what is changed; null is a value. $3 and $4: the kind of its ledger entry, and
--- the changes as JSON, or NULL. One row, if there is such a key: its id. A new period begins now, with what is used.
+-- the changes as JSON, or NULL. $5: the id again, if the statement is to wait for a row that somebody else has locked; or NULL.
+-- One row, if there is such a key: its id, and whether it was changed. One whose row somebody else has locked was not. A new period begins now, with what is used.
 WITH given AS (
     SELECT $2::text::jsonb AS p, statement_timestamp() AT TIME ZONE 'UTC' AS now
 ),
@@ -19,9 +20,15 @@ period AS MATERIALIZED (
     SELECT k.budget_anchor_at, (SELECT {first_reset} FROM (SELECT k.budget_anchor_at AS anchor_at) a) AS budget_reset_at
     FROM begun k
 ),
+waited AS MATERIALIZED (
+    SELECT id FROM {table} WHERE id = $5::text::{id_type} FOR NO KEY UPDATE
+),
 before AS MATERIALIZED (
     SELECT k.id, p.before AS used, p.stored, {reserved} AS reserved
-    FROM (SELECT * FROM {table} WHERE id = $1::text::{id_type} FOR NO KEY UPDATE) k
+    FROM (SELECT count(*) FROM waited) AS has_waited(rows)
+    CROSS JOIN LATERAL (
+        SELECT * FROM {table} WHERE id = $1::text::{id_type} AND has_waited.rows >= 0 FOR NO KEY UPDATE SKIP LOCKED
+    ) k
     CROSS JOIN LATERAL {period} p
 ),
 changed AS (
@@ -61,5 +68,10 @@ changed AS (
         SELECT c.id, c.account_id, $3::text, NULL, NULL, NULL, $4::text::jsonb --? +events
     ) e --? +events
 ) --? +events
-SELECT ROW(id)::text AS agentkey
+SELECT ROW(id, true)::text AS agentkey
 FROM changed
+UNION ALL
+SELECT ROW(id, false)::text
+FROM {table}
+WHERE id = $1::text::{id_type}
+  AND NOT EXISTS (SELECT FROM before)

@@ -247,7 +247,7 @@ impl Database {
         match self.keys.iter_mut().find(|key| key.id == id && !key.revoked) {
             Some(key) => {
                 key.revoked = true;
-                vec![format!("({id})")]
+                vec![format!("({id},t)")]
             }
             None => Vec::new(),
         }
