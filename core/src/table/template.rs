@@ -167,7 +167,7 @@ pub(crate) const CATALOGUE: &str = include_str!("sql/catalogue.sql");
 /// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{cap}`, `{used}`, `{reserved}` and `{room}`,
 /// a key's budget; `{is_plain}` and `{charged}`, what plain charges need and answer; `{busy}`, rows that others have;
 /// `{chain}`, its ancestors, and `{max_ancestors}`; `{entry_time}`, when an entry was written;
-/// `{anchor}`, `{next_reset}`, `{first_reset}`, `{due}` and `{period}`, the period rule;
+/// `{anchor}`, `{first_anchor}`, `{next_reset}`, `{first_reset}`, `{due}` and `{period}`, the period rule;
 /// `{state}`, what became of a key; `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
 /// scopes; `{lookup}`, the column that keys are found by, and `{lookup_cast}`, what makes a text comparable to it;
 /// `{reservations}` and `{events}`, the companion tables; `{ledger}`, whether all money is written into the ledger. A
@@ -252,6 +252,7 @@ impl Rendering<'_> {
             "reserved" => self.expand(include_str!("sql/reserved.sql"), all_columns, sql),
             "period" => self.expand(include_str!("sql/period.sql"), all_columns, sql),
             "anchor" => self.expand(include_str!("sql/anchor.sql"), all_columns, sql),
+            "first_anchor" => self.expand(include_str!("sql/first_anchor.sql"), all_columns, sql),
             "due" => self.expand(include_str!("sql/due.sql"), all_columns, sql),
             "state" => self.expand(include_str!("sql/state.sql"), all_columns, sql),
             "key_columns" => self.expand(include_str!("sql/key_columns.sql"), all_columns, sql),

@@ -268,8 +268,10 @@ pub(crate) fn json(value: &impl Serialize) -> String {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Success<'a> {
-    valid: bool,
+pub(super) struct Success<'a> {
+    /// Only what `validate` answers says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    valid: Option<bool>,
     id: &'a KeyId,
     account_id: &'a Option<AccountId>,
     user_id: &'a Option<String>,
@@ -296,6 +298,11 @@ struct Success<'a> {
 }
 
 impl<'a> Success<'a> {
+    /// A key of which nobody asks whether it is live.
+    pub(super) fn of_any(grant: &'a Grant, exact: bool) -> Self {
+        Success { valid: None, ..Success::of(grant).exact(exact) }
+    }
+
     fn exact(mut self, exact: bool) -> Self {
         if exact {
             self.budget_used_microcents = Some(self.used_microcents);
@@ -306,7 +313,7 @@ impl<'a> Success<'a> {
 
     fn of(grant: &'a Grant) -> Self {
         Success {
-            valid: true,
+            valid: Some(true),
             id: &grant.id,
             account_id: &grant.account_id,
             user_id: &grant.user_id,

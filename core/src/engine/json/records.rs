@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::answers::json;
+use super::answers::{Success, json};
 use super::object::Object;
 use crate::duration;
 use crate::error::Error;
@@ -72,7 +72,7 @@ pub(super) type Changes = Object<KeyUpdateJson>;
 #[serde(rename_all = "camelCase")]
 struct Record<'a> {
     #[serde(flatten)]
-    grant: Shown<'a>,
+    grant: Success<'a>,
     reason: Option<&'static str>,
     key_prefix: &'a str,
     parent_id: &'a Option<KeyId>,
@@ -87,52 +87,10 @@ struct Record<'a> {
     revoked_at: Option<DateTime<Utc>>,
 }
 
-/// The members that `validate` answers of a live key.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Shown<'a> {
-    id: &'a KeyId,
-    account_id: &'a Option<AccountId>,
-    user_id: &'a Option<String>,
-    name: &'a str,
-    scopes: &'a Option<Vec<String>>,
-    budget_cents: Option<i64>,
-    budget_used_cents: i64,
-    budget_reserved_cents: i64,
-    budget_remaining_cents: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    budget_used_microcents: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    budget_remaining_microcents: Option<i64>,
-    budget_period: &'a Option<String>,
-    #[serde(serialize_with = "write_optional_time")]
-    budget_reset_at: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "write_optional_time")]
-    expires_at: Option<DateTime<Utc>>,
-    delegated_by: &'a Option<String>,
-}
-
 impl<'a> Record<'a> {
     fn of(record: &'a KeyRecord, exact: bool) -> Self {
-        let grant = &record.grant;
         Record {
-            grant: Shown {
-                id: &grant.id,
-                account_id: &grant.account_id,
-                user_id: &grant.user_id,
-                name: &grant.name,
-                scopes: &grant.scopes,
-                budget_cents: grant.budget_cents,
-                budget_used_cents: grant.budget_used_cents,
-                budget_reserved_cents: grant.budget_reserved_cents,
-                budget_remaining_cents: grant.budget_remaining_cents,
-                budget_used_microcents: exact.then_some(grant.budget_used_microcents),
-                budget_remaining_microcents: grant.budget_remaining_microcents().filter(|_| exact),
-                budget_period: &grant.budget_period,
-                budget_reset_at: grant.budget_reset_at,
-                expires_at: grant.expires_at,
-                delegated_by: &grant.delegated_by,
-            },
+            grant: Success::of_any(&record.grant, exact),
             reason: record.reason.map(|reason| reason.as_str()),
             key_prefix: &record.key_prefix,
             parent_id: &record.parent_id,

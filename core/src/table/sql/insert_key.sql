@@ -9,11 +9,7 @@ k AS (
         p,
         p->>'budget_period' AS budget_period,
         NULL::timestamptz AS budget_reset_at,
-        CASE
-            WHEN p->>'align' = 'calendar' THEN date_trunc(p->>'budget_period', now)
-            WHEN p->>'budget_period' IN ('month', 'year') THEN date_trunc('day', now)
-            WHEN p->>'budget_period' IS NOT NULL THEN now
-        END AT TIME ZONE 'UTC' AS budget_anchor_at
+        {first_anchor} AS budget_anchor_at
     FROM given
 )
 , parent AS MATERIALIZED ( --? parent_id

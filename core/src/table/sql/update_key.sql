@@ -1,6 +1,7 @@
 -- Changes a key. $1: its id. $2: JSON object of what is changed; null is a value. $3 and $4: the kind of its ledger entry, and
 -- the changes as JSON, or NULL. $5: the id again, if the statement is to wait for a row that somebody else has locked; or NULL.
--- One row, if there is such a key: its id, and whether it was changed. One whose row somebody else has locked was not. A new period begins now, with what is used.
+-- One row, if there is such a key: its id, and whether it was changed. One whose row somebody else has locked was not. A new
+-- period begins now, with what is used.
 WITH given AS (
     SELECT $2::text::jsonb AS p, statement_timestamp() AT TIME ZONE 'UTC' AS now
 ),
@@ -9,11 +10,7 @@ begun AS (
         p,
         p->>'budget_period' AS budget_period,
         NULL::timestamptz AS budget_reset_at,
-        CASE
-            WHEN p->>'align' = 'calendar' THEN date_trunc(p->>'budget_period', now)
-            WHEN p->>'budget_period' IN ('month', 'year') THEN date_trunc('day', now)
-            WHEN p->>'budget_period' IS NOT NULL THEN now
-        END AT TIME ZONE 'UTC' AS budget_anchor_at
+        {first_anchor} AS budget_anchor_at
     FROM given
 ),
 period AS MATERIALIZED (
