@@ -19,6 +19,7 @@ const TTL_MS = 10_000;
 const DEPLOY_EVERY_MS = 4000;
 const RESTART_EVERY_MS = 9000;
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+// What happens in the mix has times of its own; no check waits for a time but the holds' own.
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const below = (n) => Math.floor(Math.random() * n);
 const oneOf = (list) => list[below(list.length)];
@@ -175,6 +176,7 @@ async function turnover() {
     if (Date.now() > until) return;
     const place = 1 + below(keys.length - 1);
     const parent = root.id;
+    // The database may be away: then nothing is turned over this time.
     const fresh = await ak.create({ accountId: "acme", parent, budgetCents: 50_000 }).catch(() => undefined);
     if (!fresh) continue;
     const gone = keys[place];
