@@ -7,6 +7,7 @@ use std::time::Duration;
 /// A row that was found locked is looked at again after this time, then after longer ones.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const MOST_DOUBLINGS: u32 = 6;
+const LONGEST_LOOK: Duration = Duration::from_millis(1 << MOST_DOUBLINGS);
 /// So much longer if there is nothing else to ask, so that several are looked at together.
 const SLACK: Duration = Duration::from_millis(2);
 /// After so many looks in a row a statement waits for it. Each costs little, for it shares a statement; that one does
@@ -14,12 +15,12 @@ const SLACK: Duration = Duration::from_millis(2);
 pub(super) const LOOKS: u32 = 4;
 /// With so many requests that need one row, the statement that waits for it pays at once.
 pub(super) const MANY: usize = 16;
-/// So long a row that was needed by many and found locked is waited for unasked.
+/// So long a row that was needed by many and found locked is waited for unasked, by all who needed it lately.
 pub(super) const HOT: Duration = Duration::from_secs(1);
 /// So long after a row was found locked others are expected.
 const CONTENDED: Duration = Duration::from_secs(1);
-/// So many keys of such rows are remembered.
-const MAX_HOT: usize = 10_000;
+/// So many keys and rows are remembered.
+const MAX_REMEMBERED: usize = 10_000;
 
 /// How a statement of one row's goes about somebody else's lock: it looks a few times, then it waits, if there is room for
 /// one more that does.
@@ -47,8 +48,10 @@ impl Look {
 #[derive(Debug, Default)]
 pub(super) struct BusyRows {
     rows: BTreeMap<Arc<str>, BusyRow>,
-    /// Keys that needed such a row lately: which one, and until when that counts.
-    hot: HashMap<Arc<str>, (Arc<str>, Duration)>,
+    /// The row that kept a key waiting last.
+    needed: HashMap<Arc<str>, Arc<str>>,
+    /// Rows that many needed, and until when that counts.
+    hot: HashMap<Arc<str>, Duration>,
     /// Keys that are not sent before a time, for another reason than a locked row.
     paused: Vec<(Duration, Arc<str>)>,
     contended_until: Duration,
@@ -75,6 +78,13 @@ impl BusyRow {
     }
 }
 
+fn remember<T>(known: &mut HashMap<Arc<str>, T>, name: &Arc<str>, value: T) {
+    if known.len() >= MAX_REMEMBERED && !known.contains_key(name) {
+        known.clear();
+    }
+    known.insert(Arc::clone(name), value);
+}
+
 impl BusyRows {
     /// A key with so many requests needs a row that was found locked, at so many looks in a row.
     pub(super) fn park(&mut self, name: &Arc<str>, requests: usize, row: &str, looks: u32, now: Duration) {
@@ -87,11 +97,9 @@ impl BusyRows {
         busy.has_to_wait |= looks >= LOOKS;
         if busy.requests >= MANY {
             busy.has_to_wait = true;
-            if self.hot.len() >= MAX_HOT {
-                self.hot.clear();
-            }
-            self.hot.insert(Arc::clone(name), (row, now + HOT));
+            remember(&mut self.hot, &row, now + HOT);
         }
+        remember(&mut self.needed, name, row);
     }
 
     /// A key is not sent again before a time.
@@ -106,11 +114,14 @@ impl BusyRows {
 
     /// Parks a key whose row many had to wait for lately. Whether they had.
     pub(super) fn park_hot(&mut self, name: &Arc<str>) -> bool {
-        let Some((row, _)) = self.hot.get(name).filter(|(_, until)| *until > self.now) else { return false };
-        let busy = self.rows.entry(Arc::clone(row)).or_insert_with(|| BusyRow {
-            again_at: self.now + FIRST_LOOK * (1 << MOST_DOUBLINGS),
-            ..BusyRow::default()
-        });
+        let Some(row) = self.needed.get(name) else { return false };
+        if self.hot.get(row).is_none_or(|until| *until <= self.now) {
+            return false;
+        }
+        let busy = self
+            .rows
+            .entry(Arc::clone(row))
+            .or_insert_with(|| BusyRow { again_at: self.now + LONGEST_LOOK, ..BusyRow::default() });
         busy.has_to_wait = true;
         busy.keys.push(Arc::clone(name));
         true
@@ -135,6 +146,8 @@ impl BusyRows {
     pub(super) fn waited(&mut self, row: &Arc<str>) {
         if let Some(busy) = self.rows.get_mut(row) {
             busy.is_waited_for = false;
+            // The next statement may wait for it at once.
+            busy.again_at = self.now + LONGEST_LOOK;
         }
         self.drop_empty();
     }

@@ -87,6 +87,33 @@ fn a_row_that_many_need_is_waited_for_at_once_and_for_a_while_unasked() {
     bench.assert_idle();
 }
 
+/// Siblings of one parent, say: one statement takes them all, and no other asks for the row in vain.
+#[test]
+fn all_keys_that_needed_a_hot_row_wait_in_one_statement() {
+    let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });
+    let ([a, b], batch) = batch_of(&mut bench);
+    let more: Vec<Ticket> = (1..MANY).map(|_| bench.charge("b", 1)).collect();
+    bench.rows(&batch, [busy(1, "7"), busy(2, "7")]);
+    let waiting = bench.sent_one();
+    assert_eq!((params(&waiting)[0], params(&waiting)[3]), (r#"{"a","b"}"#, "7"));
+    // What comes meanwhile waits for the next one, longer than looks would.
+    let next = [bench.charge("a", 1), bench.charge("b", 1)];
+    bench.pass(LONGEST_LOOK / 2);
+    assert!(bench.sent().is_empty());
+    // The cheapest come first: of b the one of 2 cents is the last.
+    bench.rows(&waiting, [charged(1, 0, 1), charged(2, 0, MANY as i64 + 1)]);
+    assert_eq!(bench.usage(a), recorded(1));
+    for (ticket, used) in more.into_iter().zip(1..) {
+        assert_eq!(bench.usage(ticket), recorded(used));
+    }
+    assert_eq!(bench.usage(b), recorded(MANY as i64 + 1));
+    let waiting = bench.sent_one();
+    assert_eq!((params(&waiting)[0], params(&waiting)[3]), (r#"{"a","b"}"#, "7"));
+    bench.rows(&waiting, [charged(1, 0, 1), charged(2, 0, 1)]);
+    assert_eq!(next.map(|ticket| bench.usage(ticket)), [recorded(1), recorded(1)]);
+    bench.assert_idle();
+}
+
 #[test]
 fn a_row_that_cannot_be_read_fails_its_own_requests_and_names_the_column() {
     let mut bench = Bench::ready(Options { max_in_flight: 1, ..Options::default() });

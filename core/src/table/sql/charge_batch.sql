@@ -33,7 +33,7 @@ locked AS MATERIALIZED (
     FROM found input
     CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows)
     CROSS JOIN LATERAL (
-        SELECT * FROM {table} WHERE id = input.id AND has_waited.rows >= 0 FOR NO KEY UPDATE SKIP LOCKED
+        SELECT * FROM {table} WHERE id = input.id AND has_waited.rows >= 0 LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
     ) k
     CROSS JOIN LATERAL {period} p
 ),

@@ -3,23 +3,21 @@
 -- $1: text[] of key hashes or external subjects, each once. $2: text[] of bigint[], each key's costs in micro-cents.
 -- One row a key that is charged; where rows are contended for, also one a key whose row somebody else has locked: as
 -- charge_batch.sql's.
-WITH found AS MATERIALIZED (
-    SELECT k.id, i.lookup, i.n, (SELECT sum(cost) FROM unnest(i.costs::bigint[]) cost) AS total
+WITH input AS MATERIALIZED (
+    SELECT i.n, i.lookup, (SELECT sum(cost) FROM unnest(i.costs::bigint[]) cost) AS total
     FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::text[])) WITH ORDINALITY AS i(lookup, costs, n)
-    CROSS JOIN LATERAL (SELECT id FROM {table} WHERE {lookup} = i.lookup OFFSET 0) k
-    ORDER BY k.id
 ),
--- Locked in id order.
+-- LIMIT 1 keeps what Postgres sets up for rows that changed since the snapshot, from one key to the next.
 locked AS MATERIALIZED (
-    SELECT k.id, f.n, f.total::bigint AS total
-    FROM found f
+    SELECT k.id, i.n, i.total::bigint AS total
+    FROM input i
     CROSS JOIN LATERAL (
         SELECT k.id
         FROM {table} k
-        WHERE k.id = f.id
-          AND k.{lookup} = f.lookup
+        WHERE k.{lookup} = i.lookup
           AND {is_plain}
-          AND f.total <= {room}
+          AND i.total <= {room}
+        LIMIT 1
         FOR NO KEY UPDATE SKIP LOCKED
     ) k
 )
@@ -30,7 +28,8 @@ SET
     budget_microcents_reset_at = k.budget_reset_at, --? budget_microcents_reset_at
     budget_used_cents = ({used} + l.total) / 1000000
 FROM locked l
-WHERE k.id = l.id
+-- It always is more than 0. So Postgres expects fewer rows, and finds them by index in a small table, too.
+WHERE k.id = l.id AND l.total > 0
 RETURNING ROW(
     l.n,
     false,
@@ -39,15 +38,14 @@ RETURNING ROW(
 ) --? contended
 SELECT agentkey FROM charged --? contended
 UNION ALL --? contended
-SELECT ROW(f.n, NULL, f.id, NULL, NULL, NULL, NULL)::text --? contended
-FROM found f --? contended
+SELECT ROW(i.n, NULL, k.id, NULL, NULL, NULL, NULL)::text --? contended
+FROM input i --? contended
 CROSS JOIN LATERAL ( --? contended
-    SELECT --? contended
+    SELECT k.id --? contended
     FROM {table} k --? contended
-    WHERE k.id = f.id --? contended
-      AND k.{lookup} = f.lookup --? contended
+    WHERE k.{lookup} = i.lookup --? contended
       AND {is_plain} --? contended
-      AND f.total <= {room} --? contended
+      AND i.total <= {room} --? contended
     OFFSET 0 --? contended
-) fits --? contended
-WHERE f.id NOT IN (SELECT id FROM locked) --? contended
+) k --? contended
+WHERE i.n NOT IN (SELECT n FROM locked) --? contended

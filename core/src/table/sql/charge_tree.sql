@@ -40,6 +40,7 @@ locked AS MATERIALIZED (
           AND k.revoked_at IS NULL
           AND (k.budget_reset_at > statement_timestamp()) IS NOT FALSE
           AND w.total <= {room}
+        LIMIT 1
         FOR NO KEY UPDATE SKIP LOCKED
     ) k
 ),
@@ -86,7 +87,8 @@ charged AS (
         budget_used_microcents = ({used} + d.total) % 1000000,
         budget_microcents_reset_at = k.budget_reset_at
     FROM due d
-    WHERE k.id = d.id
+    -- It always is more than 0. So Postgres expects fewer rows, and finds them by index in a small table, too.
+    WHERE k.id = d.id AND d.total > 0
     RETURNING k.id, k.budget_cents, k.budget_used_cents, k.budget_used_microcents, {reserved} AS reserved
 )
 SELECT ROW(

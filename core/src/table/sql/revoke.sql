@@ -18,7 +18,7 @@ locked AS MATERIALIZED (
     SELECT k.id, k.is_live
     FROM wanted w
     CROSS JOIN LATERAL (
-        SELECT id, revoked_at IS NULL AS is_live FROM {table} WHERE id = w.id FOR NO KEY UPDATE SKIP LOCKED
+        SELECT id, revoked_at IS NULL AS is_live FROM {table} WHERE id = w.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
     ) k
 ),
 revoked AS (

@@ -27,7 +27,7 @@ locked AS MATERIALIZED (
         ORDER BY id
     ) w
     CROSS JOIN LATERAL (
-        SELECT id FROM {table} WHERE id = w.id AND revoked_at IS NULL FOR NO KEY UPDATE SKIP LOCKED
+        SELECT id FROM {table} WHERE id = w.id AND revoked_at IS NULL LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
     ) k
 ),
 revoked AS (

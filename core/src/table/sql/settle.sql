@@ -41,7 +41,7 @@ locked AS MATERIALIZED (
     FROM wanted w
     CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows)
     CROSS JOIN LATERAL (
-        SELECT * FROM {table} WHERE id = w.id AND has_waited.rows >= 0 FOR NO KEY UPDATE SKIP LOCKED
+        SELECT * FROM {table} WHERE id = w.id AND has_waited.rows >= 0 LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
     ) k
     CROSS JOIN LATERAL {period} p
 ),
@@ -57,7 +57,7 @@ reservation AS MATERIALIZED (
           AND (f.action = 'extend' OR NOT EXISTS (SELECT FROM busy b WHERE b.id = ANY (f.chain)))
         ORDER BY f.id
     ) f
-    CROSS JOIN LATERAL (SELECT * FROM {reservations} WHERE id = f.id FOR UPDATE SKIP LOCKED) r
+    CROSS JOIN LATERAL (SELECT * FROM {reservations} WHERE id = f.id LIMIT 1 FOR UPDATE SKIP LOCKED) r
 ),
 decided AS MATERIALIZED (
     SELECT

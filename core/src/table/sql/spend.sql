@@ -60,7 +60,7 @@ locked AS MATERIALIZED (
     FROM wanted w
     CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows)
     CROSS JOIN LATERAL (
-        SELECT * FROM {table} WHERE id = w.id AND has_waited.rows >= 0 FOR NO KEY UPDATE SKIP LOCKED
+        SELECT * FROM {table} WHERE id = w.id AND has_waited.rows >= 0 LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
     ) k
     CROSS JOIN LATERAL {period} p
 ),
@@ -87,7 +87,7 @@ first AS MATERIALIZED (
     SELECT r.id, r.state, r.settled_microcents, r.expires_at, r.settles_if_expired, r.amount_microcents
     FROM repeated o, (SELECT count(*) FROM locked) AS all_locked(rows)
     CROSS JOIN LATERAL (
-        SELECT * FROM {reservations} WHERE id = o.first_reservation AND all_locked.rows >= 0 FOR UPDATE SKIP LOCKED
+        SELECT * FROM {reservations} WHERE id = o.first_reservation AND all_locked.rows >= 0 LIMIT 1 FOR UPDATE SKIP LOCKED
     ) r
     WHERE o.kind = 'r'
       AND o.busy_id IS NULL

@@ -63,7 +63,7 @@ locked AS MATERIALIZED (
         )::text END AS key_row,
         CASE WHEN (SELECT bool_or(kind = 'r') FROM input) THEN {ancestor_state} END AS state
     FROM wanted w
-    CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = w.id FOR NO KEY UPDATE SKIP LOCKED) k
+    CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = w.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) k
     CROSS JOIN LATERAL {period} p
 ),
 busy AS MATERIALIZED (
