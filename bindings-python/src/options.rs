@@ -25,7 +25,7 @@ pub(crate) struct ClientOptions {
     max_waiting: i64,
     touch_interval_seconds: Option<i64>,
     max_cost_cents: Option<i64>,
-    pooler: bool,
+    pooler: Option<bool>,
 }
 
 impl ClientOptions {
@@ -62,8 +62,10 @@ impl ClientOptions {
                 self.touch_interval_seconds
                     .map(|seconds| in_range("touch_interval_seconds", seconds, 0, most))
                     .transpose()?,
-            )
-            .pooler(self.pooler);
+            );
+        if let Some(is_there) = self.pooler {
+            builder = builder.pooler(is_there);
+        }
         if let Some(cents) = self.max_cost_cents {
             builder = builder.max_cost_cents(in_range("max_cost_cents", cents, 1, MAX_CENTS)?);
         }

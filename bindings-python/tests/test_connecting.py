@@ -18,7 +18,7 @@ from .support import Database, Postgres, eventually, run
 @pytest.mark.parametrize(
     "dsn",
     ["", "nonsense", "mysql://h/d", "postgresql+asyncpg", "postgresql://h:x/d", "postgresql://h/d?nonsense=1",
-     "postgresql://h/d?sslmode=maybe", "postgresql://u:hunter2@h:99999/d", "postgresql://u:hunter2@h/d?pgbouncer=true",
+     "postgresql://h/d?sslmode=maybe", "postgresql://u:hunter2@h:99999/d",
      "postgresql://u:hunter2@[::1/d", "postgresql://u:p@h?hunter2=x@host/d", "host=h password='hunter2"],
 )  # fmt: skip
 @pytest.mark.parametrize("make", [AgentKey, AsyncAgentKey])

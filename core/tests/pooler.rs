@@ -6,6 +6,8 @@ mod support;
 
 use agentkey::engine::AccountId;
 use agentkey::{AgentKey, CreateKey};
+use sqlx::Row;
+use sqlx::postgres::PgPoolOptions;
 use support::load::{LIMIT, Load};
 use support::pooler::Pooler;
 use support::server::TestServer;
@@ -25,7 +27,7 @@ async fn every_answer_is_the_right_one_in_pooler_mode() {
     let Some(pooler) = Pooler::start(&server_url()).await else { return };
     let db = TestDatabase::create().await;
     let keys = keys(&db).await;
-    let clients = clients(&pooler, &db, true).await;
+    let clients = clients(&pooler, &db, Some(true)).await;
     let mut recorded = [vec![0; KEYS], vec![0; KEYS]];
     for _ in 0..ROUNDS {
         let result = load(&clients, &keys).await;
@@ -48,13 +50,51 @@ async fn every_answer_is_the_right_one_in_pooler_mode() {
     db.drop().await;
 }
 
-/// Without this the test above could pass because its load is harmless.
+/// Nobody says that there is a pooler. It refuses what shows it, or ignores that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_is_noticed() {
+    for ignored in ["extra_float_digits", "extra_float_digits, options"] {
+        let Some(pooler) = Pooler::start_ignoring(&server_url(), ignored).await else { return };
+        let db = TestDatabase::create().await;
+        let keys = keys(&db).await;
+        let clients = clients(&pooler, &db, None).await;
+        for _ in 0..ROUNDS {
+            let result = load(&clients, &keys).await;
+            assert_eq!((result.errors, result.wrong), (vec![], 0), "{ignored}");
+        }
+        drop(pooler);
+        db.drop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_noticed_and_its_statements_are_prepared() {
+    let db = TestDatabase::create().await;
+    db.client().await;
+    for said in [None, Some(true)] {
+        let pool = PgPoolOptions::new().max_connections(1).connect(&db.url).await.unwrap();
+        let builder = AgentKey::builder();
+        let builder = if let Some(said) = said { builder.pooler(said) } else { builder };
+        let ak = builder.pool(pool.clone()).unwrap();
+        for _ in 0..3 {
+            assert!(ak.validate("ak_none").await.unwrap().is_err());
+        }
+        let ours = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%agentkey%'";
+        let prepared: i64 = sqlx::raw_sql(ours).fetch_one(&pool).await.unwrap().try_get(0).unwrap();
+        assert_eq!(prepared > 0, said.is_none(), "{prepared}");
+        ak.close().await;
+        pool.close().await;
+    }
+    db.drop().await;
+}
+
+/// Without this the tests above could pass because their load is harmless.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_load_goes_wrong_without_pooler_mode() {
     let Some(pooler) = Pooler::start(&server_url()).await else { return };
     let db = TestDatabase::create().await;
     let keys = keys(&db).await;
-    let clients = clients(&pooler, &db, false).await;
+    let clients = clients(&pooler, &db, Some(false)).await;
     let mut wrong = 0;
     for _ in 0..ROUNDS {
         wrong += load(&clients, &keys).await.wrong;
@@ -100,11 +140,12 @@ async fn a_server_that_is_killed_behind_a_pooler_loses_and_doubles_nothing() {
 }
 
 /// The clients take turns with two tables, so that a statement mistaken for another can still give a plausible answer.
-async fn clients(pooler: &Pooler, db: &TestDatabase, mode: bool) -> Vec<AgentKey> {
+async fn clients(pooler: &Pooler, db: &TestDatabase, said: Option<bool>) -> Vec<AgentKey> {
     let mut clients = Vec::new();
     for n in 0..CLIENTS {
         let table = if n % 2 == 0 { "sdk_api_keys" } else { "other_keys" };
-        let builder = AgentKey::builder().pooler(mode).pool_size(4).table_name(table);
+        let builder = AgentKey::builder().pool_size(4).table_name(table);
+        let builder = if let Some(said) = said { builder.pooler(said) } else { builder };
         let ak = builder.connect(&url_on(&pooler.url, &db.name)).await.unwrap();
         // The table is known before the load; without pooler mode not even a lone call succeeds at once.
         eventually("a first answer", async || ak.validate("ak_none").await.is_ok()).await;

@@ -110,7 +110,7 @@ class Base:
         max_waiting: int = 100_000,
         touch_interval_seconds: Optional[int] = 60,
         max_cost_cents: Optional[int] = None,
-        pooler: bool = False,
+        pooler: Optional[bool] = None,
         close_timeout: float = 10.0,
         on_error: Optional[Callable[[str], object]] = None,
         password: Optional[Callable[[], str]] = None,
@@ -134,7 +134,9 @@ class Base:
         :param max_waiting: calls that may wait at once; more are refused with :class:`OverloadedError`
         :param touch_interval_seconds: ``last_used_at`` is written when it is older than this; ``None``: never
         :param max_cost_cents: the most that one charge, reserve or settle may cost; more is an ``invalid_cost``
-        :param pooler: behind PgBouncer in transaction mode results are silently wrong without it
+        :param pooler: whether a pooler in transaction mode (PgBouncer, Supavisor) is between client and database:
+            statements then cost two more round trips. ``None``: the client finds out with one connection more. With
+            ``False`` results are silently wrong behind such a pooler
         :param close_timeout: seconds that ``close`` waits for requests under way and for what they cost to be recorded
         :param on_error: gets each message about a fault that nobody waits for, after it was logged: what a request cost
             and could not be recorded, with the key, the reservation and the amount

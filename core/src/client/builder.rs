@@ -11,7 +11,7 @@ use super::connect::{Connector, Password};
 use super::driver::Driver;
 use super::dsn::{self, Servers};
 use super::home::Home;
-use super::transport::Transport;
+use super::pooler::PoolerCheck;
 use crate::engine::{AcceptedPeriods, Align, KeyPrefix, Options, Rounding, TableName};
 use crate::error::{Error, ErrorCode};
 
@@ -26,7 +26,7 @@ pub struct Builder {
     table_name: Option<String>,
     key_prefix: Option<String>,
     options: Options,
-    transport: Transport,
+    is_behind_pooler: Option<bool>,
     pool_size: Option<u32>,
     servers: Servers,
     password: Option<Password>,
@@ -114,11 +114,12 @@ impl Builder {
         self
     }
 
-    /// For a pooler in transaction mode (PgBouncer, Supavisor) between client and database. **Without it results are
-    /// silently wrong there**: the driver sends a statement in two round trips, and the pooler may change servers in
-    /// between. Costs two more round trips a statement.
-    pub fn pooler(mut self, behind_a_pooler: bool) -> Self {
-        self.transport = if behind_a_pooler { Transport::Pooler } else { Transport::Prepared };
+    /// Whether a pooler in transaction mode (PgBouncer, Supavisor) is between client and database. Statements then cost two
+    /// more round trips: the driver would else send one in two round trips, and the pooler may change servers in between.
+    /// By default the client finds out with one connection more, before its first statement. With `false` **results are
+    /// silently wrong** behind a pooler in transaction mode; it is right for one in session mode.
+    pub fn pooler(mut self, is_there: bool) -> Self {
+        self.is_behind_pooler = Some(is_there);
         self
     }
 
@@ -226,6 +227,7 @@ impl Builder {
             options.key_prefix = KeyPrefix::new(prefix)?;
         }
         options.seed = u64::from_ne_bytes(crate::random::bytes()?);
-        Ok(AgentKey { driver: Driver::new(options, connector, owns_pool, self.transport, home) })
+        let pooler = PoolerCheck::new(self.is_behind_pooler);
+        Ok(AgentKey { driver: Driver::new(options, connector, owns_pool, pooler, home) })
     }
 }

@@ -114,6 +114,11 @@ impl Connector {
         }
     }
 
+    /// Where a connection beside the pool would go.
+    pub(super) fn options(&self) -> Arc<PgConnectOptions> {
+        Arc::new(self.with_password(&self.pool().connect_options()))
+    }
+
     fn with_password(&self, options: &PgConnectOptions) -> PgConnectOptions {
         match &self.password {
             Some(Password(password)) => options.clone().password(&password()),

@@ -12,8 +12,9 @@ use tokio::task::JoinHandle;
 use super::callers::{CallResult, Caller, Ready, give};
 use super::connect::Connector;
 use super::home::Home;
+use super::pooler::PoolerCheck;
 use super::statement_timeout;
-use super::transport::{Transport, failed, in_transaction, query};
+use super::transport::{failed, in_transaction, query};
 use super::worker::Worker;
 use crate::engine::{Begun, Engine, Fault, Options, Request, Sink, Statement, StatementId, Stats, Ticket};
 use crate::error::{Error, ErrorCode};
@@ -21,7 +22,7 @@ use crate::error::{Error, ErrorCode};
 pub(super) struct Driver {
     connector: Connector,
     owns_pool: bool,
-    transport: Transport,
+    pooler: PoolerCheck,
     home: Arc<Home>,
     options: Options,
     started: Instant,
@@ -49,7 +50,7 @@ impl Driver {
         options: Options,
         connector: Connector,
         owns_pool: bool,
-        transport: Transport,
+        pooler: PoolerCheck,
         home: Arc<Home>,
     ) -> Arc<Self> {
         let engine = Engine::new(options.clone());
@@ -59,7 +60,7 @@ impl Driver {
         let driver = Arc::new(Driver {
             connector,
             owns_pool,
-            transport,
+            pooler,
             home,
             options,
             started: Instant::now(),
@@ -314,9 +315,9 @@ impl Driver {
         statement: &Statement,
     ) -> Result<Vec<String>, Fault> {
         let running = async {
-            match self.transport {
-                Transport::Prepared => query(statement).fetch_all(&mut *connection).await,
-                Transport::Pooler => in_transaction(&mut connection, statement).await,
+            match self.pooler.is_needed(|| self.connector.options()).await {
+                true => in_transaction(&mut connection, statement).await,
+                false => query(statement).fetch_all(&mut *connection).await,
             }
         };
         let result = if statement.is_unlimited() {

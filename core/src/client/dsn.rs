@@ -40,6 +40,8 @@ const IGNORED: &[&str] = &[
     "keepalives_count",
     "keepalives_idle",
     "keepalives_interval",
+    // Prisma's. A pooler is noticed.
+    "pgbouncer",
     "prepared_statement_cache_size",
     // Of several servers, the first that takes writes is used in any case.
     "target_session_attrs",
@@ -191,9 +193,6 @@ fn known(name: &str, value: String, is_doubtful: bool) -> Result<(String, String
         "ssl-key" => Ok(("sslkey".to_owned(), value)),
         _ if KNOWN.contains(&name) || name.starts_with("options[") => Ok((name.to_owned(), value)),
         _ if IGNORED.contains(&name) => Ok((String::new(), value)),
-        "pgbouncer" => Err(invalid(
-            "for PgBouncer in transaction mode set the client's option `pooler` instead of a parameter",
-        )),
         // The name may be a piece of a password.
         _ if is_doubtful || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)) => {
             Err(invalid(format!("unknown parameter; {ENCODE}")))

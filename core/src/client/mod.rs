@@ -7,6 +7,7 @@ mod connect;
 mod driver;
 mod dsn;
 mod home;
+mod pooler;
 mod transport;
 mod worker;
 

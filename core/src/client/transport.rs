@@ -8,23 +8,14 @@ use sqlx::{AssertSqlSafe, Connection};
 
 use crate::engine::{Fault, Statement};
 
-/// How statements travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Transport {
-    /// Prepared once per connection.
-    #[default]
-    Prepared,
-    /// In an explicit transaction each, prepared for it alone: right behind a pooler in transaction mode, which may
-    /// change servers between two round trips of one statement.
-    Pooler,
-}
-
 pub(super) fn query(statement: &Statement) -> QueryScalar<'_, Postgres, String, PgArguments> {
     let sql = AssertSqlSafe(Arc::clone(&statement.sql));
     let query = sqlx::query_scalar(sql).persistent(statement.is_repeated());
     statement.params.iter().fold(query, |query, param| query.bind(param.as_deref()))
 }
 
+/// In a transaction of its own, prepared for it alone: right behind a pooler in transaction mode, which may change servers
+/// between two round trips of one statement.
 pub(super) async fn in_transaction(
     connection: &mut PgConnection,
     statement: &Statement,
@@ -35,7 +26,7 @@ pub(super) async fn in_transaction(
     Ok(rows)
 }
 
-fn sqlstate_of(error: &sqlx::Error) -> Option<String> {
+pub(super) fn sqlstate_of(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(|code| code.into_owned())
 }
 

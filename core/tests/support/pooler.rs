@@ -17,6 +17,11 @@ pub struct Pooler {
 impl Pooler {
     /// `None`, with a line that says so, where there is no PgBouncer and nobody promised one.
     pub async fn start(server_url: &str) -> Option<Pooler> {
+        Pooler::start_ignoring(server_url, "extra_float_digits").await
+    }
+
+    /// One that ignores these parameters of connections.
+    pub async fn start_ignoring(server_url: &str, parameters: &str) -> Option<Pooler> {
         let programs = ["pgbouncer", "/usr/sbin/pgbouncer", "/usr/local/sbin/pgbouncer"];
         let found =
             programs.iter().find(|p| Command::new(p).arg("--version").stdout(Stdio::null()).status().is_ok());
@@ -40,7 +45,7 @@ impl Pooler {
         let settings = format!(
             "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
              auth_type = trust\nauth_file = {dir}/users\npool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 200\n\
-             ignore_startup_parameters = extra_float_digits\nserver_login_retry = 0.1\nuser = nobody\n",
+             ignore_startup_parameters = {parameters}\nserver_login_retry = 0.1\nuser = nobody\n",
             server.get_host(),
             server.get_port(),
             dir = dir.display(),
