@@ -10,7 +10,7 @@ use super::rows::record::{changes, many, one, read_record};
 use super::{Answer, Options};
 use crate::error::Error;
 use crate::id::KeyId;
-use crate::key::delegation::Ancestry;
+use crate::key::delegation::{Ancestry, Parent, ParentLookup};
 use crate::key::record::{KeyFilter, KeyRecord, KeyUpdate};
 use crate::table::literal::text_array;
 use crate::table::shape::TableShape;
@@ -151,4 +151,18 @@ impl Update {
         }
         Ok(())
     }
+}
+
+/// The statement that looks a new key's parent up.
+pub(super) fn find_parent(parent: &Parent, statements: &Statements) -> Result<Plan, Error> {
+    let (column, lookup) = match parent.lookup() {
+        ParentLookup::Id(id) if statements.shape.fits_id(&id) => (KeyColumn::Id, Arc::from(id)),
+        ParentLookup::Id(_) => return Err(Ancestry::missing()),
+        ParentLookup::Credential(credential) => super::text_of(credential).ok_or_else(Ancestry::missing)?,
+    };
+    if column == KeyColumn::Subject {
+        statements.shape.require(&[column.name()])?;
+    }
+    let sql = statements.sql_by(column, StatementKind::Parent);
+    Ok(Plan::Send(StatementKind::Parent, sql, vec![Some(text_array([lookup]))]))
 }

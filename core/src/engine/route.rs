@@ -1,16 +1,21 @@
 //! Where each request goes.
 
+use std::sync::Arc;
+
 use super::admin::Admin;
 use super::batch::Pending;
 use super::busy::Look;
 use super::keys::KeyWork;
+use super::rotate::Rotation;
 use super::rows::ended::ReservationChange;
 use super::rows::new_row::NewRow;
 use super::rows::spent::Spend;
 use super::sweep::Sweep;
-use super::{Engine, Request};
+use super::{Credential, Engine, Request};
 use crate::budget::reservation::check_ttl;
 use crate::error::Error;
+use crate::table::shape::MAX_INDEXED_BYTES;
+use crate::table::template::KeyColumn;
 
 impl Engine {
     /// Puts a request into its lane, or answers it where no statement is needed.
@@ -54,6 +59,10 @@ impl Engine {
                 let work = KeyWork::update(id, changes, &self.options)?;
                 self.route_admin(caller, Admin::Keys(work));
             }
+            Request::Rotate(of, rotate) => {
+                let rotation = Rotation::new(of, rotate, &self.options.key_prefix)?;
+                self.route_admin(caller, Admin::Rotate(Box::new(rotation)));
+            }
             Request::Revoke(revocation) => {
                 self.route_admin(caller, Admin::Revoke(revocation, Look::default()))
             }
@@ -68,5 +77,15 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+/// The column and text of a credential; `None` if no row can have it.
+pub(super) fn text_of(credential: Credential) -> Option<(KeyColumn, Arc<str>)> {
+    match credential {
+        Credential::Key(hash) => Some((KeyColumn::KeyHash, hash.into_text())),
+        Credential::Subject(subject) => (subject.len() <= MAX_INDEXED_BYTES && !subject.contains('\0'))
+            .then(|| (KeyColumn::Subject, Arc::from(subject))),
+        Credential::Id(id) => Some((KeyColumn::Id, Arc::from(id.to_string()))),
     }
 }

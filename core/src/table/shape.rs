@@ -57,6 +57,9 @@ const OWN_COLUMNS: &[&str] = &[
     "ancestor_ids",
 ];
 
+/// What keeps the secret that a key had before it was rotated. Where a part of it is missing, no such secret counts.
+pub(crate) const ROTATION: &[&str] = &["prev_key_hash", "prev_key_expires_at"];
+
 /// The tables beside the keys table: the mark by which a shape knows them, and what their names end in.
 pub(crate) const COMPANIONS: [(&str, &str); 2] = [("+reservations", "reservations"), ("+events", "events")];
 

@@ -66,6 +66,10 @@ statements! {
     ChargeContended => "charge_many.sql",
     /// Plain charges of keys without parents.
     ChargeBatch => "charge_batch.sql",
+    /// The hashes of keys that are named by a secret which was replaced.
+    FormerKeys => "former_keys.sql",
+    /// The hashes of keys that are named by their ids.
+    KeysById => "keys_by_id.sql",
     /// Charges on keys and their ancestors in the common case; `Spend` decides what has no row.
     ChargeTree => "charge_tree.sql",
     /// The same where others lock rows: it also says which ones.
@@ -88,6 +92,8 @@ statements! {
     Insert => "insert_key.sql",
     /// Keys as they stand.
     Keys => "keys.sql",
+    /// A new secret for a key.
+    RotateKey => "rotate_key.sql",
     /// Changes of a key.
     UpdateKey => "update_key.sql",
     /// A revocation.

@@ -23,6 +23,15 @@ pub(crate) struct NewRow {
     owner: Owner,
     /// The parent's row and its ancestors, nearest first, once they are known.
     chain: Vec<KeyId>,
+    former: FormerParent,
+}
+
+/// Whether the parent's secret was looked for among those that were replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FormerParent {
+    NotAsked,
+    Asking,
+    Asked,
 }
 
 /// Who holds what the row is found by.
@@ -45,6 +54,7 @@ impl NewRow {
             shown_prefix: minted.shown_prefix,
             owner: Owner::Caller(minted.raw),
             chain: Vec::new(),
+            former: FormerParent::NotAsked,
         })
     }
 
@@ -70,12 +80,36 @@ impl NewRow {
             shown_prefix: options.key_prefix.for_subject(),
             owner: Owner::Subject(subject),
             chain: Vec::new(),
+            former: FormerParent::NotAsked,
         })
     }
 
     /// The parent that is not looked up yet.
     pub(crate) fn parent(&self) -> Option<&Parent> {
         self.spec.parent.as_ref().filter(|_| self.chain.is_empty())
+    }
+
+    /// The hash of the parent's secret, while it is looked for among those that were replaced.
+    pub(crate) fn former_parent(&self) -> Option<&KeyHash> {
+        match self.parent() {
+            Some(Parent::Key(hash)) if self.former == FormerParent::Asking => Some(hash),
+            _ => None,
+        }
+    }
+
+    /// The same with the parent looked for there, once; `None` if that is no use.
+    pub(crate) fn asking_for_former_parent(&self) -> Option<Self> {
+        let is_open = self.former == FormerParent::NotAsked && matches!(self.parent(), Some(Parent::Key(_)));
+        is_open.then(|| NewRow { former: FormerParent::Asking, ..self.clone() })
+    }
+
+    /// The same below the key that was found there.
+    pub(crate) fn with_former_parent(&self, rows: &[String]) -> Result<Self, Error> {
+        let [_, hash] = fields(rows.first().ok_or_else(Ancestry::missing)?, "a key's hash")?;
+        let hash = hash.as_deref().and_then(KeyHash::parse).ok_or_else(Ancestry::missing)?;
+        let mut row = NewRow { former: FormerParent::Asked, ..self.clone() };
+        row.spec.parent = Some(Parent::Key(hash));
+        Ok(row)
     }
 
     pub(crate) fn is_subject(&self) -> bool {
