@@ -12,6 +12,7 @@ import {
   newSubject,
   rawKeyOf,
   revokeFilterOf,
+  rotationOf,
   scopeList,
   shown,
   spendingOf,
@@ -20,7 +21,7 @@ import {
 import { flag, type Names, onlyKnown, optionalCount, optionalFlag, optionalFunction, optionalText, wrong } from "./options.js";
 import { clearTimer, setTimer } from "./outside.js";
 import { connecting, ownPool, type OwnPool, Preparing } from "./pool.js";
-import type { KeyFilter, KeyRecord, KeyUpdate } from "./records.js";
+import type { KeyFilter, KeyRecord, KeyUpdate, RotateOptions, RotateResult } from "./records.js";
 import type {
   AgentKeyOptions,
   CreateKeyOptions,
@@ -129,6 +130,11 @@ export class AgentKey<Id extends KeyId = number> {
     return this.#submit("validate", () => ({ subject: lookedUp(subject) }));
   }
 
+  /** The same for the key of an id, for whoever has no secret. */
+  validateById(keyId: number | string): Promise<ValidateResult<Id> | ValidateFailure<Id>> {
+    return this.#submit("validate", () => ({ keyId: idText(keyId) ?? "" }));
+  }
+
   /** Records what a call cost, if it fits the budgets of the key and its ancestors. Concurrent charges never pass them. */
   trackUsage(rawKey: string, usage: Usage): Promise<TrackUsageResult> {
     if (isPlain(usage)) return this.#driver.call((engine) => engine.charge(rawKeyOf(rawKey), usage.costCents));
@@ -138,6 +144,11 @@ export class AgentKey<Id extends KeyId = number> {
   /** The same for an external subject. */
   trackUsageBySubject(subject: string, usage: Usage): Promise<TrackUsageResult> {
     return this.#submit("trackUsage", () => ({ subject: lookedUp(subject), ...spendingOf(usage) }));
+  }
+
+  /** The same for the key of an id, for whoever has no secret. */
+  trackUsageById(keyId: number | string, usage: Usage): Promise<TrackUsageResult> {
+    return this.#submit("trackUsage", () => ({ keyId: idText(keyId) ?? "", ...spendingOf(usage) }));
   }
 
   /**
@@ -151,6 +162,11 @@ export class AgentKey<Id extends KeyId = number> {
   /** The same for an external subject. */
   reserveBySubject(subject: string, options: ReserveOptions): Promise<ReserveResult<Id>> {
     return this.#submit("reserve", () => ({ subject: lookedUp(subject), ...spendingOf(options) }));
+  }
+
+  /** The same for the key of an id, for whoever has no secret. */
+  reserveById(keyId: number | string, options: ReserveOptions): Promise<ReserveResult<Id>> {
+    return this.#submit("reserve", () => ({ keyId: idText(keyId) ?? "", ...spendingOf(options) }));
   }
 
   /**
@@ -215,6 +231,14 @@ export class AgentKey<Id extends KeyId = number> {
   /** Switches a key on again. */
   enable(keyId: number | string): Promise<KeyRecord<Id> | null> {
     return this.#submit("enable", () => ({ keyId: idText(keyId) ?? "" }));
+  }
+
+  /**
+   * Gives a key a new secret, by its id or by its raw key. The key stays the same: its budget, holds, children and history.
+   * The secret before counts beside the new one for the grace; then, or at the next rotation, it stops.
+   */
+  rotate(key: number | string, options?: RotateOptions): Promise<RotateResult<Id>> {
+    return this.#submit("rotate", () => ({ ...rotationOf(options), key: idText(key) ?? "" }));
   }
 
   /** Revokes a key, and with it its descendants; with an account only a key of that account. Whether a live key was revoked. */

@@ -74,6 +74,14 @@ export function spendingOf(spending: unknown): object {
   };
 }
 
+/** The members of a rotation for the core, which knows them. */
+export function rotationOf(rotation: unknown): object {
+  const { grace, idempotencyKey, ...more } = Object(rotation ?? {}) as Record<string, unknown>;
+  const isCount = typeof grace === "number" && Number.isSafeInteger(grace) && grace >= 0;
+  if (grace !== undefined && typeof grace !== "string" && !isCount) throw invalid("invalid_duration", "duration", grace);
+  return { ...more, grace, idempotencyKey: text("invalid_text", "idempotency key", idempotencyKey) ?? undefined };
+}
+
 /** JSON has no bigint, and `null` for what is no number. */
 function visible(amount: unknown): unknown {
   const isWithout = typeof amount === "bigint" || (typeof amount === "number" && !Number.isFinite(amount));

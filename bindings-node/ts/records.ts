@@ -60,3 +60,28 @@ export interface KeyUpdate {
   /** From now on: `30m`, `12h`, `7d`, `1mo`. `null` is for ever. */
   expiresIn?: string | null;
 }
+
+/** How a key is rotated. */
+export interface RotateOptions {
+  /** How long the secret before counts: `30s`, `24h`, `7d`, or a number of seconds. 0: it stops at once. Default `24h`. */
+  grace?: string | number;
+  /**
+   * A second rotation of the key under it, because the answer of the first one was lost, replaces the secret that the first
+   * one made. The secret before stays what it was.
+   */
+  idempotencyKey?: string;
+}
+
+/** What `rotate` answers. */
+export type RotateResult<Id extends KeyId = number> =
+  | {
+      success: true;
+      /** The secret, returned only here. */
+      key: string;
+      /** The key's row, which is the same as before. */
+      id: Id;
+      /** ISO 8601: until when the secret before counts; `null` if it counts no more. */
+      previousExpiresAt: string | null;
+      reason?: undefined;
+    }
+  | { success: false; reason: "invalid_key" | "revoked" | "idempotency_conflict"; key?: undefined };

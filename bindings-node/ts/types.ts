@@ -331,6 +331,7 @@ export interface LedgerEvent<Id extends KeyId = number> {
     | "update"
     | "disable"
     | "enable"
+    | "rotate"
     | "revoke"
     | "charge"
     | "refund"

@@ -128,6 +128,26 @@ def id_text(name: str, value: Id) -> str:
     return str(value)
 
 
+def named(name: str, whose: Id) -> dict[str, str]:
+    """The member that names a key: its raw key, its subject or its id."""
+    if name == "key_id":
+        return {name: id_text(name, whose)}
+    if not isinstance(whose, str):
+        raise _wrong(name, "str", whose)
+    return {name: key_text(whose) if name == "key" else whose}
+
+
+def grace(value: Union[str, int, timedelta]) -> Union[str, int]:
+    """How long a secret that is replaced still counts."""
+    if isinstance(value, timedelta):
+        value = math.ceil(value.total_seconds())
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise _wrong("grace", "str, int or timedelta", value)
+    if isinstance(value, int) and not 0 <= value < _MOST:
+        raise ValueError("grace must not be negative, nor beyond all bounds")
+    return value
+
+
 def optional_id(name: str, value: Optional[Id]) -> Optional[str]:
     return None if value is None else id_text(name, value)
 

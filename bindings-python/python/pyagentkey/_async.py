@@ -19,6 +19,7 @@ from ._base import (
     KEYS,
     RELEASED,
     RESERVED,
+    ROTATED,
     SETTLED,
     USAGE,
     VALIDATED,
@@ -27,6 +28,7 @@ from ._base import (
     ExtendResult,
     ReleaseResult,
     ReserveResult,
+    RotateResult,
     SettleResult,
     TrackUsageResult,
     ValidateResult,
@@ -106,6 +108,10 @@ class AsyncAgentKey(Base):
         """The same for an external subject."""
         return await self._submit(VALIDATED, "validate", subject=arguments.text("subject", subject))
 
+    async def validate_by_id(self, key_id: Id) -> ValidateResult:
+        """The same for the key of an id, for whoever has no secret."""
+        return await self._submit(VALIDATED, "validate", key_id=arguments.id_text("key_id", key_id))
+
     @is_async
     def track_usage(
         self,
@@ -155,17 +161,34 @@ class AsyncAgentKey(Base):
             "subject", subject, cost, idempotency_key=idempotency_key, overrun=overrun, metadata=metadata
         )
 
+    async def track_usage_by_id(
+        self,
+        key_id: Id,
+        cost_cents: Optional[Cents] = None,
+        *,
+        cost_microcents: Optional[int] = None,
+        cost_usd: Optional[Usd] = None,
+        idempotency_key: Optional[str] = None,
+        overrun: Literal["reject", "record"] = "reject",
+        metadata: Optional[dict[str, Any]] = None,
+    ) -> TrackUsageResult:
+        """The same for the key of an id, for whoever has no secret."""
+        cost = (cost_cents, cost_microcents, cost_usd)
+        return await self._track_usage(
+            "key_id", key_id, cost, idempotency_key=idempotency_key, overrun=overrun, metadata=metadata
+        )
+
     async def _track_usage(
         self,
-        name: Literal["key", "subject"],
-        whose: str,
+        name: Literal["key", "subject", "key_id"],
+        whose: Id,
         cost: tuple[Optional[Cents], Optional[int], Optional[Usd]],
         *,
         idempotency_key: Optional[str],
         overrun: str,
         metadata: Optional[dict[str, Any]],
     ) -> TrackUsageResult:
-        members = {name: arguments.key_text(whose) if name == "key" else arguments.text(name, whose)}
+        members = arguments.named(name, whose)
         return await self._submit(
             CHARGED,
             "trackUsage",
@@ -229,6 +252,32 @@ class AsyncAgentKey(Base):
             RESERVED,
             "reserve",
             subject=arguments.text("subject", subject),
+            **arguments.cost(cost_cents, cost_microcents, cost_usd),
+            ttl=arguments.text("ttl", ttl),
+            if_expired=arguments.text("if_expired", if_expired),
+            scope=arguments.optional_text("scope", scope),
+            idempotency_key=arguments.optional_text("idempotency_key", idempotency_key),
+            metadata=arguments.metadata(metadata),
+        )
+
+    async def reserve_by_id(
+        self,
+        key_id: Id,
+        cost_cents: Optional[Cents] = None,
+        *,
+        cost_microcents: Optional[int] = None,
+        cost_usd: Optional[Usd] = None,
+        ttl: str = "10m",
+        if_expired: Literal["release", "settle"] = "release",
+        scope: Optional[str] = None,
+        idempotency_key: Optional[str] = None,
+        metadata: Optional[dict[str, Any]] = None,
+    ) -> ReserveResult:
+        """The same for the key of an id, for whoever has no secret."""
+        return await self._submit(
+            RESERVED,
+            "reserve",
+            key_id=arguments.id_text("key_id", key_id),
             **arguments.cost(cost_cents, cost_microcents, cost_usd),
             ttl=arguments.text("ttl", ttl),
             if_expired=arguments.text("if_expired", if_expired),
@@ -378,6 +427,25 @@ class AsyncAgentKey(Base):
     async def get(self, key_id: Id) -> Optional[KeyRecord]:
         """A key's row, whatever became of it; ``None`` if there is no such key."""
         return await self._submit(key_or_none, "get", key_id=arguments.id_text("key_id", key_id))
+
+    async def rotate(
+        self, key: Id, *, grace: Union[str, int, timedelta] = "24h", idempotency_key: Optional[str] = None
+    ) -> RotateResult:
+        """Gives a key a new secret, by its id or by its raw key; a refusal is false. The key stays the same: its
+        budget, holds, children and history. The secret before counts beside the new one for the grace; then, or at the
+        next rotation, it stops.
+
+        :param grace: ``30s``, ``24h``, ``7d``, or seconds; 0: the secret before stops at once
+        :param idempotency_key: a second rotation of the key under it, because the answer of the first one was lost,
+            replaces the secret that the first one made
+        """
+        return await self._submit(
+            ROTATED,
+            "rotate",
+            key=arguments.id_text("key", key),
+            grace=arguments.grace(grace),
+            idempotency_key=arguments.optional_text("idempotency_key", idempotency_key),
+        )
 
     async def list(
         self,

@@ -22,6 +22,8 @@ from ._results import (
     Reservation,
     ReservationRefusal,
     ReserveRefusal,
+    Rotated,
+    RotateRefusal,
     ScopeCheck,
     Settlement,
     Stats,
@@ -37,6 +39,7 @@ S = TypeVar("S", bound=Result)
 ValidateResult = Union[Grant, Denial]
 TrackUsageResult = Union[Usage, UsageRefusal]
 ReserveResult = Union[Reservation, ReserveRefusal]
+RotateResult = Union[Rotated, RotateRefusal]
 SettleResult = Union[Settlement, ReservationRefusal]
 ReleaseResult = Union[Released, ReservationRefusal]
 ExtendResult = Union[Extended, ReservationRefusal]
@@ -54,6 +57,7 @@ def outcome(done: type[R], refused: type[S]) -> Callable[[str], Union[R, S]]:
 
 
 RESERVED = outcome(Reservation, ReserveRefusal)
+ROTATED = outcome(Rotated, RotateRefusal)
 SETTLED = outcome(Settlement, ReservationRefusal)
 RELEASED = outcome(Released, ReservationRefusal)
 EXTENDED = outcome(Extended, ReservationRefusal)

@@ -252,6 +252,30 @@ class Created(Result):
 
 
 @dataclass(frozen=True)
+class Rotated(Yes, Result):
+    """A key with a new secret."""
+
+    key: str = field(repr=False)
+    """The secret itself: it is shown here, and stored nowhere."""
+    id: Union[int, str]
+    """The key's row, which is the same as before."""
+    previous_expires_at: Optional[datetime] = field(default=None, metadata=TIME)
+    """Until when the secret before counts; ``None`` if it counts no more."""
+    success: Literal[True] = field(default=True, init=False, repr=False)
+
+    def __repr__(self) -> str:
+        return f"Rotated(key=<secret>, id={self.id!r})"
+
+
+@dataclass(frozen=True)
+class RotateRefusal(No, Result):
+    """A refused rotation: false, and nothing was written."""
+
+    reason: Literal["invalid_key", "revoked", "idempotency_conflict"]
+    success: Literal[False] = field(default=False, init=False, repr=False)
+
+
+@dataclass(frozen=True)
 class ScopeCheck(Result):
     """Whether scopes are ones that keys may have: false if not."""
 
