@@ -77,6 +77,8 @@ export interface CreateKeyOptions {
   delegatedBy?: string | null;
   /** A name for people. Default `default`. */
   name?: string | null;
+  /** What the application keeps with it: a JSON object of at most 16 KiB. */
+  metadata?: Record<string, unknown> | null;
   /**
    * The key that this one draws on and dies with: its id, its raw key, or the subject of its row. Its scopes and expiry
    * bound those of the child, and are the child's where it names none; so are its account, user and human.

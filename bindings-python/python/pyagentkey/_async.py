@@ -73,6 +73,7 @@ class AsyncAgentKey(Base):
         expires_in: Optional[str] = None,
         delegated_by: Optional[str] = None,
         name: Optional[str] = None,
+        metadata: Optional[dict[str, Any]] = None,
         parent: Union[Id, Subject, None] = None,
     ) -> Created:
         """Creates a key. Its secret is returned only here.
@@ -82,6 +83,7 @@ class AsyncAgentKey(Base):
         :param budget_cents: what it may spend in a period, or for life; 0 refuses every call
         :param expires_in: ``30m``, ``12h``, ``7d``, ``1mo`` (30 days); ``None`` is never
         :param delegated_by: the human who authorises it
+        :param metadata: what the application keeps with it, JSON values
         :param parent: the key that this one draws on and dies with: its id, its raw key, or the :class:`Subject` of its
             row. Its scopes and expiry bound those of the child. They, its account, user and human are the child's where
             it names none
@@ -95,6 +97,7 @@ class AsyncAgentKey(Base):
             expires_in,
             delegated_by,
             name,
+            metadata,
             parent,
         )
         return await self._submit(lambda answer: read(Created, json.loads(answer)), "create", with_=spec)
@@ -406,6 +409,7 @@ class AsyncAgentKey(Base):
         expires_in: Optional[str] = None,
         delegated_by: Optional[str] = None,
         name: Optional[str] = None,
+        metadata: Optional[dict[str, Any]] = None,
         parent: Union[Id, Subject, None] = None,
     ) -> None:
         """Creates, once, the row of an external identity; a second call changes nothing. Its account is the subject
@@ -419,6 +423,7 @@ class AsyncAgentKey(Base):
             expires_in,
             delegated_by,
             name,
+            metadata,
             parent,
         )
         subject = arguments.text("subject", subject)
@@ -454,6 +459,9 @@ class AsyncAgentKey(Base):
         parent: Optional[Id] = None,
         delegated_by: Optional[str] = None,
         state: Optional[Literal["live", "revoked", "disabled", "expired"]] = None,
+        scope: Optional[str] = None,
+        metadata: Optional[dict[str, Any]] = None,
+        over_share: Optional[float] = None,
         after: Optional[Id] = None,
         limit: int = 100,
     ) -> Many[KeyRecord]:
@@ -461,12 +469,18 @@ class AsyncAgentKey(Base):
 
         :param parent: only the children of this key
         :param state: what became of the key itself, whatever its ancestors and its budget
+        :param scope: only keys whose scopes name this one; ``admin`` and no scopes set are not looked at
+        :param metadata: only keys whose metadata contains this
+        :param over_share: only keys that have used at least this share of their budget: above 0, 1 at most
         """
         filter = arguments.filter_of(
             account_id=arguments.optional_id("account_id", account_id),
             parent=arguments.optional_id("parent", parent),
             delegated_by=arguments.optional_text("delegated_by", delegated_by),
             state=arguments.optional_text("state", state),
+            scope=arguments.optional_text("scope", scope),
+            metadata=arguments.metadata(metadata),
+            over_share=arguments.share(over_share),
             after=arguments.optional_id("after", after),
             limit=arguments.count("limit", limit, 1, 1_000),
         )
@@ -481,6 +495,7 @@ class AsyncAgentKey(Base):
         budget_cents: Union[int, Unset, None] = UNSET,
         budget_period: Union[BudgetPeriod, Unset, None] = UNSET,
         expires_in: Union[str, Unset, None] = UNSET,
+        metadata: Union[dict[str, Any], Unset, None] = UNSET,
     ) -> Optional[KeyRecord]:
         """Changes a key, within the bounds of its parent. What is not given stays as it is. The next call meets the
         change. The key as it is after it; ``None`` if there is no such key.
@@ -489,8 +504,9 @@ class AsyncAgentKey(Base):
         :param budget_cents: ``None`` is no budget. What is used and held stays
         :param budget_period: a new period begins now, and what is used counts in it; ``None`` is one budget for life
         :param expires_in: from now on; ``None`` is for ever
+        :param metadata: in place of what the key kept; ``None`` is nothing
         """
-        with_ = arguments.changes(name, scopes, budget_cents, budget_period, expires_in)
+        with_ = arguments.changes(name, scopes, budget_cents, budget_period, expires_in, metadata)
         return await self._submit(key_or_none, "update", key_id=arguments.id_text("key_id", key_id), with_=with_)
 
     async def disable(self, key_id: Id) -> Optional[KeyRecord]:

@@ -333,6 +333,10 @@ class KeyRecord(Money):
     disabled_at: Optional[datetime] = field(default=None, metadata=TIME)
     """Since when it is switched off."""
     revoked_at: Optional[datetime] = field(default=None, metadata=TIME)
+    previous_expires_at: Optional[datetime] = field(default=None, metadata=TIME)
+    """Until when the secret before its last rotation counts; ``None`` if none does."""
+    metadata: Union[dict[str, Any], str, None] = None
+    """What the application keeps with it. What no reader of ours takes is a text."""
     budget_used_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
     budget_remaining_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
 

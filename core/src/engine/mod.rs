@@ -32,6 +32,7 @@ pub(crate) mod json;
 mod keys;
 mod lane;
 mod lanes;
+mod list;
 mod lookups;
 pub(crate) mod options;
 mod queue;

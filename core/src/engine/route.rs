@@ -6,6 +6,7 @@ use super::admin::Admin;
 use super::batch::Pending;
 use super::busy::Look;
 use super::keys::KeyWork;
+use super::list::List;
 use super::rotate::Rotation;
 use super::rows::ended::ReservationChange;
 use super::rows::new_row::NewRow;
@@ -54,7 +55,10 @@ impl Engine {
                 self.route_admin(caller, Admin::Insert(Box::new(row)));
             }
             Request::Get(id) => self.route_admin(caller, Admin::Keys(KeyWork::Get(id))),
-            Request::List(filter) => self.route_admin(caller, Admin::Keys(KeyWork::List(filter))),
+            Request::List(filter) => {
+                let list = List::new(filter)?;
+                self.route_admin(caller, Admin::Keys(KeyWork::List(Box::new(list))));
+            }
             Request::Update(id, changes) => {
                 let work = KeyWork::update(id, changes, &self.options)?;
                 self.route_admin(caller, Admin::Keys(work));

@@ -32,6 +32,7 @@ pub(crate) const OPTIONAL_COLUMNS: &[(&str, &str)] = &[
     ("disabled_at", "timestamptz"),
     ("parent_id", "text"),
     ("ancestor_ids", "text[]"),
+    ("metadata", "jsonb"),
 ];
 
 /// Columns of the original without which a key might do more than it may.
@@ -193,6 +194,34 @@ impl TableShape {
     /// Whether the `account_id` column can hold `text`.
     pub(crate) fn fits_account(&self, text: &str) -> bool {
         fits(self.kind("account_id"), text)
+    }
+
+    /// Whether keys can have metadata: an application's own column of that name may be of another type.
+    pub(crate) fn keeps_metadata(&self) -> bool {
+        self.columns.get("metadata").is_some_and(|column| column.sql_type == "jsonb")
+    }
+
+    /// Refuses what needs metadata where keys can have none.
+    pub(crate) fn require_metadata(&self) -> Result<(), Error> {
+        self.require(&["metadata"])?;
+        match self.keeps_metadata() {
+            true => Ok(()),
+            false => {
+                let sql_type = self.sql_type("metadata");
+                Err(Error::migration_required(format_args!("the column metadata is {sql_type}, not jsonb")))
+            }
+        }
+    }
+
+    /// Whether SQL can look for a scope, and an index may help.
+    pub(crate) fn scopes_are_an_array(&self) -> bool {
+        self.sql_type("scopes") == "text[]"
+    }
+
+    /// Whether SQL can look for a scope.
+    pub(crate) fn scopes_can_be_searched(&self) -> bool {
+        let sql_type = self.sql_type("scopes");
+        sql_type.ends_with("[]") || sql_type.starts_with("json")
     }
 
     /// Scopes as the column takes them: an array literal, unless it is JSON.

@@ -1,6 +1,7 @@
 //! Keys to create, as JSON, and what names a key.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::object::Object;
 use crate::duration;
@@ -58,6 +59,8 @@ pub(super) struct CreateKeyJson {
     expires_in: Option<String>,
     delegated_by: Option<String>,
     name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Map<String, Value>>,
     parent: Option<ParentJson>,
 }
 
@@ -91,6 +94,7 @@ impl CreateKeyJson {
             expires_in: duration::read(self.expires_in.as_deref())?,
             delegated_by: self.delegated_by,
             name: self.name,
+            metadata: self.metadata,
             parent: self.parent.map(|parent| parent.read(prefix)).transpose()?,
         })
     }
@@ -140,6 +144,7 @@ impl Serialize for CreateKey {
             expires_in: self.expires_in.map(duration::write),
             delegated_by: self.delegated_by.clone(),
             name: self.name.clone(),
+            metadata: self.metadata.clone(),
             parent: parent.map(ParentJson::Named),
         };
         json.serialize(serializer)

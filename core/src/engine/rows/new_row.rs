@@ -149,6 +149,9 @@ impl NewRow {
         let needed: Vec<&str> =
             needed.into_iter().filter(|(_, used)| *used).map(|(column, _)| column).collect();
         shape.require(&needed)?;
+        if spec.metadata.is_some() {
+            shape.require_metadata()?;
+        }
         if let Some(cents) = spec.budget_cents.filter(|cents| *cents > shape.max_cents()) {
             let why = format!("the most that the table holds is {}", shape.max_cents());
             return Err(invalid_budget(cents, &why));
@@ -173,6 +176,7 @@ impl NewRow {
             "align": options.align.as_str(),
             "expires_in_seconds": spec.expires_in.map(|lifetime| lifetime.as_secs()),
             "delegated_by": spec.delegated_by,
+            "metadata": spec.metadata,
             "name": spec.name.as_deref().unwrap_or("default"),
             "external_subject": subject,
             "parent_id": chain.first().map(KeyId::to_string),

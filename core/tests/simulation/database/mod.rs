@@ -193,6 +193,7 @@ impl Database {
             "disabled_at",
             "parent_id",
             "ancestor_ids",
+            "metadata",
             "prev_key_hash",
             "prev_key_expires_at",
             "+reservations",
