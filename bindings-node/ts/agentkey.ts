@@ -280,7 +280,7 @@ export class AgentKey<Id extends KeyId = number> {
 
   /** Whether the key may do `scope`: it has no restriction, it has the scope, or it is an admin. */
   hasScope(result: ValidateResult<Id>, scope: string): boolean {
-    return result.valid !== (false as boolean) && native.keyHasScope(result.scopes ?? null, scope);
+    return result.valid !== (false as boolean) && this.#engine.hasScope(result.scopes ?? null, scope);
   }
 
   /** Whether new keys may have all of `scopes`, or which they may not. */
@@ -334,6 +334,9 @@ const OPTIONS: Names<AgentKeyOptions> = {
   connectionString: true,
   tableName: true,
   keyPrefix: true,
+  keyFormat: true,
+  defaultExpiresIn: true,
+  wildcards: true,
   validScopes: true,
   budgetPeriods: true,
   align: true,
@@ -361,6 +364,9 @@ function makeEngine(options: AgentKeyOptions): native.Engine {
     return new native.Engine({
       tableName: optionalText("tableName", options.tableName),
       keyPrefix: optionalText("keyPrefix", options.keyPrefix),
+      keyFormat: optionalText("keyFormat", options.keyFormat),
+      defaultExpiresIn: optionalText("defaultExpiresIn", options.defaultExpiresIn),
+      wildcards: flag("wildcards", options.wildcards),
       validScopes: options.validScopes ? scopeList("Invalid validScopes", options.validScopes) : undefined,
       allPeriods: budgetPeriods === "all",
       alignToCalendar: align === "calendar",

@@ -68,9 +68,12 @@ class Grant(Yes, Money):
     budget_remaining_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
     valid: Literal[True] = field(default=True, init=False, repr=False)
 
+    # Set by the native module for a client with ``wildcards``; no member.
+    _wildcards = False
+
     def has_scope(self, scope: str) -> bool:
         """Whether the key may do ``scope``."""
-        return _native.has_scope(self.scopes, scope)
+        return _native.has_scope(self.scopes, scope, self._wildcards)
 
     @property
     def reservation(self) -> Optional[Reservation]:

@@ -10,7 +10,7 @@ use super::retry::{Repeatable, Repeats};
 use super::rows::Unread;
 use super::rows::charged::{ChargedKey, ChargedRow};
 use super::spends::Stage;
-use super::{Answer, Cost, Credential, Engine, Statement, Work, text_of};
+use super::{Answer, Cost, Credential, Engine, Statement, Work};
 use crate::budget::charge::{self, ChargeRefusal, Charged};
 use crate::error::Error;
 use crate::table::literal::{integer_array, text_array};
@@ -43,7 +43,7 @@ impl Engine {
         if !charge.is_plain() {
             return self.route_spend(caller, credential, charge.try_into()?);
         }
-        match (charge.cost, text_of(credential)) {
+        match (charge.cost, self.text_of(credential)) {
             (Cost::Invalid, _) => {
                 self.answer_with(&caller, Answer::Charged(Err(ChargeRefusal::InvalidCost)));
             }

@@ -6,6 +6,7 @@ use super::admin::{Admin, Next, Plan};
 use super::busy::Look;
 use super::list::List;
 use super::revoke::is_busy;
+use super::route::text_of;
 use super::rows::lookup::KeyRow;
 use super::rows::record::{changes, read_record};
 use super::{Answer, Options};
@@ -147,7 +148,7 @@ pub(super) fn find_parent(parent: &Parent, statements: &Statements) -> Result<Pl
     let (column, lookup) = match parent.lookup() {
         ParentLookup::Id(id) if statements.shape.fits_id(&id) => (KeyColumn::Id, Arc::from(id)),
         ParentLookup::Id(_) => return Err(Ancestry::missing()),
-        ParentLookup::Credential(credential) => super::text_of(credential).ok_or_else(Ancestry::missing)?,
+        ParentLookup::Credential(credential) => text_of(credential).ok_or_else(Ancestry::missing)?,
     };
     if column == KeyColumn::Subject {
         statements.shape.require(&[column.name()])?;

@@ -8,7 +8,7 @@ use super::resolve::{Asked, FoundBy, Unresolved};
 use super::retry::{Repeatable, Repeats};
 use super::rows::Unread;
 use super::rows::lookup::{self, KeyRow, LookedUp};
-use super::{Answer, Credential, Engine, Statement, Work, text_of};
+use super::{Answer, Credential, Engine, Statement, Work};
 use crate::error::Error;
 use crate::key::grant::Denial;
 use crate::table::literal::text_array;
@@ -32,7 +32,7 @@ impl Repeatable for Lookup {
 
 impl Engine {
     pub(super) fn route_lookup(&mut self, caller: Pending<()>, credential: Credential) {
-        match text_of(credential) {
+        match self.text_of(credential) {
             Some((KeyColumn::Id, id)) => {
                 let request = caller.with_work(Unresolved::by_id(Asked::Lookup, &id));
                 self.resolve(FoundBy::Id, id, request);

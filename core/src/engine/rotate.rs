@@ -1,14 +1,14 @@
 //! Rotations: a new secret for a key.
 
-use super::Answer;
 use super::admin::{Admin, Next, Plan};
 use super::busy::Look;
 use super::rows::time::timestamp;
 use super::rows::{fields, read_key_id};
 use super::spends::NEEDED;
+use super::{Answer, Options};
 use crate::error::Error;
 use crate::key::credential::Credential;
-use crate::key::raw::{KeyPrefix, MintedKey};
+use crate::key::raw::MintedKey;
 use crate::key::rotation::{Rotate, RotateRefusal, Rotated};
 use crate::table::shape::{ROTATION, TableShape};
 use crate::table::template::{StatementKind, Statements};
@@ -23,9 +23,14 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    pub(super) fn new(of: Credential, rotate: Rotate, prefix: &KeyPrefix) -> Result<Self, Error> {
+    pub(super) fn new(of: Credential, rotate: Rotate, options: &Options) -> Result<Self, Error> {
         rotate.check()?;
-        Ok(Rotation { of, rotate, minted: prefix.mint()?, look: Look::default() })
+        Ok(Rotation {
+            of,
+            rotate,
+            minted: options.key_prefix.mint(options.key_format)?,
+            look: Look::default(),
+        })
     }
 
     pub(super) fn has_idempotency_key(&self) -> bool {
@@ -38,7 +43,7 @@ impl Rotation {
         shape.require(NEEDED)?;
         let (id, hash) = match &self.of {
             Credential::Id(id) => (Some(id.to_string()).filter(|id| shape.fits_id(id)), None),
-            Credential::Key(hash) => (None, Some(hash.as_str().to_owned())),
+            Credential::Key(hash) | Credential::Mistyped(hash) => (None, Some(hash.as_str().to_owned())),
             // It has no secret.
             Credential::Subject(_) => (None, None),
         };

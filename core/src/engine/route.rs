@@ -15,6 +15,7 @@ use super::sweep::Sweep;
 use super::{Credential, Engine, Request};
 use crate::budget::reservation::check_ttl;
 use crate::error::Error;
+use crate::key::raw::KeyFormat;
 use crate::table::shape::MAX_INDEXED_BYTES;
 use crate::table::template::KeyColumn;
 
@@ -64,7 +65,7 @@ impl Engine {
                 self.route_admin(caller, Admin::Keys(work));
             }
             Request::Rotate(of, rotate) => {
-                let rotation = Rotation::new(of, rotate, &self.options.key_prefix)?;
+                let rotation = Rotation::new(of, rotate, &self.options)?;
                 self.route_admin(caller, Admin::Rotate(Box::new(rotation)));
             }
             Request::Revoke(revocation) => {
@@ -82,12 +83,20 @@ impl Engine {
         }
         Ok(())
     }
+
+    /// The column and text of a credential; `None` if no row can have it.
+    pub(super) fn text_of(&self, credential: Credential) -> Option<(KeyColumn, Arc<str>)> {
+        match credential {
+            Credential::Mistyped(_) if self.options.key_format == KeyFormat::Checksum => None,
+            credential => text_of(credential),
+        }
+    }
 }
 
 /// The column and text of a credential; `None` if no row can have it.
 pub(super) fn text_of(credential: Credential) -> Option<(KeyColumn, Arc<str>)> {
     match credential {
-        Credential::Key(hash) => Some((KeyColumn::KeyHash, hash.into_text())),
+        Credential::Key(hash) | Credential::Mistyped(hash) => Some((KeyColumn::KeyHash, hash.into_text())),
         Credential::Subject(subject) => (subject.len() <= MAX_INDEXED_BYTES && !subject.contains('\0'))
             .then(|| (KeyColumn::Subject, Arc::from(subject))),
         Credential::Id(id) => Some((KeyColumn::Id, Arc::from(id.to_string()))),

@@ -9,7 +9,7 @@ use super::resolve::{Asked, FoundBy, Unresolved};
 use super::retry::{Repeatable, Repeats};
 use super::rows::Unread;
 use super::rows::spent::{Decision, Spend, SpentRow};
-use super::{Answer, Credential, Engine, Statement, Work, text_of};
+use super::{Answer, Credential, Engine, Statement, Work};
 use crate::error::Error;
 use crate::id::KeyId;
 use crate::table::literal::{integer_array, text_array};
@@ -92,10 +92,11 @@ impl Engine {
         &mut self,
         caller: Pending<()>,
         credential: Credential,
-        spend: Spend,
+        mut spend: Spend,
     ) -> Result<(), Error> {
         spend.check()?;
-        match (spend.without_statement(), text_of(credential)) {
+        spend.read_wildcards(self.options.wildcards);
+        match (spend.without_statement(), self.text_of(credential)) {
             (Some(answer), _) => self.answer_with(&caller, answer),
             (None, None) => self.answer_with(&caller, spend.of_no_key()),
             (None, Some((column, name))) => {

@@ -1,6 +1,6 @@
 //! What names a key's row.
 
-use super::raw::{KeyHash, RawKey};
+use super::raw::{KeyHash, RawKey, is_mistyped};
 use crate::id::KeyId;
 
 /// What names a row: the hash of a raw key, an external subject, or the row's id.
@@ -9,6 +9,9 @@ use crate::id::KeyId;
 pub enum Credential {
     /// The hash of a raw key.
     Key(KeyHash),
+    /// The hash of a text that has the form of a key with a checksum, and another one: nobody's key to a client that makes
+    /// such keys.
+    Mistyped(KeyHash),
     /// The identity that `ensure_subject` was given.
     Subject(String),
     /// The row's id, for whoever has no secret: a worker, say.
@@ -18,7 +21,8 @@ pub enum Credential {
 impl Credential {
     /// The credential of a raw key. Only its hash is kept.
     pub fn of_key(raw_key: &str) -> Self {
-        Credential::Key(KeyHash::of(raw_key))
+        let hash = KeyHash::of(raw_key);
+        if is_mistyped(raw_key) { Credential::Mistyped(hash) } else { Credential::Key(hash) }
     }
 
     /// The credential of an external subject.

@@ -89,6 +89,8 @@ pub(crate) struct TableShape {
     /// The companion tables are among them: their type is their qualified name.
     columns: BTreeMap<String, Column>,
     companions: [String; 2],
+    /// How the client reads scopes: whether `files:*` is a wildcard.
+    pub(crate) wildcards: bool,
 }
 
 impl TableShape {
@@ -118,7 +120,7 @@ impl TableShape {
             return Err(Error::migration_required(format_args!("there is no table {}", table.quoted())));
         }
         let companions = COMPANIONS.map(|(_, name)| table.companion(name));
-        let shape = TableShape { columns, companions };
+        let shape = TableShape { columns, companions, wildcards: false };
         let mut needed = vec!["id", "account_id", "key_hash", "key_prefix"];
         needed.extend(LIMITING_COLUMNS);
         if was_migrated || shape.is_migrated() {

@@ -1,5 +1,7 @@
 //! `insert_key.sql`: the row of a new key or subject, and what the statement answers.
 
+use std::time::Duration;
+
 use super::lookup::LookedUp;
 use super::time::Moment;
 use super::{fields, read_key_id};
@@ -47,7 +49,7 @@ impl NewRow {
     /// A row for a freshly minted key.
     pub(crate) fn for_key(spec: CreateKey, options: &Options) -> Result<Self, Error> {
         spec.check(options.valid_scopes.as_deref(), options.accepted_periods)?;
-        let minted = options.key_prefix.mint()?;
+        let minted = options.key_prefix.mint(options.key_format)?;
         Ok(NewRow {
             spec,
             key_hash: minted.raw.hash(),
@@ -126,6 +128,12 @@ impl NewRow {
         Ok(self)
     }
 
+    /// How long it lives. The default is the clients' own: of a child the parent's end comes first.
+    fn expires_in(&self, options: &Options) -> Option<Duration> {
+        let default = options.default_expires_in.filter(|_| !self.is_subject());
+        self.spec.expires_in.or(default)
+    }
+
     /// The parameter of the statement, once the row is known to fit the table.
     pub(crate) fn parameter(&self, shape: &TableShape, options: &Options) -> Result<String, Error> {
         let spec = &self.spec;
@@ -140,7 +148,7 @@ impl NewRow {
             ("budget_used_cents", spec.budget_cents.is_some()),
             ("budget_period", spec.budget_period.is_some()),
             ("budget_reset_at", spec.budget_period.is_some()),
-            ("expires_at", spec.expires_in.is_some()),
+            ("expires_at", self.expires_in(options).is_some()),
             ("delegated_by", spec.delegated_by.is_some()),
             ("external_subject", subject.is_some()),
             ("parent_id", !chain.is_empty()),
@@ -174,7 +182,7 @@ impl NewRow {
             "budget_cents": spec.budget_cents,
             "budget_period": spec.budget_period,
             "align": options.align.as_str(),
-            "expires_in_seconds": spec.expires_in.map(|lifetime| lifetime.as_secs()),
+            "expires_in_seconds": self.expires_in(options).map(|lifetime| lifetime.as_secs()),
             "delegated_by": spec.delegated_by,
             "metadata": spec.metadata,
             "name": spec.name.as_deref().unwrap_or("default"),

@@ -17,7 +17,7 @@ use crate::engine::answer::{Answer, Reservation, ReserveRefusal, ReserveRefusalR
 use crate::error::{Error, ErrorCode, storable};
 use crate::id::KeyId;
 use crate::key::grant::{DenialReason, Verdict};
-use crate::key::scope::{ADMIN, has_scope};
+use crate::key::scope::granting;
 use crate::metadata;
 use crate::table::shape::{MAX_INDEXED_BYTES, TableShape};
 
@@ -43,6 +43,8 @@ enum SpendKind {
         ttl: Duration,
         if_expired: IfExpired,
         scope: Option<String>,
+        /// Whether `files:*` is a wildcard.
+        wildcards: bool,
         /// The scope was seen on the key's row by a statement that could not read it itself.
         is_scope_seen: bool,
     },
@@ -81,6 +83,7 @@ impl TryFrom<Reserve> for Spend {
                 ttl: reserve.ttl,
                 if_expired: reserve.if_expired,
                 scope: reserve.scope,
+                wildcards: false,
                 is_scope_seen: false,
             },
             cost: reserve.cost,
@@ -142,14 +145,15 @@ impl Spend {
 
     pub(crate) fn details(&self) -> String {
         let mut details = Map::new();
-        if let SpendKind::Reserve { id, ttl, if_expired, scope, is_scope_seen } = &self.kind {
+        if let SpendKind::Reserve { id, ttl, if_expired, scope, wildcards, is_scope_seen } = &self.kind {
             details.insert("id".to_owned(), id.as_str().into());
             details.insert("ttl".to_owned(), ttl.as_secs().into());
             if *if_expired != IfExpired::Release {
                 details.insert("if_expired".to_owned(), if_expired.as_str().into());
             }
             if let Some(scope) = scope.as_deref().filter(|_| !is_scope_seen) {
-                details.insert("scopes".to_owned(), vec![scope, ADMIN].into());
+                let granting: Vec<_> = granting(scope, *wildcards).map(Value::from).collect();
+                details.insert("scopes".to_owned(), granting.into());
             }
         }
         if let Some(key) = &self.idempotency_key {
@@ -221,7 +225,7 @@ impl Spend {
                 (SpendKind::Reserve { .. }, Some(Err(denial))) => Answer::Reserved(Err(denial.into())),
                 (SpendKind::Reserve { scope, is_scope_seen, .. }, Some(Ok(grant))) => {
                     // The column is of a type that the statement does not read, and the scope is there.
-                    let has_scope = scope.as_deref().is_some_and(|s| has_scope(grant.scopes.as_deref(), s));
+                    let has_scope = scope.as_deref().is_some_and(|s| grant.has_scope(s));
                     if has_scope && !is_scope_seen {
                         return Ok(Decision::WithoutScope);
                     }
@@ -239,6 +243,13 @@ impl Spend {
             "budget_exceeded" => self.refused(ChargeRefusal::BudgetExceeded, row.limit),
             other => return Err(Error::unexpected(format_args!("the status {other:?}"))),
         }))
+    }
+
+    /// Says whether `files:*` is a wildcard.
+    pub(crate) fn read_wildcards(&mut self, are_meant: bool) {
+        if let SpendKind::Reserve { wildcards, .. } = &mut self.kind {
+            *wildcards = are_meant;
+        }
     }
 
     /// From now on the statement need not look for the scope.
