@@ -84,6 +84,7 @@ impl Admin {
         match self {
             Admin::Revoke(_, look) => Some(look),
             Admin::Rotate(rotation) => Some(&mut rotation.look),
+            Admin::RevokeAll(revoke) => Some(&mut revoke.look),
             Admin::Keys(work) => work.look(),
             _ => None,
         }
@@ -94,6 +95,7 @@ impl Admin {
         match self {
             Admin::Revoke(_, look) => look.is_waiting,
             Admin::Rotate(rotation) => rotation.look.is_waiting,
+            Admin::RevokeAll(revoke) => revoke.look.is_waiting,
             Admin::Keys(work) => work.is_waiting(),
             _ => false,
         }
