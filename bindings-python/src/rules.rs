@@ -51,8 +51,8 @@ pub(crate) fn duration_seconds(duration: Option<&str>) -> PyResult<Option<u64>> 
     Ok(duration.map(|duration| duration.as_secs()))
 }
 
-/// Whether a key with these scopes may do `scope`; `None` is everything. With `wildcards`, `files:*` is all that begins with
-/// `files:`.
+/// Whether a key with these scopes may do `scope`; `None` is everything. With `wildcards`, `files:*` is whatever begins
+/// with `files:`.
 #[pyfunction]
 #[pyo3(signature = (scopes, scope, wildcards = false, /))]
 pub(crate) fn has_scope(scopes: Option<Vec<String>>, scope: &str, wildcards: bool) -> bool {

@@ -203,8 +203,8 @@ def share(value: Optional[float]) -> Optional[float]:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _wrong("over_share", "float", value)
-    if not 0 < value <= 1:
-        raise ValueError("over_share must be above 0 and at most 1")
+    if not math.isfinite(value):
+        raise ValueError("over_share must be a finite number")
     return value
 
 

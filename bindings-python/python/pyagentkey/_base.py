@@ -129,8 +129,8 @@ class Base:
             ``PGUSER``, ``PGPASSWORD``, ... say
         :param pool_size: connections; calls share statements, so few are needed
         :param table_name: ``table`` or ``schema.table``
-        :param key_format: ``checksum``: new keys end in one, so that scanners know them, and a mistyped one costs no query;
-            keys of either form always work
+        :param key_format: ``checksum``: new keys end in one, so that scanners know them, and a mistyped one costs no
+            query; keys of either form always work
         :param default_expires_in: how long keys live that are created without ``expires_in``
         :param wildcards: a scope such as ``files:*`` grants all that begins with ``files:``
         :param valid_scopes: the scopes that new keys may have; any if not given
@@ -188,7 +188,7 @@ class Base:
 
     def has_scope(self, result: ValidateResult, scope: str) -> bool:
         """Whether a validated key may do ``scope``; a refused one may do nothing."""
-        return bool(result) and _native.has_scope(result.scopes, scope, self._wildcards)
+        return isinstance(result, Grant) and _native.has_scope(result.scopes, scope, self._wildcards)
 
     def validate_scopes(self, scopes: Iterable[str]) -> ScopeCheck:
         """Whether new keys may have these scopes; ``invalid`` are those that they may not."""
