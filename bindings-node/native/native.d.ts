@@ -25,6 +25,8 @@ export declare class Engine {
   submitCall(exchange: Exchange): number
   /** Those of `scopes` that new keys may not have. */
   invalidScopes(scopes: Array<string>): Array<string>
+  /** Whether a key with `scopes` may do `scope`; `null` is no restriction. */
+  hasScope(scopes: Array<string> | undefined | null, scope: string): boolean
   /** The next statement that may be sent now. */
   poll(): NativeStatement | null
   /** The statement has to wait for a connection. */
@@ -109,6 +111,12 @@ export interface EngineOptions {
   tableName?: string
   /** What stands before the random part of new keys. */
   keyPrefix?: string
+  /** What new keys look like: `plain` or `checksum`. */
+  keyFormat?: string
+  /** How long keys live that are created without a lifetime. */
+  defaultExpiresIn?: string
+  /** Whether a scope such as `files:*` grants all that begins with `files:`. */
+  wildcards: boolean
   /** The scopes that new keys may have. */
   validScopes?: Array<string>
   /** Whether all budget periods are accepted, and not only those of the original package. */
@@ -152,9 +160,6 @@ export declare function errorCodes(): Array<string>
 
 /** Classifies an error of the pool's by its `code`. */
 export declare function errorFacts(code?: string | undefined | null): NativeErrorFacts
-
-/** Whether a key with `scopes` may do `scope`. */
-export declare function keyHasScope(scopes: Array<string> | undefined | null, scope: string): boolean
 
 /** The longest body that is read, in bytes. */
 export declare const MOST_BODY_BYTES: number

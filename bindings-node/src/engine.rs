@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use agentkey::Charge;
 use agentkey::engine::{
-    self, Begun, Cost, Credential, Fault, Request, Rounding, Statement, StatementId, Ticket, invalid_scopes,
+    self, Begun, Cost, Credential, Fault, Request, Rounding, Statement, StatementId, Ticket, has_scope,
+    invalid_scopes,
 };
 use chrono::Utc;
 use napi::Either;
@@ -93,6 +94,12 @@ impl Engine {
     #[napi]
     pub fn invalid_scopes(&self, scopes: Vec<String>) -> Vec<String> {
         invalid_scopes(&scopes, self.engine.options().valid_scopes.as_deref())
+    }
+
+    /// Whether a key with `scopes` may do `scope`; `null` is no restriction.
+    #[napi]
+    pub fn has_scope(&self, scopes: Option<Vec<String>>, scope: String) -> bool {
+        has_scope(scopes.as_deref(), &scope, self.engine.options().wildcards)
     }
 
     /// The next statement that may be sent now.

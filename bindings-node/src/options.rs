@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentkey::engine::{AcceptedPeriods, Align, KeyPrefix, Options, Rounding, TableName};
+use agentkey::engine::{AcceptedPeriods, Align, KeyPrefix, Options, Rounding, TableName, read_duration};
 use napi_derive::napi;
 
 use crate::error::{Result, thrown};
@@ -14,6 +14,12 @@ pub struct EngineOptions {
     pub table_name: Option<String>,
     /// What stands before the random part of new keys.
     pub key_prefix: Option<String>,
+    /// What new keys look like: `plain` or `checksum`.
+    pub key_format: Option<String>,
+    /// How long keys live that are created without a lifetime.
+    pub default_expires_in: Option<String>,
+    /// Whether a scope such as `files:*` grants all that begins with `files:`.
+    pub wildcards: bool,
     /// The scopes that new keys may have.
     pub valid_scopes: Option<Vec<String>>,
     /// Whether all budget periods are accepted, and not only those of the original package.
@@ -51,6 +57,11 @@ impl EngineOptions {
         if let Some(prefix) = &self.key_prefix {
             options.key_prefix = KeyPrefix::new(prefix).map_err(thrown)?;
         }
+        if let Some(format) = &self.key_format {
+            options.key_format = format.parse().map_err(thrown)?;
+        }
+        options.default_expires_in = read_duration(self.default_expires_in.as_deref()).map_err(thrown)?;
+        options.wildcards = self.wildcards;
         if !self.all_periods {
             options.accepted_periods = AcceptedPeriods::DayAndMonth;
         }

@@ -1,16 +1,10 @@
 //! The core's pure rules, for the client's synchronous methods.
 
-use agentkey::engine::{has_scope, read_duration};
+use agentkey::engine::read_duration;
 use agentkey::http::{Credentials, Token};
 use napi_derive::napi;
 
 use crate::error::{Result, thrown};
-
-/// Whether a key with `scopes` may do `scope`.
-#[napi]
-pub fn key_has_scope(scopes: Option<Vec<String>>, scope: String) -> bool {
-    has_scope(scopes.as_deref(), &scope)
-}
 
 /// The raw key of an `Authorization` header, or of a header that may hold a key.
 #[napi]

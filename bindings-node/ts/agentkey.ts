@@ -12,6 +12,7 @@ import {
   newSubject,
   rawKeyOf,
   revokeFilterOf,
+  rotationOf,
   scopeList,
   shown,
   spendingOf,
@@ -20,7 +21,7 @@ import {
 import { flag, type Names, onlyKnown, optionalCount, optionalFlag, optionalFunction, optionalText, wrong } from "./options.js";
 import { clearTimer, setTimer } from "./outside.js";
 import { connecting, ownPool, type OwnPool, Preparing } from "./pool.js";
-import type { KeyFilter, KeyRecord, KeyUpdate } from "./records.js";
+import type { KeyFilter, KeyRecord, KeyUpdate, RotateOptions, RotateResult } from "./records.js";
 import type {
   AgentKeyOptions,
   CreateKeyOptions,
@@ -129,6 +130,11 @@ export class AgentKey<Id extends KeyId = number> {
     return this.#submit("validate", () => ({ subject: lookedUp(subject) }));
   }
 
+  /** The same for the key of an id, for whoever has no secret. */
+  validateById(keyId: number | string): Promise<ValidateResult<Id> | ValidateFailure<Id>> {
+    return this.#submit("validate", () => ({ keyId: idText(keyId) ?? "" }));
+  }
+
   /** Records what a call cost, if it fits the budgets of the key and its ancestors. Concurrent charges never pass them. */
   trackUsage(rawKey: string, usage: Usage): Promise<TrackUsageResult> {
     if (isPlain(usage)) return this.#driver.call((engine) => engine.charge(rawKeyOf(rawKey), usage.costCents));
@@ -138,6 +144,11 @@ export class AgentKey<Id extends KeyId = number> {
   /** The same for an external subject. */
   trackUsageBySubject(subject: string, usage: Usage): Promise<TrackUsageResult> {
     return this.#submit("trackUsage", () => ({ subject: lookedUp(subject), ...spendingOf(usage) }));
+  }
+
+  /** The same for the key of an id, for whoever has no secret. */
+  trackUsageById(keyId: number | string, usage: Usage): Promise<TrackUsageResult> {
+    return this.#submit("trackUsage", () => ({ keyId: idText(keyId) ?? "", ...spendingOf(usage) }));
   }
 
   /**
@@ -151,6 +162,11 @@ export class AgentKey<Id extends KeyId = number> {
   /** The same for an external subject. */
   reserveBySubject(subject: string, options: ReserveOptions): Promise<ReserveResult<Id>> {
     return this.#submit("reserve", () => ({ subject: lookedUp(subject), ...spendingOf(options) }));
+  }
+
+  /** The same for the key of an id, for whoever has no secret. */
+  reserveById(keyId: number | string, options: ReserveOptions): Promise<ReserveResult<Id>> {
+    return this.#submit("reserve", () => ({ keyId: idText(keyId) ?? "", ...spendingOf(options) }));
   }
 
   /**
@@ -217,6 +233,14 @@ export class AgentKey<Id extends KeyId = number> {
     return this.#submit("enable", () => ({ keyId: idText(keyId) ?? "" }));
   }
 
+  /**
+   * Gives a key a new secret, by its id or by its raw key. The key stays the same: its budget, holds, children and history.
+   * The secret before counts beside the new one for the grace; then, or at the next rotation, it stops.
+   */
+  rotate(key: number | string, options?: RotateOptions): Promise<RotateResult<Id>> {
+    return this.#submit("rotate", () => ({ ...rotationOf(options), key: idText(key) ?? "" }));
+  }
+
   /** Revokes a key, and with it its descendants; with an account only a key of that account. Whether a live key was revoked. */
   async revoke(keyId: number | string, accountId?: number | string | null): Promise<boolean> {
     const id = idText(keyId);
@@ -256,7 +280,7 @@ export class AgentKey<Id extends KeyId = number> {
 
   /** Whether the key may do `scope`: it has no restriction, it has the scope, or it is an admin. */
   hasScope(result: ValidateResult<Id>, scope: string): boolean {
-    return result.valid !== (false as boolean) && native.keyHasScope(result.scopes ?? null, scope);
+    return result.valid !== (false as boolean) && this.#engine.hasScope(result.scopes ?? null, scope);
   }
 
   /** Whether new keys may have all of `scopes`, or which they may not. */
@@ -310,6 +334,9 @@ const OPTIONS: Names<AgentKeyOptions> = {
   connectionString: true,
   tableName: true,
   keyPrefix: true,
+  keyFormat: true,
+  defaultExpiresIn: true,
+  wildcards: true,
   validScopes: true,
   budgetPeriods: true,
   align: true,
@@ -337,6 +364,9 @@ function makeEngine(options: AgentKeyOptions): native.Engine {
     return new native.Engine({
       tableName: optionalText("tableName", options.tableName),
       keyPrefix: optionalText("keyPrefix", options.keyPrefix),
+      keyFormat: optionalText("keyFormat", options.keyFormat),
+      defaultExpiresIn: optionalText("defaultExpiresIn", options.defaultExpiresIn),
+      wildcards: flag("wildcards", options.wildcards),
       validScopes: options.validScopes ? scopeList("Invalid validScopes", options.validScopes) : undefined,
       allPeriods: budgetPeriods === "all",
       alignToCalendar: align === "calendar",

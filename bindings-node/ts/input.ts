@@ -10,7 +10,7 @@ const NOBODY = "\0";
 
 /** A key's data for the core. */
 export function keySpec(options: CreateKeyOptions | EnsureSubjectOptions | undefined | null): object {
-  const { accountId, userId, scopes, budgetCents, budgetPeriod, expiresIn, delegatedBy, name, parent, ...unknown } = options ?? {};
+  const { accountId, userId, scopes, budgetCents, budgetPeriod, expiresIn, delegatedBy, name, metadata, parent, ...unknown } = options ?? {};
   return {
     // The core refuses these by name: a misspelt budget must not make a key without one.
     ...unknown,
@@ -22,6 +22,7 @@ export function keySpec(options: CreateKeyOptions | EnsureSubjectOptions | undef
     expiresIn: text("invalid_duration", "duration", expiresIn),
     delegatedBy: text("invalid_text", "delegated_by", delegatedBy),
     name: text("invalid_text", "name", name),
+    metadata: metadata == null ? null : objectOf(metadata),
     parent: parentOf(parent),
   };
 }
@@ -57,9 +58,6 @@ export function isPlain(usage: unknown): usage is { costCents: number } {
 /** The members of a charge, reserve, settlement or refund for the core, which knows them. */
 export function spendingOf(spending: unknown): object {
   const { costCents, costMicrocents, costUsd, idempotencyKey, overrun, metadata, ttl, ifExpired, scope, ...more } = Object(spending ?? {}) as Record<string, unknown>;
-  if (metadata !== undefined && (typeof metadata !== "object" || metadata === null || Array.isArray(metadata))) {
-    throw invalid("invalid_text", "metadata", metadata);
-  }
   return {
     ...more,
     costCents: visible(costCents),
@@ -70,8 +68,22 @@ export function spendingOf(spending: unknown): object {
     ttl: text("invalid_duration", "duration", ttl) ?? undefined,
     ifExpired: text("invalid_text", "ifExpired", ifExpired) ?? undefined,
     scope: text("invalid_text", "scope", scope) ?? undefined,
-    metadata,
+    metadata: metadata === undefined ? undefined : objectOf(metadata),
   };
+}
+
+/** Metadata, which is an object. */
+function objectOf(metadata: unknown): object {
+  if (typeof metadata !== "object" || metadata === null || Array.isArray(metadata)) throw invalid("invalid_text", "metadata", metadata);
+  return metadata;
+}
+
+/** The members of a rotation for the core, which knows them. */
+export function rotationOf(rotation: unknown): object {
+  const { grace, idempotencyKey, ...more } = Object(rotation ?? {}) as Record<string, unknown>;
+  const isCount = typeof grace === "number" && Number.isSafeInteger(grace) && grace >= 0;
+  if (grace !== undefined && typeof grace !== "string" && !isCount) throw invalid("invalid_duration", "duration", grace);
+  return { ...more, grace, idempotencyKey: text("invalid_text", "idempotency key", idempotencyKey) ?? undefined };
 }
 
 /** JSON has no bigint, and `null` for what is no number. */
@@ -94,8 +106,10 @@ export function usageFilterOf(filter: object): object {
 
 /** Which keys are listed, for the core. */
 export function keyFilterOf(filter: object | undefined): object {
-  const { accountId, parent, after, ...rest } = (filter ?? {}) as Record<string, unknown>;
-  return { ...rest, accountId: idOf("accountId", accountId), parent: idOf("parent", parent), after: idOf("after", after) };
+  const { accountId, parent, after, metadata, overShare, ...rest } = (filter ?? {}) as Record<string, unknown>;
+  // JSON would write one that is no number as if it were not given.
+  if (overShare !== undefined && !Number.isFinite(overShare)) throw invalid("invalid_text", "overShare", overShare);
+  return { ...rest, overShare, metadata: metadata === undefined ? undefined : objectOf(metadata), accountId: idOf("accountId", accountId), parent: idOf("parent", parent), after: idOf("after", after) };
 }
 
 function idOf(name: string, id: unknown): string | undefined {

@@ -31,6 +31,10 @@ export interface KeyRecord<Id extends KeyId = number> {
   /** Since when it is switched off. */
   disabledAt: string | null;
   revokedAt: string | null;
+  /** Until when the secret before its last rotation counts; `null` if none does. */
+  previousExpiresAt: string | null;
+  /** What the application keeps with it. What no reader of ours takes is a text. */
+  metadata: Record<string, unknown> | string | null;
 }
 
 /** Which keys are listed. */
@@ -42,6 +46,12 @@ export interface KeyFilter {
   delegatedBy?: string;
   /** What became of the key itself, whatever its ancestors and its budget. */
   state?: "live" | "revoked" | "disabled" | "expired";
+  /** Only keys whose scopes name this one. What is granted by `admin`, or by having no scopes set, is not looked at. */
+  scope?: string;
+  /** Only keys whose metadata contains this. */
+  metadata?: Record<string, unknown>;
+  /** Only keys that have used at least this share of their budget in this period: above 0, 1 at most. */
+  overShare?: number;
   /** Only keys after the one of this id: the last that was read, to go on from there. */
   after?: number | string;
   /** At most 1,000. Default 100. */
@@ -59,4 +69,31 @@ export interface KeyUpdate {
   budgetPeriod?: string | null;
   /** From now on: `30m`, `12h`, `7d`, `1mo`. `null` is for ever. */
   expiresIn?: string | null;
+  /** In place of what the key kept; `null` is nothing. */
+  metadata?: Record<string, unknown> | null;
 }
+
+/** How a key is rotated. */
+export interface RotateOptions {
+  /** How long the secret before counts: `30s`, `24h`, `7d`, or a number of seconds. 0: it stops at once. Default `24h`. */
+  grace?: string | number;
+  /**
+   * A second rotation of the key under it, because the answer of the first one was lost, replaces the secret that the first
+   * one made. The secret before stays what it was.
+   */
+  idempotencyKey?: string;
+}
+
+/** What `rotate` answers. */
+export type RotateResult<Id extends KeyId = number> =
+  | {
+      success: true;
+      /** The secret, returned only here. */
+      key: string;
+      /** The key's row, which is the same as before. */
+      id: Id;
+      /** ISO 8601: until when the secret before counts; `null` if it counts no more. */
+      previousExpiresAt: string | null;
+      reason?: undefined;
+    }
+  | { success: false; reason: "invalid_key" | "revoked" | "idempotency_conflict"; key?: undefined };

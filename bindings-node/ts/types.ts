@@ -8,6 +8,15 @@ interface CommonOptions {
   tableName?: string;
   /** What new keys start with. Default `ak_`. */
   keyPrefix?: string;
+  /**
+   * `checksum`: new keys end in one, so that scanners know them, and a mistyped one costs no query. Keys of either form always
+   * work. Default `plain`, as the original makes them.
+   */
+  keyFormat?: "plain" | "checksum";
+  /** How long keys live that are created without `expiresIn`: `30d`. Default for ever. */
+  defaultExpiresIn?: string;
+  /** A scope such as `files:*` grants all that begins with `files:`. Default false: it is a scope as any other. */
+  wildcards?: boolean;
   /** The scopes that new keys may have. Default any. */
   validScopes?: readonly string[] | null;
   /** Which budget periods new keys may have: only `day` and `month` by default, or all five. */
@@ -77,6 +86,8 @@ export interface CreateKeyOptions {
   delegatedBy?: string | null;
   /** A name for people. Default `default`. */
   name?: string | null;
+  /** What the application keeps with it: a JSON object of at most 16 KiB. */
+  metadata?: Record<string, unknown> | null;
   /**
    * The key that this one draws on and dies with: its id, its raw key, or the subject of its row. Its scopes and expiry
    * bound those of the child, and are the child's where it names none; so are its account, user and human.
@@ -331,6 +342,7 @@ export interface LedgerEvent<Id extends KeyId = number> {
     | "update"
     | "disable"
     | "enable"
+    | "rotate"
     | "revoke"
     | "charge"
     | "refund"

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use agentkey::engine::{AcceptedPeriods, Align, KeyPrefix, MAX_CENTS, Rounding, TableName};
+use agentkey::engine::{
+    AcceptedPeriods, Align, KeyFormat, KeyPrefix, MAX_CENTS, Rounding, TableName, read_duration,
+};
 use agentkey::{AgentKey, Builder};
 use pyo3::prelude::*;
 
@@ -15,6 +17,9 @@ pub(crate) struct ClientOptions {
     pool_size: i64,
     table_name: String,
     key_prefix: String,
+    key_format: String,
+    default_expires_in: Option<String>,
+    wildcards: bool,
     valid_scopes: Option<Vec<String>>,
     accepted_periods: String,
     align: String,
@@ -62,12 +67,17 @@ impl ClientOptions {
                 self.touch_interval_seconds
                     .map(|seconds| in_range("touch_interval_seconds", seconds, 0, most))
                     .transpose()?,
-            );
+            )
+            .key_format(self.key_format.parse::<KeyFormat>().map_err(raise)?)
+            .wildcards(self.wildcards);
         if let Some(is_there) = self.pooler {
             builder = builder.pooler(is_there);
         }
         if let Some(cents) = self.max_cost_cents {
             builder = builder.max_cost_cents(in_range("max_cost_cents", cents, 1, MAX_CENTS)?);
+        }
+        if let Some(lifetime) = read_duration(self.default_expires_in.as_deref()).map_err(raise)? {
+            builder = builder.default_expires_in(lifetime);
         }
         if let Some(scopes) = &self.valid_scopes {
             builder = builder.valid_scopes(scopes);

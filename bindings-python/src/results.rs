@@ -92,6 +92,8 @@ pub(crate) fn grant_object(py: Python<'_>, grant: &Grant) -> PyResult<Py<PyAny>>
         (intern!(py, "budget_reserved_cents"), member(py, Some(grant.budget_reserved_cents))?),
         (intern!(py, "budget_used_microcents"), member(py, Some(grant.budget_used_microcents))?),
         (intern!(py, "budget_remaining_microcents"), member(py, grant.budget_remaining_microcents())?),
+        // No member of the dataclass: by default there are none, which the class knows.
+        (intern!(py, "_wildcards"), member(py, grant.has_wildcards().then_some(true))?),
     ];
     instance(bare!(py, "Grant")?, members)
 }

@@ -51,11 +51,12 @@ pub(crate) fn duration_seconds(duration: Option<&str>) -> PyResult<Option<u64>> 
     Ok(duration.map(|duration| duration.as_secs()))
 }
 
-/// Whether a key with these scopes may do `scope`; `None` is everything.
+/// Whether a key with these scopes may do `scope`; `None` is everything. With `wildcards`, `files:*` is whatever begins
+/// with `files:`.
 #[pyfunction]
-#[pyo3(signature = (scopes, scope, /))]
-pub(crate) fn has_scope(scopes: Option<Vec<String>>, scope: &str) -> bool {
-    agentkey::engine::has_scope(scopes.as_deref(), scope)
+#[pyo3(signature = (scopes, scope, wildcards = false, /))]
+pub(crate) fn has_scope(scopes: Option<Vec<String>>, scope: &str, wildcards: bool) -> bool {
+    agentkey::engine::has_scope(scopes.as_deref(), scope, wildcards)
 }
 
 /// The key of an `Authorization` header, or of one that may hold a key, or the `Response` to a request without one.

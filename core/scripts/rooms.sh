@@ -19,7 +19,7 @@ allowed() {
 status=0
 for directory in */; do
     room=${directory%/}
-    may=" $room $(allowed "$room") error duration id random time Error ErrorCode AgentKey "
+    may=" $room $(allowed "$room") error duration id metadata random time Error ErrorCode AgentKey "
     while IFS=: read -r file line text; do
         other=$(sed -E 's/.*crate::([A-Za-z_]+).*/\1/' <<<"$text")
         if [[ $may != *" $other "* ]]; then

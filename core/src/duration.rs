@@ -32,6 +32,16 @@ pub fn read(duration: Option<&str>) -> Result<Option<Duration>, Error> {
         })
 }
 
+/// The same, or digits followed by `s`.
+pub(crate) fn read_with_seconds(text: &str) -> Result<Option<Duration>, Error> {
+    match text.strip_suffix('s').filter(|digits| !digits.is_empty() && digits.len() <= 9) {
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+            Ok(digits.parse().ok().map(Duration::from_secs))
+        }
+        _ => read(Some(text)),
+    }
+}
+
 /// Writes a duration in whole minutes, rounded up: what [`read`] reads.
 pub(crate) fn write(duration: Duration) -> String {
     format!("{}m", duration.as_secs().div_ceil(60))

@@ -58,6 +58,7 @@ mod error;
 pub mod http;
 mod id;
 mod key;
+mod metadata;
 mod random;
 mod table;
 mod time;
@@ -77,5 +78,6 @@ pub use key::grant::{Denial, DenialReason, Grant};
 pub use key::new_key::{CreateKey, Created};
 pub use key::raw::RawKey;
 pub use key::record::{KeyFilter, KeyRecord, KeyState, KeyUpdate};
+pub use key::rotation::{Rotate, RotateRefusal, Rotated};
 #[cfg(feature = "sqlx")]
 pub use sqlx;

@@ -128,6 +128,26 @@ def id_text(name: str, value: Id) -> str:
     return str(value)
 
 
+def named(name: str, whose: Id) -> dict[str, str]:
+    """The member that names a key: its raw key, its subject or its id."""
+    if name == "key_id":
+        return {name: id_text(name, whose)}
+    if not isinstance(whose, str):
+        raise _wrong(name, "str", whose)
+    return {name: key_text(whose) if name == "key" else whose}
+
+
+def grace(value: Union[str, int, timedelta]) -> Union[str, int]:
+    """How long a secret that is replaced still counts."""
+    if isinstance(value, timedelta):
+        value = math.ceil(value.total_seconds())
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise _wrong("grace", "str, int or timedelta", value)
+    if isinstance(value, int) and not 0 <= value < _MOST:
+        raise ValueError("grace must not be negative, nor beyond all bounds")
+    return value
+
+
 def optional_id(name: str, value: Optional[Id]) -> Optional[str]:
     return None if value is None else id_text(name, value)
 
@@ -177,6 +197,17 @@ def metadata(value: Optional[dict[str, Any]]) -> Optional[dict[str, Any]]:
     return value
 
 
+def share(value: Optional[float]) -> Optional[float]:
+    """A part of a whole."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _wrong("over_share", "float", value)
+    if not math.isfinite(value):
+        raise ValueError("over_share must be a finite number")
+    return value
+
+
 def account_of(account_id: Union[Id, Unset, None], parent: object) -> Optional[Id]:
     """The account of a new key: only a child's may be left open."""
     if not isinstance(account_id, Unset):
@@ -195,6 +226,7 @@ def new_key(  # noqa: PLR0917
     expires_in: Optional[str],
     delegated_by: Optional[str],
     name: Optional[str],
+    kept: Optional[dict[str, Any]],
     parent: Union[Id, Subject, None],
 ) -> dict[str, Any]:
     """A key to create."""
@@ -207,6 +239,7 @@ def new_key(  # noqa: PLR0917
         "expiresIn": optional_text("expires_in", expires_in),
         "delegatedBy": optional_text("delegated_by", delegated_by),
         "name": optional_text("name", name),
+        "metadata": metadata(kept),
         "parent": _parent(parent),
     }
 
@@ -220,12 +253,13 @@ def _parent(parent: Union[Id, Subject, None]) -> Any:
     return {"id": id_text("parent", parent)}
 
 
-def changes(
+def changes(  # noqa: PLR0917
     name: Union[str, Unset],
     scopes: Union[Iterable[str], Unset, None],
     budget_cents: Union[int, Unset, None],
     budget_period: Union[str, Unset, None],
     expires_in: Union[str, Unset, None],
+    kept: Union[dict[str, Any], Unset, None],
 ) -> dict[str, Any]:
     """What is changed of a key: what is given, also as ``None``."""
     given: dict[str, Any] = {}
@@ -239,6 +273,8 @@ def changes(
         given["budgetPeriod"] = optional_text("budget_period", budget_period)
     if not isinstance(expires_in, Unset):
         given["expiresIn"] = optional_text("expires_in", expires_in)
+    if not isinstance(kept, Unset):
+        given["metadata"] = metadata(kept)
     return given
 
 

@@ -22,6 +22,8 @@ from ._results import (
     Reservation,
     ReservationRefusal,
     ReserveRefusal,
+    Rotated,
+    RotateRefusal,
     ScopeCheck,
     Settlement,
     Stats,
@@ -37,6 +39,7 @@ S = TypeVar("S", bound=Result)
 ValidateResult = Union[Grant, Denial]
 TrackUsageResult = Union[Usage, UsageRefusal]
 ReserveResult = Union[Reservation, ReserveRefusal]
+RotateResult = Union[Rotated, RotateRefusal]
 SettleResult = Union[Settlement, ReservationRefusal]
 ReleaseResult = Union[Released, ReservationRefusal]
 ExtendResult = Union[Extended, ReservationRefusal]
@@ -54,6 +57,7 @@ def outcome(done: type[R], refused: type[S]) -> Callable[[str], Union[R, S]]:
 
 
 RESERVED = outcome(Reservation, ReserveRefusal)
+ROTATED = outcome(Rotated, RotateRefusal)
 SETTLED = outcome(Settlement, ReservationRefusal)
 RELEASED = outcome(Released, ReservationRefusal)
 EXTENDED = outcome(Extended, ReservationRefusal)
@@ -100,6 +104,9 @@ class Base:
         pool_size: int = 10,
         table_name: str = "sdk_api_keys",
         key_prefix: str = "ak_",
+        key_format: Literal["plain", "checksum"] = "plain",
+        default_expires_in: Optional[str] = None,
+        wildcards: bool = False,
         valid_scopes: Optional[Iterable[str]] = None,
         accepted_periods: Literal["all", "day_and_month"] = "all",
         align: Literal["creation", "calendar"] = "creation",
@@ -122,6 +129,10 @@ class Base:
             ``PGUSER``, ``PGPASSWORD``, ... say
         :param pool_size: connections; calls share statements, so few are needed
         :param table_name: ``table`` or ``schema.table``
+        :param key_format: ``checksum``: new keys end in one, so that scanners know them, and a mistyped one costs no
+            query; keys of either form always work
+        :param default_expires_in: how long keys live that are created without ``expires_in``
+        :param wildcards: a scope such as ``files:*`` grants all that begins with ``files:``
         :param valid_scopes: the scopes that new keys may have; any if not given
         :param accepted_periods: ``day_and_month`` for a table that the original package serves too
         :param align: ``calendar``: budget periods of new keys begin at midnight UTC, on Mondays, on the 1st
@@ -147,6 +158,9 @@ class Base:
             "pool_size": whole("pool_size", pool_size),
             "table_name": table_name,
             "key_prefix": key_prefix,
+            "key_format": key_format,
+            "default_expires_in": default_expires_in,
+            "wildcards": wildcards,
             "valid_scopes": texts("valid_scopes", valid_scopes),
             "accepted_periods": accepted_periods,
             "align": align,
@@ -168,6 +182,7 @@ class Base:
         self._close_timeout = seconds("close_timeout", close_timeout)
         self._ends = Ends(on_error)
         self._table_name = table_name
+        self._wildcards = wildcards
 
     def __repr__(self) -> str:
         # The DSN may hold a password.
@@ -175,7 +190,7 @@ class Base:
 
     def has_scope(self, result: ValidateResult, scope: str) -> bool:
         """Whether a validated key may do ``scope``; a refused one may do nothing."""
-        return result.has_scope(scope)
+        return isinstance(result, Grant) and _native.has_scope(result.scopes, scope, self._wildcards)
 
     def validate_scopes(self, scopes: Iterable[str]) -> ScopeCheck:
         """Whether new keys may have these scopes; ``invalid`` are those that they may not."""

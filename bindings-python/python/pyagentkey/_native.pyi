@@ -322,9 +322,10 @@ def error_codes() -> list[str]:
     Every error code of the core.
     """
 
-def has_scope(scopes: SupportsGetItem[int, str] | None, scope: str, /) -> bool:
+def has_scope(scopes: SupportsGetItem[int, str] | None, scope: str, wildcards: bool = False, /) -> bool:
     """
-    Whether a key with these scopes may do `scope`; `None` is everything.
+    Whether a key with these scopes may do `scope`; `None` is everything. With `wildcards`, `files:*` is whatever begins
+    with `files:`.
     """
 
 def presented_key(authorization: str | None, api_key: str | None, /) -> str | Response:

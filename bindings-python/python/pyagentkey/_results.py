@@ -68,9 +68,12 @@ class Grant(Yes, Money):
     budget_remaining_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
     valid: Literal[True] = field(default=True, init=False, repr=False)
 
+    # Set by the native module for a client with ``wildcards``; no member.
+    _wildcards = False
+
     def has_scope(self, scope: str) -> bool:
         """Whether the key may do ``scope``."""
-        return _native.has_scope(self.scopes, scope)
+        return _native.has_scope(self.scopes, scope, self._wildcards)
 
     @property
     def reservation(self) -> Optional[Reservation]:
@@ -252,6 +255,30 @@ class Created(Result):
 
 
 @dataclass(frozen=True)
+class Rotated(Yes, Result):
+    """A key with a new secret."""
+
+    key: str = field(repr=False)
+    """The secret itself: it is shown here, and stored nowhere."""
+    id: Union[int, str]
+    """The key's row, which is the same as before."""
+    previous_expires_at: Optional[datetime] = field(default=None, metadata=TIME)
+    """Until when the secret before counts; ``None`` if it counts no more."""
+    success: Literal[True] = field(default=True, init=False, repr=False)
+
+    def __repr__(self) -> str:
+        return f"Rotated(key=<secret>, id={self.id!r})"
+
+
+@dataclass(frozen=True)
+class RotateRefusal(No, Result):
+    """A refused rotation: false, and nothing was written."""
+
+    reason: Literal["invalid_key", "revoked", "idempotency_conflict"]
+    success: Literal[False] = field(default=False, init=False, repr=False)
+
+
+@dataclass(frozen=True)
 class ScopeCheck(Result):
     """Whether scopes are ones that keys may have: false if not."""
 
@@ -309,6 +336,10 @@ class KeyRecord(Money):
     disabled_at: Optional[datetime] = field(default=None, metadata=TIME)
     """Since when it is switched off."""
     revoked_at: Optional[datetime] = field(default=None, metadata=TIME)
+    previous_expires_at: Optional[datetime] = field(default=None, metadata=TIME)
+    """Until when the secret before its last rotation counts; ``None`` if none does."""
+    metadata: Union[dict[str, Any], str, None] = None
+    """What the application keeps with it. What no reader of ours takes is a text."""
     budget_used_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
     budget_remaining_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
 

@@ -18,6 +18,7 @@ from ._base import (
     KEYS,
     RELEASED,
     RESERVED,
+    ROTATED,
     SETTLED,
     USAGE,
     VALIDATED,
@@ -26,6 +27,7 @@ from ._base import (
     ExtendResult,
     ReleaseResult,
     ReserveResult,
+    RotateResult,
     SettleResult,
     TrackUsageResult,
     ValidateResult,
@@ -67,6 +69,7 @@ class AgentKey(Base):
         expires_in: Optional[str] = None,
         delegated_by: Optional[str] = None,
         name: Optional[str] = None,
+        metadata: Optional[dict[str, Any]] = None,
         parent: Union[Id, Subject, None] = None,
     ) -> Created:
         """Creates a key. Its secret is returned only here.
@@ -76,6 +79,7 @@ class AgentKey(Base):
         :param budget_cents: what it may spend in a period, or for life; 0 refuses every call
         :param expires_in: ``30m``, ``12h``, ``7d``, ``1mo`` (30 days); ``None`` is never
         :param delegated_by: the human who authorises it
+        :param metadata: what the application keeps with it, JSON values
         :param parent: the key that this one draws on and dies with: its id, its raw key, or the :class:`Subject` of its
             row. Its scopes and expiry bound those of the child. They, its account, user and human are the child's where
             it names none
@@ -89,6 +93,7 @@ class AgentKey(Base):
             expires_in,
             delegated_by,
             name,
+            metadata,
             parent,
         )
         return self._submit(lambda answer: read(Created, json.loads(answer)), "create", with_=spec)
@@ -100,6 +105,10 @@ class AgentKey(Base):
     def validate_by_subject(self, subject: str) -> ValidateResult:
         """The same for an external subject."""
         return self._submit(VALIDATED, "validate", subject=arguments.text("subject", subject))
+
+    def validate_by_id(self, key_id: Id) -> ValidateResult:
+        """The same for the key of an id, for whoever has no secret."""
+        return self._submit(VALIDATED, "validate", key_id=arguments.id_text("key_id", key_id))
 
     def track_usage(
         self,
@@ -149,17 +158,34 @@ class AgentKey(Base):
             "subject", subject, cost, idempotency_key=idempotency_key, overrun=overrun, metadata=metadata
         )
 
+    def track_usage_by_id(
+        self,
+        key_id: Id,
+        cost_cents: Optional[Cents] = None,
+        *,
+        cost_microcents: Optional[int] = None,
+        cost_usd: Optional[Usd] = None,
+        idempotency_key: Optional[str] = None,
+        overrun: Literal["reject", "record"] = "reject",
+        metadata: Optional[dict[str, Any]] = None,
+    ) -> TrackUsageResult:
+        """The same for the key of an id, for whoever has no secret."""
+        cost = (cost_cents, cost_microcents, cost_usd)
+        return self._track_usage(
+            "key_id", key_id, cost, idempotency_key=idempotency_key, overrun=overrun, metadata=metadata
+        )
+
     def _track_usage(
         self,
-        name: Literal["key", "subject"],
-        whose: str,
+        name: Literal["key", "subject", "key_id"],
+        whose: Id,
         cost: tuple[Optional[Cents], Optional[int], Optional[Usd]],
         *,
         idempotency_key: Optional[str],
         overrun: str,
         metadata: Optional[dict[str, Any]],
     ) -> TrackUsageResult:
-        members = {name: arguments.key_text(whose) if name == "key" else arguments.text(name, whose)}
+        members = arguments.named(name, whose)
         return self._submit(
             CHARGED,
             "trackUsage",
@@ -223,6 +249,32 @@ class AgentKey(Base):
             RESERVED,
             "reserve",
             subject=arguments.text("subject", subject),
+            **arguments.cost(cost_cents, cost_microcents, cost_usd),
+            ttl=arguments.text("ttl", ttl),
+            if_expired=arguments.text("if_expired", if_expired),
+            scope=arguments.optional_text("scope", scope),
+            idempotency_key=arguments.optional_text("idempotency_key", idempotency_key),
+            metadata=arguments.metadata(metadata),
+        )
+
+    def reserve_by_id(
+        self,
+        key_id: Id,
+        cost_cents: Optional[Cents] = None,
+        *,
+        cost_microcents: Optional[int] = None,
+        cost_usd: Optional[Usd] = None,
+        ttl: str = "10m",
+        if_expired: Literal["release", "settle"] = "release",
+        scope: Optional[str] = None,
+        idempotency_key: Optional[str] = None,
+        metadata: Optional[dict[str, Any]] = None,
+    ) -> ReserveResult:
+        """The same for the key of an id, for whoever has no secret."""
+        return self._submit(
+            RESERVED,
+            "reserve",
+            key_id=arguments.id_text("key_id", key_id),
             **arguments.cost(cost_cents, cost_microcents, cost_usd),
             ttl=arguments.text("ttl", ttl),
             if_expired=arguments.text("if_expired", if_expired),
@@ -351,6 +403,7 @@ class AgentKey(Base):
         expires_in: Optional[str] = None,
         delegated_by: Optional[str] = None,
         name: Optional[str] = None,
+        metadata: Optional[dict[str, Any]] = None,
         parent: Union[Id, Subject, None] = None,
     ) -> None:
         """Creates, once, the row of an external identity; a second call changes nothing. Its account is the subject
@@ -364,6 +417,7 @@ class AgentKey(Base):
             expires_in,
             delegated_by,
             name,
+            metadata,
             parent,
         )
         subject = arguments.text("subject", subject)
@@ -373,6 +427,25 @@ class AgentKey(Base):
         """A key's row, whatever became of it; ``None`` if there is no such key."""
         return self._submit(key_or_none, "get", key_id=arguments.id_text("key_id", key_id))
 
+    def rotate(
+        self, key: Id, *, grace: Union[str, int, timedelta] = "24h", idempotency_key: Optional[str] = None
+    ) -> RotateResult:
+        """Gives a key a new secret, by its id or by its raw key; a refusal is false. The key stays the same: its
+        budget, holds, children and history. The secret before counts beside the new one for the grace; then, or at the
+        next rotation, it stops.
+
+        :param grace: ``30s``, ``24h``, ``7d``, or seconds; 0: the secret before stops at once
+        :param idempotency_key: a second rotation of the key under it, because the answer of the first one was lost,
+            replaces the secret that the first one made
+        """
+        return self._submit(
+            ROTATED,
+            "rotate",
+            key=arguments.id_text("key", key),
+            grace=arguments.grace(grace),
+            idempotency_key=arguments.optional_text("idempotency_key", idempotency_key),
+        )
+
     def list(
         self,
         *,
@@ -380,6 +453,9 @@ class AgentKey(Base):
         parent: Optional[Id] = None,
         delegated_by: Optional[str] = None,
         state: Optional[Literal["live", "revoked", "disabled", "expired"]] = None,
+        scope: Optional[str] = None,
+        metadata: Optional[dict[str, Any]] = None,
+        over_share: Optional[float] = None,
         after: Optional[Id] = None,
         limit: int = 100,
     ) -> Many[KeyRecord]:
@@ -387,12 +463,18 @@ class AgentKey(Base):
 
         :param parent: only the children of this key
         :param state: what became of the key itself, whatever its ancestors and its budget
+        :param scope: only keys whose scopes name this one; ``admin`` and no scopes set are not looked at
+        :param metadata: only keys whose metadata contains this
+        :param over_share: only keys that have used at least this share of their budget: above 0, 1 at most
         """
         filter = arguments.filter_of(
             account_id=arguments.optional_id("account_id", account_id),
             parent=arguments.optional_id("parent", parent),
             delegated_by=arguments.optional_text("delegated_by", delegated_by),
             state=arguments.optional_text("state", state),
+            scope=arguments.optional_text("scope", scope),
+            metadata=arguments.metadata(metadata),
+            over_share=arguments.share(over_share),
             after=arguments.optional_id("after", after),
             limit=arguments.count("limit", limit, 1, 1_000),
         )
@@ -407,6 +489,7 @@ class AgentKey(Base):
         budget_cents: Union[int, Unset, None] = UNSET,
         budget_period: Union[BudgetPeriod, Unset, None] = UNSET,
         expires_in: Union[str, Unset, None] = UNSET,
+        metadata: Union[dict[str, Any], Unset, None] = UNSET,
     ) -> Optional[KeyRecord]:
         """Changes a key, within the bounds of its parent. What is not given stays as it is. The next call meets the
         change. The key as it is after it; ``None`` if there is no such key.
@@ -415,8 +498,9 @@ class AgentKey(Base):
         :param budget_cents: ``None`` is no budget. What is used and held stays
         :param budget_period: a new period begins now, and what is used counts in it; ``None`` is one budget for life
         :param expires_in: from now on; ``None`` is for ever
+        :param metadata: in place of what the key kept; ``None`` is nothing
         """
-        with_ = arguments.changes(name, scopes, budget_cents, budget_period, expires_in)
+        with_ = arguments.changes(name, scopes, budget_cents, budget_period, expires_in, metadata)
         return self._submit(key_or_none, "update", key_id=arguments.id_text("key_id", key_id), with_=with_)
 
     def disable(self, key_id: Id) -> Optional[KeyRecord]:

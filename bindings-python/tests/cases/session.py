@@ -8,7 +8,7 @@ import time
 from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Optional, Union
 
-from pyagentkey import AgentKey, AgentKeyError, AsyncAgentKey, Subject, expiry_from_duration, has_scope
+from pyagentkey import AgentKey, AgentKeyError, AsyncAgentKey, Grant, Subject, expiry_from_duration
 
 from ..support import Database
 from .expect import Comparison, Kept, Problem, fill, members, resolve
@@ -81,7 +81,7 @@ def construct(ak: Any, options: dict[str, Any]) -> None:
 SPECIAL: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
     "create": lambda ak, a: ak.create(**{"account_id": None, **arguments_of(a)}),
     "pruneEvents": lambda ak, a: ak.prune_events(timedelta(seconds=a["olderThanSeconds"])),
-    "hasScope": lambda _, a: has_scope(scopes_of(a["result"]), a["scope"]),
+    "hasScope": lambda ak, a: ak.has_scope(Grant(id=0, scopes=scopes_of(a["result"])), a["scope"]),
     "expiryFromDuration": lambda _, a: expiry_from_duration(a["duration"]),
     "construct": lambda ak, a: construct(ak, client_options(a["with"])),
 }

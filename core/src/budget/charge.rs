@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::money::{Balance, Cost};
 use crate::error::{Error, ErrorCode, shortened};
+use crate::id::KeyId;
 
 /// What happens to a charge that does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,6 +50,8 @@ pub struct Charge {
     pub(crate) metadata: Option<Map<String, Value>>,
     /// A request that was let pass has spent it: it is recorded whatever became of the key since.
     pub(crate) is_admitted: bool,
+    /// The key of such a request, which may have another secret by now.
+    pub(crate) key_id: Option<KeyId>,
 }
 
 impl Charge {
@@ -60,12 +63,14 @@ impl Charge {
             idempotency_key: None,
             metadata: None,
             is_admitted: false,
+            key_id: None,
         }
     }
 
-    /// What a request has spent that was let pass: recorded past the budget, and if the key was revoked since.
-    pub(crate) fn of_admitted(cost: Cost) -> Self {
-        Charge { is_admitted: true, ..Charge::new(cost).overrun(Overrun::Record) }
+    /// What a request has spent that was let pass: recorded past the budget, and if the key was revoked or
+    /// rotated since.
+    pub(crate) fn of_admitted(cost: Cost, key_id: Option<KeyId>) -> Self {
+        Charge { is_admitted: true, key_id, ..Charge::new(cost).overrun(Overrun::Record) }
     }
 
     /// Sets what happens if it does not fit.

@@ -22,7 +22,7 @@ pub struct Event {
     pub key_id: KeyId,
     /// Whose key it is.
     pub account_id: Option<String>,
-    /// `create`, `update`, `disable`, `enable`, `revoke`, `charge`, `refund`, `reserve`, `settle`, `release`, `expire`,
+    /// `create`, `update`, `disable`, `enable`, `rotate`, `revoke`, `charge`, `refund`, `reserve`, `settle`, `release`, `expire`,
     /// `reset`.
     pub kind: String,
     /// How much was spent (`charge`, `settle`), forgotten (`reset`: negative), held or given back.

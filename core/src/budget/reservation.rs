@@ -54,12 +54,7 @@ impl std::fmt::Display for ReservationId {
 
 /// Reads a time to live such as `10m`, between a second and 30 days.
 pub(crate) fn read_ttl(text: &str) -> Result<Duration, Error> {
-    let ttl = match text.strip_suffix('s').filter(|digits| !digits.is_empty() && digits.len() <= 9) {
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
-            digits.parse().ok().map(Duration::from_secs)
-        }
-        _ => duration::read(Some(text))?,
-    };
+    let ttl = duration::read_with_seconds(text)?;
     ttl.filter(|ttl| check_ttl(*ttl).is_ok()).ok_or_else(|| invalid_ttl(&shortened(text)))
 }
 

@@ -12,7 +12,8 @@ use super::driver::Driver;
 use super::dsn::{self, Servers};
 use super::home::Home;
 use super::pooler::PoolerCheck;
-use crate::engine::{AcceptedPeriods, Align, KeyPrefix, Options, Rounding, TableName};
+use crate::duration;
+use crate::engine::{AcceptedPeriods, Align, KeyFormat, KeyPrefix, Options, Rounding, TableName};
 use crate::error::{Error, ErrorCode};
 
 /// Connections of a pool of our own. Calls share statements, so few are needed.
@@ -48,6 +49,26 @@ impl Builder {
     /// The scopes that new keys may have. Default any.
     pub fn valid_scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
         self.options.valid_scopes = Some(scopes.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// What new keys look like: with [`KeyFormat::Checksum`] scanners know one when they see it, and a mistyped one costs no
+    /// query. Keys of either form always work. Default [`KeyFormat::Plain`].
+    pub fn key_format(mut self, format: KeyFormat) -> Self {
+        self.options.key_format = format;
+        self
+    }
+
+    /// How long keys live that are created without a lifetime; of a child the parent's end comes first. Default for ever.
+    pub fn default_expires_in(mut self, lifetime: Duration) -> Self {
+        self.options.default_expires_in = Some(lifetime);
+        self
+    }
+
+    /// Whether a scope such as `files:*` grants all that begins with `files:`. All clients of a table should agree. Default
+    /// false: it is a scope as any other.
+    pub fn wildcards(mut self, are_meant: bool) -> Self {
+        self.options.wildcards = are_meant;
         self
     }
 
@@ -127,7 +148,7 @@ impl Builder {
     /// such a client within the runtime that the pool belongs to.
     ///
     /// # Errors
-    /// `invalid_table_name`, `invalid_key_prefix`.
+    /// `invalid_table_name`, `invalid_key_prefix`, `invalid_duration`.
     pub fn pool(self, pool: PgPool) -> Result<AgentKey, Error> {
         let home = Arc::new(Home::Callers);
         self.build(Connector::new(&home, pool, Vec::new(), None), false, home)
@@ -225,6 +246,9 @@ impl Builder {
         }
         if let Some(prefix) = &self.key_prefix {
             options.key_prefix = KeyPrefix::new(prefix)?;
+        }
+        if let Some(lifetime) = options.default_expires_in {
+            duration::check(lifetime)?;
         }
         options.seed = u64::from_ne_bytes(crate::random::bytes()?);
         let pooler = PoolerCheck::new(self.is_behind_pooler);

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::id::{AccountId, KeyId};
 use crate::key::new_key::{CreateKey, Created};
 use crate::key::record::{KeyFilter, KeyRecord, KeyUpdate};
+use crate::key::rotation::{Rotate, RotateRefusal, Rotated};
 
 /// Takes the answer that a request gets.
 macro_rules! answer {
@@ -70,6 +71,11 @@ impl AgentKey {
         self.look_up(Credential::of_subject(subject)).await
     }
 
+    /// The same for the key of an id, for whoever has no secret.
+    pub async fn validate_by_id(&self, id: impl Into<KeyId>) -> Result<Verdict, Error> {
+        self.look_up(Credential::Id(id.into())).await
+    }
+
     async fn look_up(&self, credential: Credential) -> Result<Verdict, Error> {
         answer!(self.call(Request::Validate(credential)), Answer::Validated(verdict) => verdict)
     }
@@ -95,6 +101,15 @@ impl AgentKey {
         charge: impl Into<Charge>,
     ) -> Result<ChargeOutcome, Error> {
         self.charge(Credential::of_subject(subject), charge.into()).await
+    }
+
+    /// The same for the key of an id, for whoever has no secret.
+    pub async fn track_usage_by_id(
+        &self,
+        id: impl Into<KeyId>,
+        charge: impl Into<Charge>,
+    ) -> Result<ChargeOutcome, Error> {
+        self.charge(Credential::Id(id.into()), charge.into()).await
     }
 
     async fn charge(&self, credential: Credential, charge: Charge) -> Result<ChargeOutcome, Error> {
@@ -142,6 +157,15 @@ impl AgentKey {
         reserve: impl Into<Reserve>,
     ) -> Result<Reserved, Error> {
         self.hold(Credential::of_subject(subject), reserve.into()).await
+    }
+
+    /// The same for the key of an id, for whoever has no secret.
+    pub async fn reserve_by_id(
+        &self,
+        id: impl Into<KeyId>,
+        reserve: impl Into<Reserve>,
+    ) -> Result<Reserved, Error> {
+        self.hold(Credential::Id(id.into()), reserve.into()).await
     }
 
     async fn hold(&self, credential: Credential, reserve: Reserve) -> Result<Reserved, Error> {
@@ -226,6 +250,20 @@ impl AgentKey {
 
     async fn key(&self, request: Request) -> Result<Option<KeyRecord>, Error> {
         answer!(self.call(request), Answer::Key(key) => key.map(|key| *key))
+    }
+
+    /// Gives a key a new secret, by its id or by its secret. The key stays the same: its budget, holds, children and
+    /// history. The secret before counts beside the new one for the grace; then, or at the next rotation, it stops.
+    ///
+    /// # Errors
+    /// `invalid_duration` and `invalid_text` for the options, `migration_required`.
+    pub async fn rotate(
+        &self,
+        key: impl Into<Credential>,
+        rotate: Rotate,
+    ) -> Result<Result<Rotated, RotateRefusal>, Error> {
+        let request = Request::Rotate(key.into(), rotate);
+        answer!(self.call(request), Answer::Rotated(outcome) => outcome)
     }
 
     /// Revokes a key, and with it all that descend from it; whether a live key was revoked.

@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::batch::Pending;
 use super::busy::Look;
 use super::catalogue::Table;
-use super::keys::KeyWork;
+use super::keys::{KeyWork, find_parent};
 use super::lane::AnyLane;
 use super::retry::{Repeatable, Repeats};
 use super::revoke::{RevokeAll, is_busy, revoke_params};
+use super::rotate::Rotation;
 use super::rows::ledger::{read_events, read_json};
 use super::rows::lookup::KeyRow;
 use super::rows::new_row::{LINK, NewRow};
@@ -24,11 +25,10 @@ use crate::budget::charge::ChargeRefusal;
 use crate::budget::ledger::{EventFilter, UsageFilter};
 use crate::error::{Error, ErrorCode};
 use crate::id::KeyId;
-use crate::key::delegation::{Ancestry, Parent, ParentLookup};
 use crate::table::literal::{integer_array, text_array};
 use crate::table::migrations;
-use crate::table::shape::TableShape;
-use crate::table::template::{KeyColumn, StatementKind, Statements};
+use crate::table::shape::{ROTATION, TableShape};
+use crate::table::template::{StatementKind, Statements};
 
 /// How many of them are under way at most.
 pub(super) const MAX_IN_FLIGHT: usize = 4;
@@ -41,6 +41,7 @@ const PRUNED_AT_ONCE: u64 = 1_000_000;
 pub(super) enum Admin {
     Insert(Box<NewRow>),
     Keys(KeyWork),
+    Rotate(Box<Rotation>),
     Revoke(Revocation, Look),
     RevokeAll(RevokeAll),
     Refund(KeyId, Box<Spend>),
@@ -64,8 +65,10 @@ impl Repeatable for Admin {
             // A subject gets its row once, however often that is asked for. Looking for a parent only reads.
             Admin::Insert(row) if row.is_subject() || row.parent().is_some() => Repeats::Few,
             Admin::Refund(_, refund) if refund.idempotency_key.is_some() => Repeats::UntilDeadline,
+            Admin::Rotate(rotation) if rotation.has_idempotency_key() => Repeats::UntilDeadline,
             Admin::Insert(_)
             | Admin::Keys(_)
+            | Admin::Rotate(_)
             | Admin::Revoke(..)
             | Admin::RevokeAll(_)
             | Admin::Refund(..) => Repeats::Never,
@@ -80,6 +83,8 @@ impl Admin {
     fn look(&mut self) -> Option<&mut Look> {
         match self {
             Admin::Revoke(_, look) => Some(look),
+            Admin::Rotate(rotation) => Some(&mut rotation.look),
+            Admin::RevokeAll(revoke) => Some(&mut revoke.look),
             Admin::Keys(work) => work.look(),
             _ => None,
         }
@@ -89,6 +94,8 @@ impl Admin {
     pub(super) fn is_waiting(&self) -> bool {
         match self {
             Admin::Revoke(_, look) => look.is_waiting,
+            Admin::Rotate(rotation) => rotation.look.is_waiting,
+            Admin::RevokeAll(revoke) => revoke.look.is_waiting,
             Admin::Keys(work) => work.is_waiting(),
             _ => false,
         }
@@ -166,11 +173,17 @@ impl Engine {
                     if !parent.is_optional() {
                         shape.require(LINK)?;
                     }
-                    find_parent(parent, statements)
+                    match row.former_parent() {
+                        Some(hash) => {
+                            send(StatementKind::FormerKeys, vec![Some(text_array([hash.as_str()]))])
+                        }
+                        None => find_parent(parent, statements),
+                    }
                 }
                 None => send(StatementKind::Insert, vec![Some(row.parameter(shape, &self.options)?)]),
             },
             Admin::Keys(work) => work.plan(statements, &self.options),
+            Admin::Rotate(rotation) => rotation.plan(statements),
             Admin::Revoke(revocation, look) => match revoke_params(revocation, *look, shape) {
                 Some(params) => send(StatementKind::Revoke, params),
                 None => Ok(Plan::Answer(Answer::Revoked(false))),
@@ -274,8 +287,18 @@ impl Engine {
         let shape = || statements.map(|s| &s.shape).ok_or_else(|| Error::unexpected("no catalogue"));
         Ok(Next::Answer(match work {
             Admin::Migrate { step } => return Ok(Next::Continue(Admin::Migrate { step: step + 1 })),
+            Admin::Insert(row) if row.former_parent().is_some() => {
+                let row = row.with_former_parent(rows)?;
+                return Ok(Next::Continue(Admin::Insert(Box::new(row))));
+            }
             Admin::Insert(row) if row.parent().is_some() => {
                 let shape = shape()?;
+                if rows.is_empty()
+                    && shape.require(ROTATION).is_ok()
+                    && let Some(row) = row.asking_for_former_parent()
+                {
+                    return Ok(Next::Continue(Admin::Insert(Box::new(row))));
+                }
                 let parent = match rows.first() {
                     Some(row) => Some(KeyRow::read(row, shape)?.decided()?),
                     None => None,
@@ -288,6 +311,7 @@ impl Engine {
                 None => Answer::SubjectEnsured,
             },
             Admin::Keys(work) => return work.after(rows, shape()?),
+            Admin::Rotate(rotation) => return rotation.after(rows, shape()?),
             Admin::Revoke(revocation, look) => match rows.first() {
                 Some(row) if is_busy(row)? => {
                     return Ok(Next::LookAgain(Admin::Revoke(revocation.clone(), *look)));
@@ -354,19 +378,6 @@ impl Engine {
             (_, Err(error)) => self.answer_error(request, error),
         }
     }
-}
-
-fn find_parent(parent: &Parent, statements: &Statements) -> Result<Plan, Error> {
-    let (column, lookup) = match parent.lookup() {
-        ParentLookup::Id(id) if statements.shape.fits_id(&id) => (KeyColumn::Id, Arc::from(id)),
-        ParentLookup::Id(_) => return Err(Ancestry::missing()),
-        ParentLookup::Credential(credential) => super::text_of(credential).ok_or_else(Ancestry::missing)?,
-    };
-    if column == KeyColumn::Subject {
-        statements.shape.require(&[column.name()])?;
-    }
-    let sql = statements.sql_by(column, StatementKind::Parent);
-    Ok(Plan::Send(StatementKind::Parent, sql, vec![Some(text_array([lookup]))]))
 }
 
 fn event_params(filter: &EventFilter, shape: &TableShape) -> Option<Vec<Option<String>>> {

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::key::grant::{Denial, DenialReason, Grant, Verdict};
 use crate::key::new_key::Created;
 use crate::key::record::KeyRecord;
+use crate::key::rotation::RotateOutcome;
 
 /// An answer. There is one variant for each of [`Request`](super::Request), so that a binding that forgets one does not
 /// compile.
@@ -41,6 +42,8 @@ pub enum Answer {
     Key(Option<Box<KeyRecord>>),
     /// To `List`.
     Keys(Vec<KeyRecord>),
+    /// To `Rotate`.
+    Rotated(RotateOutcome),
     /// To `Revoke`: whether a live key was revoked.
     Revoked(bool),
     /// To `RevokeAll`: how many live keys were revoked.

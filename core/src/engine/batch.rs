@@ -38,6 +38,12 @@ impl<T> Pending<T> {
         }
     }
 
+    /// The caller, and what it wants.
+    pub(super) fn split(self) -> (Pending<()>, T) {
+        let Pending { ticket, deadline, limit, attempts, is_uncertain, work } = self;
+        (Pending { ticket, deadline, limit, attempts, is_uncertain, work: () }, work)
+    }
+
     pub(super) fn is_expired(&self, now: Duration) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Engine, Fault, Statement, Work};
+use crate::error::Error;
 use crate::table::shape::{COMPANIONS, TableShape};
 use crate::table::template::{CATALOGUE, StatementKind, Statements};
 
@@ -70,7 +71,7 @@ impl Engine {
             return;
         }
         let shape = match result {
-            Ok(rows) => TableShape::read(&self.options.table, rows, self.was_migrated),
+            Ok(rows) => self.read_shape(rows),
             // Nothing was sent for those who wait: asking again does nothing twice.
             Err(fault) if self.catalogue_attempts + 1 < self.options.max_attempts && fault.is_transient() => {
                 self.catalogue_attempts += 1;
@@ -104,17 +105,21 @@ impl Engine {
         if !Arc::ptr_eq(statements, asked_for) {
             return;
         }
-        let was_migrated = self.was_migrated;
-        let statements =
-            match result.ok().map(|rows| TableShape::read(&self.options.table, rows, was_migrated)) {
-                Some(Ok(shape)) if shape != statements.shape => {
-                    self.was_migrated |= shape.is_migrated();
-                    Arc::new(self.render(shape))
-                }
-                // Unchanged or unavailable: keep the current statements. Whatever is wrong, the calls themselves meet it.
-                _ => Arc::clone(statements),
-            };
+        let statements = match result.ok().map(|rows| self.read_shape(rows)) {
+            Some(Ok(shape)) if shape != statements.shape => {
+                self.was_migrated |= shape.is_migrated();
+                Arc::new(self.render(shape))
+            }
+            // Unchanged or unavailable: keep the current statements. Whatever is wrong, the calls themselves meet it.
+            _ => Arc::clone(statements),
+        };
         self.table = Table::known(statements, now);
+    }
+
+    fn read_shape(&self, rows: &[String]) -> Result<TableShape, Error> {
+        let mut shape = TableShape::read(&self.options.table, rows, self.was_migrated)?;
+        shape.wildcards = self.options.wildcards;
+        Ok(shape)
     }
 
     fn render(&self, shape: TableShape) -> Statements {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{Batch, Pending};
+use super::resolve::{Asked, FoundBy, Unresolved};
 use super::retry::{Repeatable, Repeats};
 use super::rows::Unread;
 use super::rows::charged::{ChargedKey, ChargedRow};
 use super::spends::Stage;
-use super::{Answer, Cost, Credential, Engine, Statement, Work, text_of};
+use super::{Answer, Cost, Credential, Engine, Statement, Work};
 use crate::budget::charge::{self, ChargeRefusal, Charged};
 use crate::error::Error;
 use crate::table::literal::{integer_array, text_array};
@@ -22,6 +23,8 @@ pub(super) struct Charge {
     microcents: i64,
     /// The plain statement for the common case did not settle it.
     needs_batch: bool,
+    /// The id that its caller named.
+    id: Option<Arc<str>>,
 }
 
 impl Repeatable for Charge {
@@ -40,7 +43,7 @@ impl Engine {
         if !charge.is_plain() {
             return self.route_spend(caller, credential, charge.try_into()?);
         }
-        match (charge.cost, text_of(credential)) {
+        match (charge.cost, self.text_of(credential)) {
             (Cost::Invalid, _) => {
                 self.answer_with(&caller, Answer::Charged(Err(ChargeRefusal::InvalidCost)));
             }
@@ -48,20 +51,37 @@ impl Engine {
             (Cost::Microcents(_), None) => {
                 self.answer_with(&caller, Answer::Charged(Err(ChargeRefusal::InvalidKey)));
             }
+            (Cost::Microcents(microcents), Some((KeyColumn::Id, id))) => {
+                let request = caller.with_work(Unresolved::by_id(Asked::Charge(microcents), &id));
+                self.resolve(FoundBy::Id, id, request);
+            }
+            (Cost::Microcents(microcents), Some((column, name))) if self.is_former(column, &name) => {
+                let request = caller.with_work(Unresolved::by_former_hash(Asked::Charge(microcents)));
+                self.resolve(FoundBy::FormerHash, name, request);
+            }
             (Cost::Microcents(microcents), Some((column, name))) => {
-                if self.options.ledger || self.children[column as usize].contains(&name) {
-                    let charge = caller.with_work(microcents);
-                    let first =
-                        if self.options.ledger { self.first_stage(column, &name) } else { Stage::Plain };
-                    self.spend_in_full(column, &name, vec![charge], first);
-                } else {
-                    let needs_batch = self.refused[column as usize].contains(&name);
-                    let charge = caller.with_work(Charge { microcents, needs_batch });
-                    self.lanes.charge[column as usize].push(name, charge);
-                }
+                self.place_charge(caller, column, name, microcents, None);
             }
         }
         Ok(())
+    }
+
+    pub(super) fn place_charge(
+        &mut self,
+        caller: Pending<()>,
+        column: KeyColumn,
+        name: Arc<str>,
+        microcents: i64,
+        id: Option<Arc<str>>,
+    ) {
+        if self.options.ledger || self.children[column as usize].contains(&name) {
+            let first = if self.options.ledger { self.first_stage(column, &name) } else { Stage::Plain };
+            self.spend_in_full(column, &name, vec![caller.with_work((microcents, id))], first);
+        } else {
+            let needs_batch = self.refused[column as usize].contains(&name);
+            let charge = caller.with_work(Charge { microcents, needs_batch, id });
+            self.lanes.charge[column as usize].push(name, charge);
+        }
     }
 
     pub(super) fn poll_charges(
@@ -153,12 +173,7 @@ impl Engine {
                 ChargedRow::Charged(key) => key,
                 ChargedRow::HasParent { .. } => {
                     self.note_child(column, name);
-                    self.spend_in_full(
-                        column,
-                        name,
-                        group.into_iter().map(microcents_of).collect(),
-                        Stage::Plain,
-                    );
+                    self.spend_in_full(column, name, group.into_iter().map(plain).collect(), Stage::Plain);
                     continue;
                 }
                 ChargedRow::Busy { id, .. } => {
@@ -181,7 +196,7 @@ impl Engine {
             for (request, outcome) in group.into_iter().zip(outcomes) {
                 // Of the reservations in its way some may be over.
                 if outcome == Err(ChargeRefusal::BudgetExceeded) && key.has_reservations() && can_sweep {
-                    blocked.push(microcents_of(request));
+                    blocked.push(plain(request));
                 } else {
                     self.answer_with(&request, Answer::Charged(outcome));
                 }
@@ -202,7 +217,11 @@ impl Engine {
                         request.work.needs_batch = true;
                         undecided.push(request);
                     }
-                    None => self.answer_with(&request, Answer::Charged(Err(ChargeRefusal::InvalidKey))),
+                    None => {
+                        let (caller, Charge { microcents, id, .. }) = request.split();
+                        let asked = Unresolved::after_miss(Asked::Charge(microcents), id);
+                        self.find_otherwise(column, name, caller.with_work(asked), shape);
+                    }
                 }
             }
             let lane = &mut self.lanes.charge[column as usize];
@@ -216,7 +235,8 @@ fn total(group: &[Pending<Charge>]) -> i64 {
     group.iter().map(|request| request.work.microcents).fold(0, i64::saturating_add)
 }
 
-fn microcents_of(charge: Pending<Charge>) -> Pending<i64> {
-    let microcents = charge.work.microcents;
-    charge.with_work(microcents)
+/// What it costs, and the id that its caller named.
+fn plain(charge: Pending<Charge>) -> Pending<(i64, Option<Arc<str>>)> {
+    let (caller, Charge { microcents, id, .. }) = charge.split();
+    caller.with_work((microcents, id))
 }

@@ -21,7 +21,8 @@ impl Engine {
                 // The driver's own time limit ends these.
                 Work::Refresh(_) | Work::Touch => true,
                 work => {
-                    let was_sent = !self.held.contains(id);
+                    // What only finds a key records nothing.
+                    let was_sent = !self.held.contains(id) && !matches!(work, Work::Resolve(..));
                     work.callers().is_none_or(|callers| callers.expire(now, was_sent, &mut expired))
                 }
             };
@@ -66,7 +67,7 @@ impl Engine {
             Work::Change(batch) => batch.keys.iter().for_each(|name| self.lanes.change.release(name)),
             // It is asked again.
             Work::Catalogue(_) => self.table = Table::Unknown,
-            Work::Validate(..) | Work::Admin(..) | Work::Refresh(_) | Work::Touch => {}
+            Work::Validate(..) | Work::Resolve(..) | Work::Admin(..) | Work::Refresh(_) | Work::Touch => {}
         }
     }
 

@@ -63,6 +63,9 @@ impl Engine {
                 self.take_batch_back(|lanes| &mut lanes.spend[column as usize], batch);
             }
             Work::Change(batch) => self.take_batch_back(|lanes| &mut lanes.change, batch),
+            Work::Resolve(by, batch) => {
+                self.take_batch_back(|lanes| &mut lanes.resolve[by as usize], batch);
+            }
             Work::Admin(request, _) => {
                 if !self.is_cancelled(&request) {
                     self.lanes.admin.waiting.push_front(request);
@@ -92,6 +95,7 @@ impl Work {
             Work::Charge(_, _, batch, _) => batch.has_lost_callers(cancelled),
             Work::Spend(_, _, batch, _) => batch.has_lost_callers(cancelled),
             Work::Change(batch) => batch.has_lost_callers(cancelled),
+            Work::Resolve(_, batch) => batch.has_lost_callers(cancelled),
             Work::Admin(request, _) => request.has_lost_callers(cancelled),
             Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => false,
         }

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use super::admin::{Admin, Next, Plan};
 use super::busy::Look;
+use super::list::List;
 use super::revoke::is_busy;
+use super::route::text_of;
 use super::rows::lookup::KeyRow;
-use super::rows::record::{changes, many, one, read_record};
+use super::rows::record::{changes, read_record};
 use super::{Answer, Options};
 use crate::error::Error;
 use crate::id::KeyId;
-use crate::key::delegation::Ancestry;
-use crate::key::record::{KeyFilter, KeyRecord, KeyUpdate};
+use crate::key::delegation::{Ancestry, Parent, ParentLookup};
+use crate::key::record::{KeyRecord, KeyUpdate};
 use crate::table::literal::text_array;
 use crate::table::shape::TableShape;
 use crate::table::template::{KeyColumn, StatementKind, Statements};
@@ -20,7 +22,7 @@ use crate::table::template::{KeyColumn, StatementKind, Statements};
 #[derive(Debug, Clone)]
 pub(super) enum KeyWork {
     Get(KeyId),
-    List(KeyFilter),
+    List(Box<List>),
     Update(Box<Update>),
 }
 
@@ -76,22 +78,13 @@ impl KeyWork {
             shape.fits_id(&id).then_some(id)
         };
         Ok(match self {
-            KeyWork::Get(id) => by_id(id).map_or_else(nothing, |id| send(StatementKind::Keys, one(id))),
-            KeyWork::List(filter) => {
-                if filter.parent.is_some() {
-                    shape.require(&["parent_id"])?;
-                }
-                if filter.delegated_by.is_some() {
-                    shape.require(&["delegated_by"])?;
-                }
-                match many(filter, shape) {
-                    Some(params) => send(StatementKind::Keys, params),
-                    None => Plan::Answer(Answer::Keys(Vec::new())),
-                }
+            KeyWork::Get(id) => {
+                by_id(id).map_or_else(nothing, |id| send(StatementKind::Keys, vec![Some(id)]))
             }
+            KeyWork::List(list) => return list.plan(statements),
             KeyWork::Update(update) => match (by_id(&update.key_id), &update.stage) {
                 (None, _) => nothing(),
-                (Some(id), Stage::FindParent) => send(StatementKind::Keys, one(id)),
+                (Some(id), Stage::FindParent) => send(StatementKind::Keys, vec![Some(id)]),
                 (Some(_), Stage::OfParent(parent)) => {
                     let sql: Arc<str> = statements.sql_by(KeyColumn::Id, StatementKind::Parent);
                     Plan::Send(StatementKind::Parent, sql, vec![Some(text_array([parent.to_string()]))])
@@ -115,10 +108,7 @@ impl KeyWork {
         };
         Ok(match self {
             KeyWork::Get(_) => Next::Answer(Answer::Key(first()?.map(Box::new))),
-            KeyWork::List(_) => {
-                let records = rows.iter().map(|row| read_record(row, shape));
-                Next::Answer(Answer::Keys(records.collect::<Result<_, _>>()?))
-            }
+            KeyWork::List(list) => return list.as_ref().clone().after(rows, shape),
             KeyWork::Update(update) => match &update.stage {
                 Stage::FindParent => match first()? {
                     None => none(),
@@ -151,4 +141,18 @@ impl Update {
         }
         Ok(())
     }
+}
+
+/// The statement that looks a new key's parent up.
+pub(super) fn find_parent(parent: &Parent, statements: &Statements) -> Result<Plan, Error> {
+    let (column, lookup) = match parent.lookup() {
+        ParentLookup::Id(id) if statements.shape.fits_id(&id) => (KeyColumn::Id, Arc::from(id)),
+        ParentLookup::Id(_) => return Err(Ancestry::missing()),
+        ParentLookup::Credential(credential) => text_of(credential).ok_or_else(Ancestry::missing)?,
+    };
+    if column == KeyColumn::Subject {
+        statements.shape.require(&[column.name()])?;
+    }
+    let sql = statements.sql_by(column, StatementKind::Parent);
+    Ok(Plan::Send(StatementKind::Parent, sql, vec![Some(text_array([lookup]))]))
 }

@@ -9,6 +9,7 @@ use super::charges::Charge;
 use super::lane::{AnyLane, KeyLane};
 use super::lookups::Lookup;
 use super::queue::Queue;
+use super::resolve::Unresolved;
 use super::retry::Repeatable;
 use super::rows::ended::ReservationChange;
 use super::spends::Spending;
@@ -24,6 +25,8 @@ pub(super) struct Lanes {
     pub(super) charge: [KeyLane<Charge>; 2],
     pub(super) spend: [KeyLane<Spending>; 2],
     pub(super) change: KeyLane<ReservationChange>,
+    /// By what a key is found instead of its hash.
+    pub(super) resolve: [KeyLane<Unresolved>; 2],
     pub(super) admin: Queue<Admin>,
 }
 
@@ -34,18 +37,21 @@ impl Lanes {
             charge: [KeyLane::new(true), KeyLane::new(true)],
             spend: [KeyLane::new(true), KeyLane::new(true)],
             change: KeyLane::new(true),
+            resolve: [KeyLane::new(false), KeyLane::new(false)],
             admin: Queue::new(),
         }
     }
 
-    pub(super) fn all(&self) -> [&dyn AnyLane; 8] {
-        let Lanes { validate: [v, vs], charge: [c, cs], spend: [s, ss], change, admin } = self;
-        [v, vs, c, cs, s, ss, change, admin]
+    pub(super) fn all(&self) -> [&dyn AnyLane; 10] {
+        let Lanes { validate: [v, vs], charge: [c, cs], spend: [s, ss], change, resolve: [r, rs], admin } =
+            self;
+        [v, vs, c, cs, s, ss, change, r, rs, admin]
     }
 
-    pub(super) fn all_mut(&mut self) -> [&mut dyn AnyLane; 8] {
-        let Lanes { validate: [v, vs], charge: [c, cs], spend: [s, ss], change, admin } = self;
-        [v, vs, c, cs, s, ss, change, admin]
+    pub(super) fn all_mut(&mut self) -> [&mut dyn AnyLane; 10] {
+        let Lanes { validate: [v, vs], charge: [c, cs], spend: [s, ss], change, resolve: [r, rs], admin } =
+            self;
+        [v, vs, c, cs, s, ss, change, r, rs, admin]
     }
 
     /// Takes all requests that wait for a statement which cannot be built. Migrations need no catalogue and stay.
@@ -53,12 +59,13 @@ impl Lanes {
         fn forgotten<T>(requests: impl IntoIterator<Item = Pending<T>>) -> Vec<Pending<()>> {
             requests.into_iter().map(|request| request.with_work(())).collect()
         }
-        let Lanes { validate, charge, spend, change, admin } = self;
+        let Lanes { validate, charge, spend, change, resolve, admin } = self;
         let mut taken = Vec::new();
         taken.extend(validate.iter_mut().flat_map(|lane| forgotten(lane.take_all())));
         taken.extend(charge.iter_mut().flat_map(|lane| forgotten(lane.take_all())));
         taken.extend(spend.iter_mut().flat_map(|lane| forgotten(lane.take_all())));
         taken.extend(forgotten(change.take_all()));
+        taken.extend(resolve.iter_mut().flat_map(|lane| forgotten(lane.take_all())));
         let waiting =
             admin.take_all().into_iter().partition(|request| matches!(request.work, Admin::Migrate { .. }));
         let (migrations, others): (Vec<_>, Vec<_>) = waiting;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{Batch, Pending};
+use super::resolve::{Asked, FoundBy, Unresolved};
 use super::retry::{Repeatable, Repeats};
 use super::rows::Unread;
 use super::rows::lookup::{self, KeyRow, LookedUp};
-use super::{Answer, Credential, Engine, Statement, Work, text_of};
+use super::{Answer, Credential, Engine, Statement, Work};
 use crate::error::Error;
 use crate::key::grant::Denial;
 use crate::table::literal::text_array;
@@ -19,6 +20,8 @@ use crate::table::template::{KeyColumn, StatementKind, Statements};
 pub(super) struct Lookup {
     /// Only the general statement can decide it.
     is_general: bool,
+    /// The id that its caller named.
+    id: Option<Arc<str>>,
 }
 
 impl Repeatable for Lookup {
@@ -29,13 +32,29 @@ impl Repeatable for Lookup {
 
 impl Engine {
     pub(super) fn route_lookup(&mut self, caller: Pending<()>, credential: Credential) {
-        match text_of(credential) {
-            Some((column, name)) => {
-                let is_general = self.children[column as usize].contains(&name);
-                self.lanes.validate[column as usize].push(name, caller.with_work(Lookup { is_general }));
+        match self.text_of(credential) {
+            Some((KeyColumn::Id, id)) => {
+                let request = caller.with_work(Unresolved::by_id(Asked::Lookup, &id));
+                self.resolve(FoundBy::Id, id, request);
             }
+            Some((column, name)) if self.is_former(column, &name) => {
+                let request = caller.with_work(Unresolved::by_former_hash(Asked::Lookup));
+                self.resolve(FoundBy::FormerHash, name, request);
+            }
+            Some((column, name)) => self.place_lookup(caller, column, name, None),
             None => self.answer_with(&caller, Answer::Validated(Err(Denial::invalid()))),
         }
+    }
+
+    pub(super) fn place_lookup(
+        &mut self,
+        caller: Pending<()>,
+        column: KeyColumn,
+        name: Arc<str>,
+        id: Option<Arc<str>>,
+    ) {
+        let is_general = self.children[column as usize].contains(&name);
+        self.lanes.validate[column as usize].push(name, caller.with_work(Lookup { is_general, id }));
     }
 
     pub(super) fn poll_lookups(
@@ -115,11 +134,15 @@ impl Engine {
             }
         }
         // No row means no such key, unless it could not be read.
-        for (place, group) in groups.into_iter().enumerate() {
-            for request in group.into_iter().flatten() {
+        for (place, (name, group)) in batch.keys.iter().zip(groups).enumerate() {
+            for request in group.into_iter().flatten().filter(|request| request.ticket.is_some()) {
                 match unread.error_at(place) {
                     Some(error) => self.answer_error(&request, error.clone()),
-                    None => self.answer_with(&request, Answer::Validated(Err(Denial::invalid()))),
+                    None => {
+                        let (caller, Lookup { id, .. }) = request.split();
+                        let request = caller.with_work(Unresolved::after_miss(Asked::Lookup, id));
+                        self.find_otherwise(column, name, request, shape);
+                    }
                 }
             }
         }

@@ -32,12 +32,15 @@ pub(crate) mod json;
 mod keys;
 mod lane;
 mod lanes;
+mod list;
 mod lookups;
 pub(crate) mod options;
 mod queue;
 mod request;
+mod resolve;
 mod retry;
 mod revoke;
+mod rotate;
 mod route;
 pub(crate) mod rows;
 mod spends;
@@ -45,6 +48,7 @@ mod stall;
 mod statement;
 mod sweep;
 mod touch;
+mod trees;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -70,7 +74,8 @@ pub use crate::id::{AccountId, KeyId};
 pub use crate::key::credential::Credential;
 pub use crate::key::delegation::Parent;
 pub use crate::key::grant::{DenialReason, Verdict};
-pub use crate::key::raw::{KeyHash, KeyPrefix};
+pub use crate::key::raw::{KeyFormat, KeyHash, KeyPrefix};
+pub use crate::key::rotation::RotateOutcome;
 pub use crate::key::scope::{ADMIN, has_scope, invalid_scopes};
 pub use crate::table::literal::parse_row;
 pub use crate::table::name::TableName;
@@ -82,13 +87,13 @@ use self::batch::{AnyBatch, Batch, Pending};
 use self::catalogue::Table;
 use self::lanes::Lanes;
 use self::lookups::Lookup;
+use self::resolve::{FoundBy, Unresolved};
 use self::rows::ended::ReservationChange;
 use self::spends::Spending;
 use self::stall::Stalls;
 use self::sweep::SweepWaiters;
 use self::touch::Touches;
 use crate::error::{Error, ErrorCode};
-use crate::table::shape::MAX_INDEXED_BYTES;
 use crate::table::template::{KeyColumn, Statements};
 
 /// Names a request between `submit` and its answer.
@@ -120,6 +125,7 @@ enum Work {
     Charge(KeyColumn, StatementKind, Batch<charges::Charge>, Arc<Statements>),
     Spend(KeyColumn, StatementKind, Batch<Spending>, Arc<Statements>),
     Change(Batch<ReservationChange>),
+    Resolve(FoundBy, Batch<Unresolved>),
     Touch,
     Admin(Pending<Admin>, Option<Arc<Statements>>),
 }
@@ -132,6 +138,7 @@ impl Work {
             Work::Charge(_, _, batch, _) => Some(batch),
             Work::Spend(_, _, batch, _) => Some(batch),
             Work::Change(batch) => Some(batch),
+            Work::Resolve(_, batch) => Some(batch),
             Work::Admin(request, _) => Some(request),
             Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => None,
         }
@@ -150,6 +157,8 @@ pub struct Engine {
     lanes: Lanes,
     /// Keys that are known to have a parent.
     children: [HashSet<Arc<str>>; 2],
+    /// Hashes of secrets that were replaced, and still count.
+    former: HashSet<Arc<str>>,
     /// Keys that the plain statements could not charge last time: the next charge does not try them.
     refused: [HashSet<Arc<str>>; 2],
     /// Sweeps of the engine's own that wait or are under way.
@@ -187,6 +196,7 @@ impl Engine {
             catalogue_at: Duration::ZERO,
             lanes: Lanes::new(),
             children: [HashSet::new(), HashSet::new()],
+            former: HashSet::new(),
             refused: [HashSet::new(), HashSet::new()],
             sweeps: Vec::new(),
             touches: Touches::default(),
@@ -266,6 +276,11 @@ impl Engine {
             if let Some(statement) = self.poll_changes(now, &statements) {
                 return Some(statement);
             }
+            for by in FoundBy::ALL {
+                if let Some(statement) = self.poll_resolve(by, now, &statements) {
+                    return Some(statement);
+                }
+            }
             for column in KeyColumn::OF_CREDENTIALS {
                 let statement = self
                     .poll_spends(column, now, &statements)
@@ -317,6 +332,7 @@ impl Engine {
                 Ok(rows) => self.receive_changes(now, batch, rows),
                 Err(fault) => self.batch_fault(|l| &mut l.change, now, batch, &fault),
             },
+            Work::Resolve(by, batch) => self.receive_resolved(now, by, batch, result),
             Work::Touch => self.receive_touch(now, result),
             Work::Admin(request, statements) => {
                 self.receive_admin(now, request, statements.as_deref(), result);
@@ -376,15 +392,6 @@ impl Engine {
     fn next_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
-    }
-}
-
-/// The column and text of a credential; `None` if no row can have it.
-fn text_of(credential: Credential) -> Option<(KeyColumn, Arc<str>)> {
-    match credential {
-        Credential::Key(hash) => Some((KeyColumn::KeyHash, hash.into_text())),
-        Credential::Subject(subject) => (subject.len() <= MAX_INDEXED_BYTES && !subject.contains('\0'))
-            .then(|| (KeyColumn::Subject, Arc::from(subject))),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Request;
 use crate::budget::money::{Cost, Rounding};
 use crate::budget::period::AcceptedPeriods;
-use crate::key::raw::KeyPrefix;
+use crate::key::raw::{KeyFormat, KeyPrefix};
 use crate::table::name::TableName;
 
 /// Where the budget periods of new keys begin.
@@ -36,6 +36,12 @@ pub struct Options {
     pub table: TableName,
     /// What stands before the random part of new keys.
     pub key_prefix: KeyPrefix,
+    /// What new keys look like.
+    pub key_format: KeyFormat,
+    /// How long keys live that are created without a lifetime; `None` is for ever.
+    pub default_expires_in: Option<Duration>,
+    /// Whether a scope such as `files:*` grants all that begins with `files:`.
+    pub wildcards: bool,
     /// The scopes that new keys may have; `None` is any.
     pub valid_scopes: Option<Vec<String>>,
     /// The budget periods that new keys may have.
@@ -95,6 +101,9 @@ impl Default for Options {
         Options {
             table: TableName::default(),
             key_prefix: KeyPrefix::default(),
+            key_format: KeyFormat::default(),
+            default_expires_in: None,
+            wildcards: false,
             valid_scopes: None,
             accepted_periods: AcceptedPeriods::default(),
             align: Align::default(),

@@ -10,6 +10,7 @@ use crate::id::{AccountId, KeyId};
 use crate::key::credential::Credential;
 use crate::key::new_key::CreateKey;
 use crate::key::record::{KeyFilter, KeyUpdate};
+use crate::key::rotation::Rotate;
 
 /// A request to the engine. [`Options::read_request`](super::Options::read_request) reads one from JSON.
 #[derive(Debug, Clone)]
@@ -41,6 +42,8 @@ pub enum Request {
     List(KeyFilter),
     /// Changes a key.
     Update(KeyId, KeyUpdate),
+    /// Gives a key a new secret.
+    Rotate(Credential, Rotate),
     /// Revokes a key.
     Revoke(Revocation),
     /// Revokes many keys.

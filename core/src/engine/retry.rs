@@ -7,7 +7,7 @@ use super::{Engine, Fault};
 use crate::error::Effect;
 
 /// How far a request is repeated through faults that may have let it take effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Repeats {
     /// Not at all: a second attempt might do the same thing twice.
     Never,

@@ -14,28 +14,30 @@ pub(super) struct RevokeAll {
     filter: RevokeFilter,
     revoked: u64,
     /// The id of a row that somebody else had locked.
-    waits_for: Option<String>,
+    busy: Option<String>,
+    /// How it goes about such rows: a few times it looks again, then it waits for one after the other.
+    pub(super) look: Look,
 }
 
 impl From<RevokeFilter> for RevokeAll {
     fn from(filter: RevokeFilter) -> Self {
-        RevokeAll { filter, revoked: 0, waits_for: None }
+        RevokeAll { filter, revoked: 0, busy: None, look: Look::default() }
     }
 }
 
 impl RevokeAll {
     pub(super) fn after(mut self, rows: &[String]) -> Result<Next, Error> {
-        self.waits_for = None;
+        self.busy = None;
         for row in rows {
             let [id, revoked] = fields(row, "a key to be revoked")?;
             match (id, is_true(&revoked)) {
                 (_, true) => self.revoked += 1,
-                (Some(id), false) => self.waits_for = Some(id.into_owned()),
+                (Some(id), false) => self.busy = Some(id.into_owned()),
                 (None, false) => return Err(Error::unexpected("a key without an id")),
             }
         }
-        Ok(match self.waits_for {
-            Some(_) => Next::Continue(Admin::RevokeAll(self)),
+        Ok(match self.busy {
+            Some(_) => Next::LookAgain(Admin::RevokeAll(self)),
             None => Next::Answer(Answer::RevokedAll(self.revoked)),
         })
     }
@@ -55,7 +57,8 @@ impl RevokeAll {
                 (!human.contains('\0')).then(|| [None, None, Some(human.clone())])
             }
         }?;
-        Some(vec![account, parent, human, self.waits_for.clone()])
+        let waits_for = self.busy.clone().filter(|_| self.look.is_waiting);
+        Some(vec![account, parent, human, waits_for])
     }
 }
 

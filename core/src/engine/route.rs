@@ -1,16 +1,23 @@
 //! Where each request goes.
 
+use std::sync::Arc;
+
 use super::admin::Admin;
 use super::batch::Pending;
 use super::busy::Look;
 use super::keys::KeyWork;
+use super::list::List;
+use super::rotate::Rotation;
 use super::rows::ended::ReservationChange;
 use super::rows::new_row::NewRow;
 use super::rows::spent::Spend;
 use super::sweep::Sweep;
-use super::{Engine, Request};
+use super::{Credential, Engine, Request};
 use crate::budget::reservation::check_ttl;
 use crate::error::Error;
+use crate::key::raw::KeyFormat;
+use crate::table::shape::MAX_INDEXED_BYTES;
+use crate::table::template::KeyColumn;
 
 impl Engine {
     /// Puts a request into its lane, or answers it where no statement is needed.
@@ -49,10 +56,17 @@ impl Engine {
                 self.route_admin(caller, Admin::Insert(Box::new(row)));
             }
             Request::Get(id) => self.route_admin(caller, Admin::Keys(KeyWork::Get(id))),
-            Request::List(filter) => self.route_admin(caller, Admin::Keys(KeyWork::List(filter))),
+            Request::List(filter) => {
+                let list = List::new(filter)?;
+                self.route_admin(caller, Admin::Keys(KeyWork::List(Box::new(list))));
+            }
             Request::Update(id, changes) => {
                 let work = KeyWork::update(id, changes, &self.options)?;
                 self.route_admin(caller, Admin::Keys(work));
+            }
+            Request::Rotate(of, rotate) => {
+                let rotation = Rotation::new(of, rotate, &self.options)?;
+                self.route_admin(caller, Admin::Rotate(Box::new(rotation)));
             }
             Request::Revoke(revocation) => {
                 self.route_admin(caller, Admin::Revoke(revocation, Look::default()))
@@ -68,5 +82,23 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// The column and text of a credential; `None` if no row can have it.
+    pub(super) fn text_of(&self, credential: Credential) -> Option<(KeyColumn, Arc<str>)> {
+        match credential {
+            Credential::Mistyped(_) if self.options.key_format == KeyFormat::Checksum => None,
+            credential => text_of(credential),
+        }
+    }
+}
+
+/// The column and text of a credential; `None` if no row can have it.
+pub(super) fn text_of(credential: Credential) -> Option<(KeyColumn, Arc<str>)> {
+    match credential {
+        Credential::Key(hash) | Credential::Mistyped(hash) => Some((KeyColumn::KeyHash, hash.into_text())),
+        Credential::Subject(subject) => (subject.len() <= MAX_INDEXED_BYTES && !subject.contains('\0'))
+            .then(|| (KeyColumn::Subject, Arc::from(subject))),
+        Credential::Id(id) => Some((KeyColumn::Id, Arc::from(id.to_string()))),
     }
 }

@@ -1,16 +1,15 @@
 //! The lane of what the plain charges do not serve: charges with options, charges of children, reserves.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{Batch, Pending};
+use super::resolve::{Asked, FoundBy, Unresolved};
 use super::retry::{Repeatable, Repeats};
 use super::rows::Unread;
-use super::rows::charged::ChargedRow;
 use super::rows::spent::{Decision, Spend, SpentRow};
-use super::{Answer, Credential, Engine, Statement, Work, text_of};
-use crate::budget::charge::ChargeOutcome;
+use super::{Answer, Credential, Engine, Statement, Work};
 use crate::error::Error;
 use crate::id::KeyId;
 use crate::table::literal::{integer_array, text_array};
@@ -49,10 +48,12 @@ pub(super) enum Stage {
 /// A spend that waits.
 #[derive(Debug)]
 pub(super) struct Spending {
-    spend: Box<Spend>,
+    pub(super) spend: Box<Spend>,
+    /// The id that its caller named.
+    id: Option<Arc<str>>,
     /// Where it begins, also anew once a row that was locked is free.
     first: Stage,
-    stage: Stage,
+    pub(super) stage: Stage,
     /// The sweep that it waited for last, if it did for any.
     pub(super) sweep: u64,
     /// That sweep ended nothing: what stands in its way is no reservation whose time is over.
@@ -60,8 +61,13 @@ pub(super) struct Spending {
 }
 
 impl Spending {
-    fn new(spend: Spend, first: Stage) -> Self {
-        Spending { spend: Box::new(spend), first, stage: first, sweep: 0, is_swept: false }
+    fn new(spend: Spend, id: Option<Arc<str>>, first: Stage) -> Self {
+        Spending { spend: Box::new(spend), id, first, stage: first, sweep: 0, is_swept: false }
+    }
+
+    /// The answer for a key that does not exist.
+    pub(super) fn of_no_key(&self) -> Answer {
+        self.spend.of_no_key()
     }
 }
 
@@ -74,7 +80,7 @@ impl Repeatable for Spending {
     }
 }
 
-fn remember(known: &mut HashSet<Arc<str>>, name: &Arc<str>) {
+pub(super) fn remember(known: &mut HashSet<Arc<str>>, name: &Arc<str>) {
     if known.len() >= MAX_REMEMBERED && !known.contains(name) {
         known.clear();
     }
@@ -86,18 +92,46 @@ impl Engine {
         &mut self,
         caller: Pending<()>,
         credential: Credential,
-        spend: Spend,
+        mut spend: Spend,
     ) -> Result<(), Error> {
         spend.check()?;
-        match (spend.without_statement(), text_of(credential)) {
+        spend.read_wildcards(self.options.wildcards);
+        match (spend.without_statement(), self.text_of(credential)) {
             (Some(answer), _) => self.answer_with(&caller, answer),
             (None, None) => self.answer_with(&caller, spend.of_no_key()),
             (None, Some((column, name))) => {
-                let spending = Spending::new(spend, self.first_stage(column, &name));
-                self.lanes.spend[column as usize].push(name, caller.with_work(spending));
+                let id = spend.known_id().map(|id| Arc::from(id.to_string()));
+                let spending = Spending::new(spend, id, Stage::Fresh);
+                match column {
+                    KeyColumn::Id => {
+                        let asked = Unresolved::by_id(Asked::Spend(Box::new(spending)), &name);
+                        self.resolve(FoundBy::Id, name, caller.with_work(asked));
+                    }
+                    column if self.is_former(column, &name) => {
+                        let asked = Unresolved::by_former_hash(Asked::Spend(Box::new(spending)));
+                        self.resolve(FoundBy::FormerHash, name, caller.with_work(asked));
+                    }
+                    column => {
+                        let id = spending.id.clone();
+                        self.place_spend(caller, column, name, spending, id);
+                    }
+                }
             }
         }
         Ok(())
+    }
+
+    pub(super) fn place_spend(
+        &mut self,
+        caller: Pending<()>,
+        column: KeyColumn,
+        name: Arc<str>,
+        spending: Spending,
+        id: Option<Arc<str>>,
+    ) {
+        let first = self.first_stage(column, &name);
+        let spending = Spending { id, first, stage: first, sweep: 0, is_swept: false, ..spending };
+        self.lanes.spend[column as usize].push(name, caller.with_work(spending));
     }
 
     /// Where a spend begins that the statements for plain charges do not serve.
@@ -110,14 +144,14 @@ impl Engine {
         &mut self,
         column: KeyColumn,
         name: &Arc<str>,
-        charges: Vec<Pending<i64>>,
+        charges: Vec<Pending<(i64, Option<Arc<str>>)>>,
         first: Stage,
     ) {
         // Those whose time ran out meanwhile are answered already.
         for charge in charges.into_iter().filter(|charge| charge.ticket.is_some()) {
-            let spending = Spending::new(Spend::plain(charge.work), first);
-            let spending = charge.with_work(spending);
-            self.lanes.spend[column as usize].push(Arc::clone(name), spending);
+            let (caller, (microcents, id)) = charge.split();
+            let spending = Spending::new(Spend::plain(microcents), id, first);
+            self.lanes.spend[column as usize].push(Arc::clone(name), caller.with_work(spending));
         }
     }
 
@@ -195,93 +229,6 @@ impl Engine {
         Some(self.send(kind, sql, params, Work::Spend(column, kind, batch, Arc::clone(statements))))
     }
 
-    /// A statement for plain charges alone: it is much cheaper.
-    fn charge_trees(
-        &mut self,
-        column: KeyColumn,
-        mut batch: Batch<Spending>,
-        statements: &Arc<Statements>,
-    ) -> Statement {
-        for group in &mut batch.requests {
-            group.sort_by_key(|request| request.work.spend.amount());
-        }
-        let costs =
-            |group: &Vec<Pending<Spending>>| integer_array(group.iter().map(|r| r.work.spend.amount()));
-        let mut params =
-            vec![Some(text_array(&batch.keys)), Some(text_array(batch.requests.iter().map(costs)))];
-        let is_contended = self.lanes.spend[column as usize].is_contended();
-        let kind = if batch.waits_for.is_some() || is_contended {
-            params.push(batch.waits_for.as_deref().map(str::to_owned));
-            StatementKind::ChargeTreeContended
-        } else {
-            StatementKind::ChargeTree
-        };
-        let sql = statements.sql_by(column, kind);
-        self.send(kind, sql, params, Work::Spend(column, kind, batch, Arc::clone(statements)))
-    }
-
-    pub(super) fn receive_tree_charges(
-        &mut self,
-        now: Duration,
-        column: KeyColumn,
-        batch: Batch<Spending>,
-        rows: &[String],
-    ) {
-        let mut charged: Vec<Option<Vec<ChargeOutcome>>> = batch.keys.iter().map(|_| None).collect();
-        let mut busy = HashMap::new();
-        let mut unread = Unread::default();
-        for row in rows {
-            let amounts = |place: usize| {
-                let group = batch.requests.get(place).into_iter().flatten();
-                group.map(|request| request.work.spend.amount())
-            };
-            let sent = |place| amounts(place).fold(0, i64::saturating_add);
-            let read = ChargedRow::read(row, sent).and_then(|row| match row {
-                ChargedRow::Charged(key) if key.place < batch.keys.len() => {
-                    charged[key.place] = Some(key.replay(amounts(key.place))?);
-                    Ok(())
-                }
-                ChargedRow::Busy { place, id } if place < batch.keys.len() => {
-                    busy.insert(place, id);
-                    Ok(())
-                }
-                ChargedRow::Charged(_) | ChargedRow::Busy { .. } => {
-                    Err(Error::unexpected("a key that was not charged"))
-                }
-                ChargedRow::HasParent { .. } => Err(Error::unexpected("a key without its charges")),
-            });
-            match read {
-                Ok(()) => {}
-                Err(error) => unread.note(row, error, |place| matches!(charged.get(place), Some(None))),
-            }
-        }
-        let groups = batch.keys.iter().zip(batch.requests).zip(charged);
-        for (place, ((name, group), outcomes)) in groups.enumerate() {
-            if let Some(row) = busy.get(&place) {
-                let open = group.into_iter().filter(|request| request.ticket.is_some()).collect();
-                self.lanes.spend[column as usize].put_back_busy(name, open, row, now);
-                continue;
-            }
-            let mut undecided = Vec::new();
-            let mut outcomes = outcomes.map(Vec::into_iter);
-            for mut request in group {
-                let outcome = outcomes.as_mut().and_then(Iterator::next);
-                match (outcome, unread.error_at(place)) {
-                    (Some(outcome), _) => self.answer_with(&request, Answer::Charged(outcome)),
-                    (None, Some(error)) => self.answer_error(&request, error.clone()),
-                    (None, None) if request.ticket.is_some() => {
-                        request.work.stage = Stage::Last;
-                        undecided.push(request);
-                    }
-                    (None, None) => {}
-                }
-            }
-            let lane = &mut self.lanes.spend[column as usize];
-            lane.put_back(name, undecided);
-            lane.release(name);
-        }
-    }
-
     pub(super) fn receive_spends(
         &mut self,
         now: Duration,
@@ -326,10 +273,16 @@ impl Engine {
                         again.push(request);
                         continue;
                     }
-                    (None, None) => Ok(Decision::Final(spend.of_no_key())),
+                    (None, None) => Ok(Decision::NoKey),
                 };
                 match decision {
                     Ok(Decision::Final(answer)) => self.answer_with(&request, answer),
+                    Ok(Decision::NoKey) => {
+                        let (caller, spending) = request.split();
+                        let id = spending.id.clone();
+                        let asked = Unresolved::after_miss(Asked::Spend(Box::new(spending)), id);
+                        self.find_otherwise(column, name, caller.with_work(asked), shape);
+                    }
                     Ok(Decision::Again) => again.push(request),
                     Ok(Decision::Busy(row)) => {
                         busy_row = Some(row);

@@ -118,6 +118,7 @@ impl Engine {
             Work::Charge(column, _, batch, _) => self.lanes.charge[*column as usize].leave(batch),
             Work::Spend(column, _, batch, _) => self.lanes.spend[*column as usize].leave(batch),
             Work::Change(batch) => self.lanes.change.leave(batch),
+            Work::Resolve(by, batch) => self.lanes.resolve[*by as usize].leave(batch),
             Work::Admin(request, _) => {
                 self.lanes.admin.in_flight -= usize::from(!request.work.is_waiting());
             }
@@ -129,7 +130,9 @@ impl Engine {
 /// What a statement is if it takes long; `None` if it holds no place in a lane.
 fn class(work: &Work) -> Option<Long> {
     match work {
-        Work::Validate(..) | Work::Charge(..) | Work::Spend(..) | Work::Change(_) => Some(Long::Slow),
+        Work::Validate(..) | Work::Charge(..) | Work::Spend(..) | Work::Change(_) | Work::Resolve(..) => {
+            Some(Long::Slow)
+        }
         Work::Admin(..) => Some(Long::SlowAdmin),
         Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => None,
     }
@@ -144,6 +147,6 @@ fn waits(work: &Work) -> bool {
         Work::Spend(_, _, batch, _) => of(batch),
         Work::Change(batch) => of(batch),
         Work::Admin(request, _) => request.work.is_waiting(),
-        Work::Validate(..) | Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => false,
+        Work::Validate(..) | Work::Resolve(..) | Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => false,
     }
 }

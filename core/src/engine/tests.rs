@@ -10,6 +10,7 @@ mod isolation;
 mod limits;
 mod repeats;
 mod requests_json;
+mod resolve;
 mod touches;
 
 use std::collections::BTreeMap;

@@ -309,7 +309,7 @@ impl Admission {
             // A cost that the application says and that is nothing ends the reservation as a settlement.
             (Some((id, _)), Cost::Free) if matches!(price, Price::Amount(_)) => Call::Settle(id, Cost::Free),
             (Some((id, _)), Cost::Free | Cost::Invalid) => Call::Release(id),
-            (None, Cost::Microcents(_)) => Call::Charge(caller, amount),
+            (None, Cost::Microcents(_)) => Call::Charge(caller, amount, key_id),
             (None, Cost::Free | Cost::Invalid) => return Next::Done(failed_price),
         };
         self.state = State::Recording { what, failed_price };

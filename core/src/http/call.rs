@@ -10,6 +10,7 @@ use crate::budget::money::{Cost, MICROCENTS_PER_CENT};
 use crate::budget::reservation::{IfExpired, ReservationId, Reserve};
 use crate::engine::{AccountFilter, Answer, Request, Revocation};
 use crate::error::{Error, ErrorCode};
+use crate::id::KeyId;
 use crate::key::credential::Credential;
 use crate::key::new_key::CreateKey;
 
@@ -35,8 +36,8 @@ pub enum Call {
     Settle(ReservationId, Cost),
     /// Give back what a reservation holds.
     Release(ReservationId),
-    /// Record what was spent, whatever the budget.
-    Charge(Caller, Cost),
+    /// Record what was spent, whatever the budget, on the key of this id: the caller's.
+    Charge(Caller, Cost, KeyId),
     /// Create a key.
     Create(Box<NewKey>),
     /// Create, once, the row of a subject, with the options that the application gives.
@@ -63,7 +64,9 @@ impl Call {
             Call::Reserve(caller, reserve) => Request::Reserve(credential(caller), reserve.clone()),
             Call::Settle(id, cost) => Request::Settle(id.clone(), *cost),
             Call::Release(id) => Request::Release(id.clone()),
-            Call::Charge(caller, cost) => Request::Charge(credential(caller), Charge::of_admitted(*cost)),
+            Call::Charge(caller, cost, id) => {
+                Request::Charge(credential(caller), Charge::of_admitted(*cost, Some(id.clone())))
+            }
             Call::Create(new) => Request::Create(new.spec.clone()),
             Call::Revoke(revocation) => Request::Revoke(revocation.clone()),
             Call::EnsureSubject(_) => return None,
@@ -92,7 +95,7 @@ impl Call {
             }
             Call::Settle(id, cost) => ("settle", json!([id.as_str(), cost_json(*cost)])),
             Call::Release(id) => ("release", json!([id.as_str()])),
-            Call::Charge(caller, cost) => {
+            Call::Charge(caller, cost, _) => {
                 let mut options = cost_json(*cost);
                 options.insert("overrun".to_owned(), "record".into());
                 match caller {

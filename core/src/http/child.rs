@@ -38,6 +38,7 @@ pub(super) fn child_of(caller: &Grant, body: &Body) -> Result<NewKey, Response> 
         return Err(forbidden(&message, []));
     }
     let spec = CreateKey {
+        metadata: None,
         account_id: caller.account_id.clone(),
         user_id: caller.user_id.clone(),
         scopes,

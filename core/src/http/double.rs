@@ -124,6 +124,7 @@ struct ReadKey {
 impl ReadKey {
     fn grant(self) -> Option<Grant> {
         Some(Grant {
+            wildcards: false,
             id: self.id?,
             account_id: self.account_id,
             user_id: self.user_id,

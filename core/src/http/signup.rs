@@ -94,6 +94,7 @@ impl Signup {
             (_, email) => (own_account().map_err(|error| Response::unavailable(&error))?, email),
         };
         let spec = CreateKey {
+            metadata: None,
             account_id: Some(account_id.into()),
             user_id,
             scopes: Some(scopes),

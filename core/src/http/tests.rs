@@ -40,6 +40,7 @@ fn list(scopes: &[&str]) -> Option<Vec<String>> {
 /// A key that is limited in nothing.
 fn anything() -> Grant {
     Grant {
+        wildcards: false,
         id: KeyId::Integer(7),
         account_id: Some(AccountId::Text("acct".to_owned())),
         user_id: None,

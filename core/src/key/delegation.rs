@@ -6,7 +6,6 @@ use super::credential::Credential;
 use super::grant::{DenialReason, Grant, Verdict};
 use super::new_key::CreateKey;
 use super::raw::{KeyHash, KeyPrefix, RawKey, has_secret};
-use super::scope::has_scope;
 use crate::error::{Error, ErrorCode};
 use crate::id::KeyId;
 
@@ -128,11 +127,8 @@ impl Ancestry {
         match &spec.scopes {
             None => spec.scopes.clone_from(&parent.scopes),
             Some(scopes) => {
-                let lacking: Vec<&str> = scopes
-                    .iter()
-                    .map(String::as_str)
-                    .filter(|scope| !has_scope(parent.scopes.as_deref(), scope))
-                    .collect();
+                let lacking: Vec<&str> =
+                    scopes.iter().map(String::as_str).filter(|scope| !parent.has_scope(scope)).collect();
                 if !lacking.is_empty() {
                     let message =
                         format!("Invalid scopes: {}; the parent does not have them", lacking.join(", "));

@@ -45,12 +45,20 @@ pub struct Grant {
     pub delegated_by: Option<String>,
     /// The key's name.
     pub name: String,
+    /// Whether a scope such as `files:*` grants all that begins with `files:`.
+    #[serde(skip)]
+    pub(crate) wildcards: bool,
 }
 
 impl Grant {
     /// Whether the key may do `scope`.
     pub fn has_scope(&self, scope: &str) -> bool {
-        has_scope(self.scopes.as_deref(), scope)
+        has_scope(self.scopes.as_deref(), scope, self.wildcards)
+    }
+
+    /// Whether the client that answered it takes `files:*` for a wildcard.
+    pub fn has_wildcards(&self) -> bool {
+        self.wildcards
     }
 
     /// What remains of the budget beside what is spent and held, in micro-cents; `None` without a budget.

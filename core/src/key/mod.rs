@@ -6,4 +6,5 @@ pub(crate) mod grant;
 pub(crate) mod new_key;
 pub(crate) mod raw;
 pub(crate) mod record;
+pub(crate) mod rotation;
 pub(crate) mod scope;

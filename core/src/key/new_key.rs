@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
 
 use super::delegation::Parent;
 use super::raw::RawKey;
@@ -11,6 +12,7 @@ use crate::budget::period::{AcceptedPeriods, Period};
 use crate::duration;
 use crate::error::{Error, ErrorCode, storable};
 use crate::id::{AccountId, KeyId};
+use crate::metadata;
 
 /// A new key. Everything but its account may stay unset.
 ///
@@ -43,6 +45,8 @@ pub struct CreateKey {
     pub delegated_by: Option<String>,
     /// A name for people; `default` if unset.
     pub name: Option<String>,
+    /// What the application keeps with it: a JSON object of at most 16 KiB.
+    pub metadata: Option<Map<String, Value>>,
     /// The key that this one draws on and dies with. Its scopes and expiry bound those of the child. The child takes
     /// them, and the parent's account, user and human, where it names none.
     pub parent: Option<Parent>,
@@ -108,6 +112,12 @@ impl CreateKey {
         self
     }
 
+    /// Sets what the application keeps with it: a JSON object of at most 16 KiB.
+    pub fn metadata(mut self, metadata: Map<String, Value>) -> Self {
+        self.metadata = Some(metadata);
+        self
+    }
+
     /// Sets the parent: see [`CreateKey::parent`].
     pub fn parent(mut self, parent: impl Into<Parent>) -> Self {
         self.parent = Some(parent.into());
@@ -141,6 +151,9 @@ impl CreateKey {
         ];
         for (field, text) in texts {
             storable(field, text.as_deref().unwrap_or_default())?;
+        }
+        if let Some(metadata) = &self.metadata {
+            metadata::check(metadata)?;
         }
         Ok(())
     }

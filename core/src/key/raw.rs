@@ -1,11 +1,13 @@
 //! Raw keys: minting, hashing, and a type that never shows its secret.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
+use crc::{CRC_32_ISO_HDLC, Crc};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, shortened};
 use crate::random;
 
 /// Random bytes in a key: 48 hexadecimal characters after the prefix.
@@ -13,6 +15,8 @@ const SECRET_BYTES: usize = 24;
 /// Characters of the secret that `key_prefix` keeps, so that people can tell keys apart.
 const SHOWN_CHARACTERS: usize = 8;
 const MAX_PREFIX_LENGTH: usize = 64;
+/// 62 to this power are more than the values of a CRC-32.
+const CHECKSUM_CHARACTERS: usize = 6;
 
 /// A raw key. Only [`RawKey::expose`] shows it: `Debug` does not, and it cannot be serialised. Its memory is zeroed when
 /// it is dropped.
@@ -31,14 +35,77 @@ impl RawKey {
     }
 }
 
+/// What new keys look like. Keys of either form always work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum KeyFormat {
+    /// The prefix and 48 hexadecimal characters, as the original package makes them.
+    #[default]
+    Plain,
+    /// The same and six characters more: a checksum of all before it, so that scanners know a key from other texts, and a
+    /// mistyped one costs no query.
+    Checksum,
+}
+
+impl FromStr for KeyFormat {
+    type Err = Error;
+
+    /// `plain` or `checksum`.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "plain" => Ok(KeyFormat::Plain),
+            "checksum" => Ok(KeyFormat::Checksum),
+            _ => {
+                let message =
+                    format!("Invalid key format: {}; it must be plain or checksum", shortened(name));
+                Err(Error::new(ErrorCode::InvalidText, message))
+            }
+        }
+    }
+}
+
 fn is_secret(text: &str) -> bool {
     text.len() == 48 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
+/// Whether a text is a secret and what may be its checksum.
+fn is_checked_secret(text: &str) -> bool {
+    let parts = text.split_at_checked(48);
+    parts.is_some_and(|(secret, sum)| {
+        is_secret(secret)
+            && sum.len() == CHECKSUM_CHARACTERS
+            && sum.bytes().all(|b| b.is_ascii_alphanumeric())
+    })
+}
+
 /// Whether a text has the form of a raw key, whatever its prefix.
 pub(crate) fn has_secret(text: &str) -> bool {
-    let start = text.len().checked_sub(48).and_then(|start| text.get(start..));
-    start.is_some_and(is_secret) && text.len() > 48
+    let ends_in = |length: usize, is_it: fn(&str) -> bool| {
+        let end = text.len().checked_sub(length).and_then(|start| text.get(start..));
+        end.is_some_and(is_it) && text.len() > length
+    };
+    ends_in(48, is_secret) || ends_in(48 + CHECKSUM_CHARACTERS, is_checked_secret)
+}
+
+/// Whether a text has the form of a key with a checksum, which is not its checksum.
+pub(crate) fn is_mistyped(text: &str) -> bool {
+    let start = text.len().checked_sub(48 + CHECKSUM_CHARACTERS);
+    let Some(checked) = start.and_then(|start| text.get(start..)) else { return false };
+    let (body, sum) = text.split_at(text.len() - CHECKSUM_CHARACTERS);
+    is_checked_secret(checked) && checksum(body) != sum
+}
+
+/// CRC-32 in base 62, its digits before its capitals before its small letters, as GitHub's tokens have it.
+fn checksum(text: &str) -> String {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    static CRC_32: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
+    let mut rest = CRC_32.checksum(text.as_bytes());
+    let mut digits = [b'0'; CHECKSUM_CHARACTERS];
+    for digit in digits.iter_mut().rev() {
+        *digit = DIGITS[(rest % 62) as usize];
+        rest /= 62;
+    }
+    digits.into_iter().map(char::from).collect()
 }
 
 #[cfg(test)]
@@ -122,15 +189,20 @@ impl KeyPrefix {
     }
 
     /// Mints a key from the operating system's random source.
-    pub(crate) fn mint(&self) -> Result<MintedKey, Error> {
+    pub(crate) fn mint(&self, format: KeyFormat) -> Result<MintedKey, Error> {
         let secret = Zeroizing::new(hex::encode(random::bytes::<SECRET_BYTES>()?));
         let shown_prefix = format!("{}{}", self.0, &secret[..SHOWN_CHARACTERS]);
-        Ok(MintedKey { raw: RawKey(Zeroizing::new(format!("{}{}", self.0, *secret))), shown_prefix })
+        let plain = Zeroizing::new(format!("{}{}", self.0, *secret));
+        let raw = match format {
+            KeyFormat::Plain => plain,
+            KeyFormat::Checksum => Zeroizing::new(format!("{}{}", *plain, checksum(&plain))),
+        };
+        Ok(MintedKey { raw: RawKey(raw), shown_prefix })
     }
 
     /// Whether a text has the form of a raw key with this prefix.
     pub(crate) fn is_of(&self, text: &str) -> bool {
-        text.strip_prefix(&self.0).is_some_and(is_secret)
+        text.strip_prefix(&self.0).is_some_and(|secret| is_secret(secret) || is_checked_secret(secret))
     }
 
     /// What `key_prefix` holds for an external subject, which has no key.
@@ -156,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_minted_key_has_the_contracts_form() {
-        let minted = KeyPrefix::default().mint().unwrap();
+        let minted = KeyPrefix::default().mint(KeyFormat::Plain).unwrap();
         let raw = minted.raw.expose();
         assert_eq!(raw.len(), 3 + 48);
         assert!(raw.starts_with("ak_"));
@@ -164,7 +236,7 @@ mod tests {
         assert_eq!(minted.shown_prefix, raw[..11]);
         assert!(KeyPrefix::default().is_of(raw) && !KeyPrefix::default().is_of(&raw[1..]));
         assert!(!KeyPrefix::new("live_").unwrap().is_of(raw) && !KeyPrefix::default().is_of("ak_7"));
-        assert_ne!(raw, KeyPrefix::default().mint().unwrap().raw.expose());
+        assert_ne!(raw, KeyPrefix::default().mint(KeyFormat::Plain).unwrap().raw.expose());
     }
 
     #[test]
@@ -176,7 +248,7 @@ mod tests {
 
     #[test]
     fn no_secret_is_shown() {
-        let minted = KeyPrefix::default().mint().unwrap();
+        let minted = KeyPrefix::default().mint(KeyFormat::Plain).unwrap();
         let shown = format!("{minted:?} {:?}", minted.raw.hash());
         assert!(!shown.contains(&minted.raw.expose()[11..]));
         assert!(!shown.contains(minted.raw.hash().as_str()));
@@ -188,6 +260,28 @@ mod tests {
         assert!(KeyPrefix::new("live_").is_ok());
         for bad in ["a b", "a\n", "é", "a\0", &"x".repeat(65)] {
             assert_eq!(KeyPrefix::new(bad).unwrap_err().code(), ErrorCode::InvalidKeyPrefix);
+        }
+    }
+
+    #[test]
+    fn a_checksum_tells_a_mistyped_key() {
+        // python3 -c 'import zlib; print(zlib.crc32(b"ak_" + b"0" * 48))' is 100935626.
+        let zeros = format!("ak_{}", "0".repeat(48));
+        assert_eq!(checksum(&zeros), "06pVxy");
+        assert_eq!(checksum(""), "000000");
+        let minted = KeyPrefix::default().mint(KeyFormat::Checksum).unwrap();
+        let raw = minted.raw.expose();
+        assert_eq!(raw.len(), 3 + 48 + 6);
+        assert_eq!(minted.shown_prefix, raw[..11]);
+        assert!(KeyPrefix::default().is_of(raw) && has_secret(raw) && !is_mistyped(raw));
+        for at in 0..raw.len() {
+            let other = if &raw[at..=at] == "0" { "1" } else { "0" };
+            let mistyped = format!("{}{other}{}", &raw[..at], &raw[at + 1..]);
+            assert!(is_mistyped(&mistyped), "{at}");
+        }
+        let plain = KeyPrefix::default().mint(KeyFormat::Plain).unwrap();
+        for other in [plain.raw.expose(), "", "ak_", &raw[1..50], "é".repeat(60).as_str(), &"x".repeat(57)] {
+            assert!(!is_mistyped(other), "{other}");
         }
     }
 }

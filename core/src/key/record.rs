@@ -4,12 +4,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
 
 use super::grant::{DenialReason, Grant};
 use super::new_key::CreateKey;
+use crate::budget::money::{Cost, Rounding};
 use crate::budget::period::{AcceptedPeriods, Period};
 use crate::error::{Error, ErrorCode, shortened};
 use crate::id::{AccountId, KeyId};
+use crate::metadata;
 
 /// A key's row, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,10 @@ pub struct KeyRecord {
     pub disabled_at: Option<DateTime<Utc>>,
     /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
+    /// Until when the secret before its last rotation counts; `None` if none does.
+    pub previous_expires_at: Option<DateTime<Utc>>,
+    /// What the application keeps with it. What no reader of ours takes is a text.
+    pub metadata: Option<Value>,
 }
 
 /// What became of a key, whatever its ancestors and its budget.
@@ -76,7 +83,7 @@ impl FromStr for KeyState {
 }
 
 /// Which keys are listed. Every member may stay unset.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct KeyFilter {
     /// Only keys of this account.
@@ -87,6 +94,12 @@ pub struct KeyFilter {
     pub delegated_by: Option<String>,
     /// Only keys of this state.
     pub state: Option<KeyState>,
+    /// Only keys whose scopes name this one. What is granted by `admin`, or by having no scopes set, is not looked at.
+    pub scope: Option<String>,
+    /// Only keys whose metadata contains this, as Postgres's `@>` says.
+    pub metadata: Option<Map<String, Value>>,
+    /// Only keys that have used at least this share of their budget in this period: above 0, 1 at most.
+    pub over_share: Option<f64>,
     /// Only keys after the one of this id: the last that was read, to go on from there.
     pub after: Option<KeyId>,
     /// How many at most: 100 if unset, never more than 1,000.
@@ -123,6 +136,24 @@ impl KeyFilter {
         self
     }
 
+    /// Only keys whose scopes name this one.
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+
+    /// Only keys whose metadata contains this.
+    pub fn metadata(mut self, metadata: Map<String, Value>) -> Self {
+        self.metadata = Some(metadata);
+        self
+    }
+
+    /// Only keys that have used at least this share of their budget.
+    pub fn over_share(mut self, share: f64) -> Self {
+        self.over_share = Some(share);
+        self
+    }
+
     /// Only keys after the one of this id.
     pub fn after(mut self, id: impl Into<KeyId>) -> Self {
         self.after = Some(id.into());
@@ -133,6 +164,31 @@ impl KeyFilter {
     pub fn limit(mut self, keys: u32) -> Self {
         self.limit = Some(keys);
         self
+    }
+
+    /// Refuses what no list can be asked for.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if let Some(share) = self.over_share.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
+            let message = format!("Invalid overShare: {share}; it must be above 0 and at most 1");
+            return Err(Error::new(ErrorCode::InvalidText, message));
+        }
+        self.metadata.as_ref().map_or(Ok(()), metadata::check)
+    }
+
+    /// Whether it asks for more than whose keys they are.
+    pub(crate) fn has_conditions(&self) -> bool {
+        let owners = [self.account_id.is_some(), self.parent.is_some(), self.delegated_by.is_some()];
+        let is_of_several = owners.into_iter().filter(|is_given| *is_given).count() > 1;
+        let of_keys = self.state.is_some() || self.scope.is_some() || self.metadata.is_some();
+        is_of_several || of_keys || self.over_share.is_some()
+    }
+
+    /// The share in millionths, as it is written, a fraction of one counts: no amount is compared with a float.
+    pub(crate) fn over_share_millionths(&self) -> Option<i64> {
+        match Cost::from_cents_f64_with(self.over_share?, Rounding::Exact) {
+            Cost::Microcents(share) => Some(share),
+            Cost::Free | Cost::Invalid => None,
+        }
     }
 
     pub(crate) fn most(&self) -> u32 {
@@ -160,6 +216,8 @@ pub struct KeyUpdate {
     pub budget_period: Option<Option<Period>>,
     /// How long the key lives from now on; `Some(None)` is for ever.
     pub expires_in: Option<Option<Duration>>,
+    /// What the application keeps with it, in place of what it kept; `Some(None)` is nothing.
+    pub metadata: Option<Option<Map<String, Value>>>,
     /// Whether the key is switched off.
     pub disabled: Option<bool>,
 }
@@ -200,6 +258,12 @@ impl KeyUpdate {
         self
     }
 
+    /// Sets what the application keeps with it, in place of what it kept.
+    pub fn metadata(mut self, metadata: Map<String, Value>) -> Self {
+        self.metadata = Some(Some(metadata));
+        self
+    }
+
     /// Sets whether the key is switched off.
     pub fn disabled(mut self, disabled: bool) -> Self {
         self.disabled = Some(disabled);
@@ -231,6 +295,7 @@ impl KeyUpdate {
             budget_cents: self.budget_cents.flatten(),
             budget_period: self.budget_period.flatten(),
             name: self.name.clone(),
+            metadata: self.metadata.clone().flatten(),
             ..self.bounded()
         };
         spec.check(valid, periods)

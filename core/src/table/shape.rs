@@ -32,6 +32,7 @@ pub(crate) const OPTIONAL_COLUMNS: &[(&str, &str)] = &[
     ("disabled_at", "timestamptz"),
     ("parent_id", "text"),
     ("ancestor_ids", "text[]"),
+    ("metadata", "jsonb"),
 ];
 
 /// Columns of the original without which a key might do more than it may.
@@ -56,6 +57,9 @@ const OWN_COLUMNS: &[&str] = &[
     "parent_id",
     "ancestor_ids",
 ];
+
+/// What keeps the secret that a key had before it was rotated. Where a part of it is missing, no such secret counts.
+pub(crate) const ROTATION: &[&str] = &["prev_key_hash", "prev_key_expires_at"];
 
 /// The tables beside the keys table: the mark by which a shape knows them, and what their names end in.
 pub(crate) const COMPANIONS: [(&str, &str); 2] = [("+reservations", "reservations"), ("+events", "events")];
@@ -85,6 +89,8 @@ pub(crate) struct TableShape {
     /// The companion tables are among them: their type is their qualified name.
     columns: BTreeMap<String, Column>,
     companions: [String; 2],
+    /// How the client reads scopes: whether `files:*` is a wildcard.
+    pub(crate) wildcards: bool,
 }
 
 impl TableShape {
@@ -114,7 +120,7 @@ impl TableShape {
             return Err(Error::migration_required(format_args!("there is no table {}", table.quoted())));
         }
         let companions = COMPANIONS.map(|(_, name)| table.companion(name));
-        let shape = TableShape { columns, companions };
+        let shape = TableShape { columns, companions, wildcards: false };
         let mut needed = vec!["id", "account_id", "key_hash", "key_prefix"];
         needed.extend(LIMITING_COLUMNS);
         if was_migrated || shape.is_migrated() {
@@ -190,6 +196,34 @@ impl TableShape {
     /// Whether the `account_id` column can hold `text`.
     pub(crate) fn fits_account(&self, text: &str) -> bool {
         fits(self.kind("account_id"), text)
+    }
+
+    /// Whether keys can have metadata: an application's own column of that name may be of another type.
+    pub(crate) fn keeps_metadata(&self) -> bool {
+        self.columns.get("metadata").is_some_and(|column| column.sql_type == "jsonb")
+    }
+
+    /// Refuses what needs metadata where keys can have none.
+    pub(crate) fn require_metadata(&self) -> Result<(), Error> {
+        self.require(&["metadata"])?;
+        match self.keeps_metadata() {
+            true => Ok(()),
+            false => {
+                let sql_type = self.sql_type("metadata");
+                Err(Error::migration_required(format_args!("the column metadata is {sql_type}, not jsonb")))
+            }
+        }
+    }
+
+    /// Whether SQL can look for a scope, and an index may help.
+    pub(crate) fn scopes_are_an_array(&self) -> bool {
+        self.sql_type("scopes") == "text[]"
+    }
+
+    /// Whether SQL can look for a scope.
+    pub(crate) fn scopes_can_be_searched(&self) -> bool {
+        let sql_type = self.sql_type("scopes");
+        sql_type.ends_with("[]") || sql_type.starts_with("json")
     }
 
     /// Scopes as the column takes them: an array literal, unless it is JSON.

@@ -66,6 +66,10 @@ statements! {
     ChargeContended => "charge_many.sql",
     /// Plain charges of keys without parents.
     ChargeBatch => "charge_batch.sql",
+    /// The hashes of keys that are named by a secret which was replaced.
+    FormerKeys => "former_keys.sql",
+    /// The hashes of keys that are named by their ids.
+    KeysById => "keys_by_id.sql",
     /// Charges on keys and their ancestors in the common case; `Spend` decides what has no row.
     ChargeTree => "charge_tree.sql",
     /// The same where others lock rows: it also says which ones.
@@ -86,8 +90,20 @@ statements! {
     Touch => "touch.sql",
     /// A new key or subject.
     Insert => "insert_key.sql",
-    /// Keys as they stand.
+    /// A key as it stands.
     Keys => "keys.sql",
+    /// Keys in the order of their ids.
+    ListKeys => "list_keys.sql",
+    /// The same of an account.
+    ListOfAccount => "list_of_account.sql",
+    /// The same below a key.
+    ListOfParent => "list_of_parent.sql",
+    /// The same of a human.
+    ListOfHuman => "list_of_human.sql",
+    /// Keys of which there are few among many.
+    ListByIndex => "list_by_index.sql",
+    /// A new secret for a key.
+    RotateKey => "rotate_key.sql",
     /// Changes of a key.
     UpdateKey => "update_key.sql",
     /// A revocation.
@@ -168,12 +184,12 @@ pub(crate) const CATALOGUE: &str = include_str!("sql/catalogue.sql");
 /// a key's budget; `{is_plain}` and `{charged}`, what plain charges need and answer; `{busy}`, rows that others have;
 /// `{chain}`, its ancestors, and `{max_ancestors}`; `{entry_time}`, when an entry was written;
 /// `{anchor}`, `{first_anchor}`, `{next_reset}`, `{first_reset}`, `{due}` and `{period}`, the period rule;
-/// `{state}`, what became of a key; `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
+/// `{state}`, what became of a key; `{key_filter}`, `{listed}` and `{key_record}`, which keys are listed, and how; `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
 /// scopes; `{lookup}`, the column that keys are found by, and `{lookup_cast}`, what makes a text comparable to it;
 /// `{reservations}` and `{events}`, the companion tables; `{ledger}`, whether all money is written into the ledger. A
 /// line that ends in `--? column` stands only where the table has that column (or companion, as `+events`), one that ends
-/// in `--! column` only where it has not, and one that ends in `--? contended` only in
-/// `ChargeContended` and `ChargeTreeContended`.
+/// in `--! column` only where it has not, one that ends in `--? contended` only in
+/// `ChargeContended` and `ChargeTreeContended`, and one that ends in `--? jsonb_metadata` where keys can have metadata.
 fn render(template: &str, rendering: &Rendering<'_>) -> Arc<str> {
     let mut sql = String::with_capacity(4 * template.len());
     rendering.expand(template, false, &mut sql);
@@ -201,11 +217,12 @@ impl Rendering<'_> {
             let (line, comment) = line.split_once("--").unwrap_or((line, ""));
             let has = |column: &str| match column {
                 "contended" => self.contended,
+                "jsonb_metadata" => self.shape.keeps_metadata(),
                 column => self.shape.has(column),
             };
             let is_missing =
                 comment.strip_prefix('?').is_some_and(|columns| !columns.split_whitespace().all(has))
-                    || comment.strip_prefix('!').is_some_and(|column| self.shape.has(column.trim()));
+                    || comment.strip_prefix('!').is_some_and(|column| has(column.trim()));
             if is_missing || line.trim().is_empty() {
                 continue;
             }
@@ -255,6 +272,9 @@ impl Rendering<'_> {
             "first_anchor" => self.expand(include_str!("sql/first_anchor.sql"), all_columns, sql),
             "due" => self.expand(include_str!("sql/due.sql"), all_columns, sql),
             "state" => self.expand(include_str!("sql/state.sql"), all_columns, sql),
+            "key_record" => self.expand(include_str!("sql/key_record.sql"), all_columns, sql),
+            "key_filter" => self.expand(include_str!("sql/key_filter.sql"), all_columns, sql),
+            "listed" => self.expand(include_str!("sql/listed.sql"), all_columns, sql),
             "key_columns" => self.expand(include_str!("sql/key_columns.sql"), all_columns, sql),
             "ancestor_state" => self.expand(include_str!("sql/ancestor_state.sql"), all_columns, sql),
             "scopes_array" => sql.push_str(scopes_array(type_of("scopes"), self.shape.has("scopes"))),

@@ -58,7 +58,10 @@ impl Call {
                 Ok(answer) => serde_json::from_str(&answer.json(exact)).map(Ok).map_err(|e| e.to_string()),
                 Err(error) => Ok(Err(shown(&error))),
             },
-            Call::HasScope(scopes, scope) => Ok(Ok(has_scope(scopes.as_deref(), &scope).into())),
+            Call::HasScope(scopes, scope) => {
+                let wildcards = ak.options().wildcards;
+                Ok(Ok(has_scope(scopes.as_deref(), &scope, wildcards).into()))
+            }
             Call::ValidateScopes(scopes) => {
                 let invalid = ak.invalid_scopes(&scopes);
                 Ok(Ok(match invalid.is_empty() {
@@ -114,6 +117,16 @@ pub fn client(options: &Value, pool: PgPool) -> Result<Result<AgentKey, Error>, 
     }
     if let Some(scopes) = fields.optional("validScopes") {
         builder = builder.valid_scopes(texts(scopes)?);
+    }
+    if let Some(format) = fields.optional_text("keyFormat")? {
+        builder = builder.key_format(format.parse().map_err(|error: Error| error.to_string())?);
+    }
+    if let Some(lifetime) = fields.optional_text("defaultExpiresIn")? {
+        let lifetime = read_duration(Some(&lifetime)).map_err(|error| error.to_string())?;
+        builder = builder.default_expires_in(lifetime.ok_or("no duration")?);
+    }
+    if let Some(are_meant) = fields.optional_flag("wildcards")? {
+        builder = builder.wildcards(are_meant);
     }
     if let Some(cents) = fields.optional_count("maxCostCents")? {
         builder = builder.max_cost_cents(cents.try_into().map_err(|_| "too much")?);

@@ -83,6 +83,11 @@ impl Setup {
             grow(random, &mut keys);
         }
         setup.poisoned = random.chance(25).then(|| random.between(1, keys.len() as i64));
+        for (name, key) in names.iter_mut().zip(&keys) {
+            if random.chance(25) {
+                name.credential = Credential::Id(key.id.into());
+            }
+        }
         names.push(Name::of_subject(SUBJECT));
         (
             setup,

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::id::{AccountId, KeyId};
 use crate::key::grant::{Denial, Grant, Verdict};
 use crate::key::new_key::Created;
+use crate::key::rotation::RotateOutcome;
 use crate::time::{timestamp, write_optional_time};
 
 impl Answer {
@@ -30,6 +31,7 @@ impl Answer {
             Answer::Created(created) => created_json(created),
             Answer::SubjectEnsured | Answer::Migrated => "null".to_owned(),
             Answer::Revoked(revoked) => revoked.to_string(),
+            Answer::Rotated(outcome) => rotated_json(outcome),
             Answer::Key(key) => records::record(key.as_deref(), exact),
             Answer::Keys(keys) => records::records(keys, exact),
             Answer::Events(events) => json(events),
@@ -238,7 +240,29 @@ fn refused(refusal: ReservationRefusal) -> String {
     format!(r#"{{"success":false,"reason":"{refusal}"}}"#)
 }
 
-/// The only place where a raw key is written.
+/// With `created_json` the only place where a raw key is written.
+fn rotated_json(outcome: &RotateOutcome) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Fields<'a> {
+        success: bool,
+        key: &'a str,
+        id: &'a KeyId,
+        #[serde(serialize_with = "write_optional_time")]
+        previous_expires_at: Option<DateTime<Utc>>,
+    }
+    match outcome {
+        Ok(rotated) => json(&Fields {
+            success: true,
+            key: rotated.key.expose(),
+            id: &rotated.id,
+            previous_expires_at: rotated.previous_expires_at,
+        }),
+        Err(refusal) => format!(r#"{{"success":false,"reason":"{refusal}"}}"#),
+    }
+}
+
+/// With `rotated_json` the only place where a raw key is written.
 fn created_json(created: &Created) -> String {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]

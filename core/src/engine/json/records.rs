@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::answers::{Success, json};
 use super::object::Object;
@@ -19,6 +20,9 @@ pub(super) struct KeyFilterJson {
     parent: Option<KeyId>,
     delegated_by: Option<String>,
     state: Option<String>,
+    scope: Option<String>,
+    metadata: Option<Map<String, Value>>,
+    over_share: Option<f64>,
     after: Option<KeyId>,
     limit: Option<u32>,
 }
@@ -30,6 +34,9 @@ impl KeyFilterJson {
             parent: self.parent,
             delegated_by: self.delegated_by,
             state: self.state.map(|state| state.parse()).transpose()?,
+            scope: self.scope,
+            metadata: self.metadata,
+            over_share: self.over_share,
             after: self.after,
             limit: self.limit,
         })
@@ -49,6 +56,8 @@ pub(super) struct KeyUpdateJson {
     budget_period: Option<Option<String>>,
     #[serde(deserialize_with = "super::requests::given")]
     expires_in: Option<Option<String>>,
+    #[serde(deserialize_with = "super::requests::given")]
+    metadata: Option<Option<Map<String, Value>>>,
 }
 
 impl KeyUpdateJson {
@@ -60,6 +69,7 @@ impl KeyUpdateJson {
             budget_cents: self.budget_cents,
             budget_period: self.budget_period.map(period).transpose()?,
             expires_in: self.expires_in.map(|text| duration::read(text.as_deref())).transpose()?,
+            metadata: self.metadata,
             disabled: None,
         })
     }
@@ -85,6 +95,9 @@ struct Record<'a> {
     disabled_at: Option<DateTime<Utc>>,
     #[serde(serialize_with = "write_optional_time")]
     revoked_at: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "write_optional_time")]
+    previous_expires_at: Option<DateTime<Utc>>,
+    metadata: &'a Option<Value>,
 }
 
 impl<'a> Record<'a> {
@@ -99,6 +112,8 @@ impl<'a> Record<'a> {
             last_used_at: record.last_used_at,
             disabled_at: record.disabled_at,
             revoked_at: record.revoked_at,
+            previous_expires_at: record.previous_expires_at,
+            metadata: &record.metadata,
         }
     }
 }

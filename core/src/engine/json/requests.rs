@@ -2,41 +2,40 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::cost::read_cost;
+use super::keys::{CreateKeyJson, KeyJson, Secret, credential};
 use super::object::Object;
 use super::records::{Changes, KeyFilterJson};
 use crate::budget::charge::Charge;
 use crate::budget::ledger::{EventFilter, UsageFilter};
 use crate::budget::reservation::{ReservationId, Reserve, read_ttl};
-use crate::duration;
 use crate::engine::options::Options;
 use crate::engine::request::{AccountFilter, Request, Revocation, RevokeFilter};
-use crate::engine::rows::spent::MAX_METADATA_LEVELS;
 use crate::error::{Error, ErrorCode, shortened};
 use crate::id::{AccountId, KeyId};
-use crate::key::credential::Credential;
-use crate::key::delegation::Parent;
-use crate::key::new_key::CreateKey;
-use crate::key::raw::{KeyHash, KeyPrefix};
 use crate::key::record::KeyUpdate;
+use crate::key::rotation::{DEFAULT_GRACE, Rotate, read_grace};
+use crate::metadata::MAX_LEVELS;
 
 /// A request as it is written. A member that is `null` counts as absent, except where it means something; a member that
 /// is not known is refused.
 #[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 enum RequestJson {
-    #[serde(alias = "validateBySubject")]
+    #[serde(alias = "validateBySubject", alias = "validateById")]
     Validate {
         key: Option<Secret>,
         subject: Option<String>,
+        key_id: Option<KeyId>,
     },
-    #[serde(alias = "trackUsageBySubject")]
+    #[serde(alias = "trackUsageBySubject", alias = "trackUsageById")]
     TrackUsage {
         key: Option<Secret>,
         subject: Option<String>,
+        key_id: Option<KeyId>,
         cost_cents: Option<Value>,
         cost_microcents: Option<Value>,
         cost_usd: Option<Value>,
@@ -44,10 +43,11 @@ enum RequestJson {
         overrun: Option<String>,
         metadata: Option<Map<String, Value>>,
     },
-    #[serde(alias = "reserveBySubject")]
+    #[serde(alias = "reserveBySubject", alias = "reserveById")]
     Reserve {
         key: Option<Secret>,
         subject: Option<String>,
+        key_id: Option<KeyId>,
         cost_cents: Option<Value>,
         cost_microcents: Option<Value>,
         cost_usd: Option<Value>,
@@ -102,6 +102,11 @@ enum RequestJson {
     Enable {
         key_id: KeyId,
     },
+    Rotate {
+        key: KeyJson,
+        grace: Option<GraceJson>,
+        idempotency_key: Option<String>,
+    },
     Revoke {
         key_id: KeyId,
         #[serde(default, deserialize_with = "given")]
@@ -126,10 +131,6 @@ enum RequestJson {
     Migrate {},
 }
 
-/// A raw key on its way to its hash.
-#[derive(Deserialize)]
-struct Secret(zeroize::Zeroizing<String>);
-
 /// Tells `null` from a member that is not there.
 pub(super) fn given<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
 where
@@ -137,40 +138,6 @@ where
     T: Deserialize<'de>,
 {
     Option::deserialize(deserializer).map(Some)
-}
-
-/// A key to create, as it is written.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-struct CreateKeyJson {
-    account_id: Option<AccountId>,
-    user_id: Option<String>,
-    scopes: Option<Vec<String>>,
-    budget_cents: Option<i64>,
-    budget_period: Option<String>,
-    expires_in: Option<String>,
-    delegated_by: Option<String>,
-    name: Option<String>,
-    parent: Option<ParentJson>,
-}
-
-/// A parent: an id or a raw key, or an object that says which.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum ParentJson {
-    /// An id or a raw key.
-    Text(String),
-    Id(i64),
-    Named(NamedParent),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum NamedParent {
-    Id(KeyId),
-    KeyHash(String),
-    Subject(String),
-    Caller(KeyId),
 }
 
 #[derive(Deserialize)]
@@ -200,7 +167,7 @@ impl Options {
             let why = e.to_string();
             // Only metadata may be nested.
             let message = match why.starts_with("recursion limit") {
-                true => format!("Invalid metadata: nested more than {MAX_METADATA_LEVELS} levels deep"),
+                true => format!("Invalid metadata: nested more than {MAX_LEVELS} levels deep"),
                 false => format!("Invalid request: {}", shortened(&why)),
             };
             Error::new(ErrorCode::InvalidText, message)
@@ -213,10 +180,13 @@ impl RequestJson {
     fn request(self, options: &Options) -> Result<Request, Error> {
         let rounding = options.rounding;
         Ok(match self {
-            RequestJson::Validate { key, subject } => Request::Validate(credential(key, subject)?),
+            RequestJson::Validate { key, subject, key_id } => {
+                Request::Validate(credential(key, subject, key_id)?)
+            }
             RequestJson::TrackUsage {
                 key,
                 subject,
+                key_id,
                 cost_cents,
                 cost_microcents,
                 cost_usd,
@@ -230,11 +200,12 @@ impl RequestJson {
                 if let Some(overrun) = overrun {
                     charge.overrun = overrun.parse()?;
                 }
-                Request::Charge(credential(key, subject)?, charge)
+                Request::Charge(credential(key, subject, key_id)?, charge)
             }
             RequestJson::Reserve {
                 key,
                 subject,
+                key_id,
                 cost_cents,
                 cost_microcents,
                 cost_usd,
@@ -254,7 +225,7 @@ impl RequestJson {
                 reserve.scope = scope;
                 reserve.idempotency_key = idempotency_key;
                 reserve.metadata = metadata;
-                Request::Reserve(credential(key, subject)?, reserve)
+                Request::Reserve(credential(key, subject, key_id)?, reserve)
             }
             RequestJson::Settle { reservation_id, cost_cents, cost_microcents, cost_usd } => Request::Settle(
                 ReservationId::of_text(&reservation_id),
@@ -296,6 +267,11 @@ impl RequestJson {
             RequestJson::Update { key_id, with: Object(with) } => Request::Update(key_id, with.read()?),
             RequestJson::Disable { key_id } => Request::Update(key_id, KeyUpdate::new().disabled(true)),
             RequestJson::Enable { key_id } => Request::Update(key_id, KeyUpdate::new().disabled(false)),
+            RequestJson::Rotate { key, grace, idempotency_key } => {
+                let grace = grace.map_or(Ok(DEFAULT_GRACE), GraceJson::read)?;
+                let rotate = Rotate { grace, idempotency_key };
+                Request::Rotate(key.read(&options.key_prefix), rotate)
+            }
             RequestJson::Revoke { key_id, account_id, within } => {
                 let account = account_id.map_or(AccountFilter::Any, AccountFilter::Only);
                 Request::Revoke(Revocation { key_id, account, within })
@@ -323,76 +299,19 @@ impl RequestJson {
     }
 }
 
-fn credential(key: Option<Secret>, subject: Option<String>) -> Result<Credential, Error> {
-    match (key, subject) {
-        (Some(Secret(key)), None) => Ok(Credential::of_key(&key)),
-        (None, Some(subject)) => Ok(Credential::Subject(subject)),
-        _ => Err(Error::new(ErrorCode::InvalidText, "Invalid request: give one of key and subject")),
-    }
+/// How long: a number of seconds, or a text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum GraceJson {
+    Seconds(u64),
+    Text(String),
 }
 
-impl CreateKeyJson {
-    fn read(self, prefix: Option<&KeyPrefix>) -> Result<CreateKey, Error> {
-        Ok(CreateKey {
-            account_id: self.account_id,
-            user_id: self.user_id,
-            scopes: self.scopes,
-            budget_cents: self.budget_cents,
-            budget_period: self.budget_period.map(|period| period.parse()).transpose()?,
-            expires_in: duration::read(self.expires_in.as_deref())?,
-            delegated_by: self.delegated_by,
-            name: self.name,
-            parent: self.parent.map(|parent| parent.read(prefix)).transpose()?,
-        })
-    }
-}
-
-impl ParentJson {
-    fn read(self, prefix: Option<&KeyPrefix>) -> Result<Parent, Error> {
-        Ok(match self {
-            ParentJson::Text(text) => Parent::of_text(&text, prefix),
-            ParentJson::Id(id) => Parent::Id(id.to_string()),
-            ParentJson::Named(NamedParent::Id(id)) => Parent::Id(id.to_string()),
-            ParentJson::Named(NamedParent::Subject(subject)) => Parent::Subject(subject),
-            ParentJson::Named(NamedParent::Caller(id)) => Parent::Caller(id.to_string()),
-            ParentJson::Named(NamedParent::KeyHash(hash)) => {
-                Parent::Key(KeyHash::parse(&hash).ok_or_else(|| {
-                    Error::new(ErrorCode::InvalidParent, "Invalid parent: its hash is none")
-                })?)
-            }
-        })
-    }
-}
-
-/// Reads what the npm package's `create` takes. A member that is not known is refused: a misspelt budget must not make
-/// a key without one.
-impl<'de> Deserialize<'de> for CreateKey {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Object(spec) = Object::<CreateKeyJson>::deserialize(deserializer)?;
-        spec.read(None).map_err(serde::de::Error::custom)
-    }
-}
-
-/// Of a parent's raw key only the hash is written.
-impl Serialize for CreateKey {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let parent = self.parent.as_ref().map(|parent| match parent {
-            Parent::Id(id) => NamedParent::Id(KeyId::Text(id.clone())),
-            Parent::Key(hash) => NamedParent::KeyHash(hash.as_str().to_owned()),
-            Parent::Subject(subject) => NamedParent::Subject(subject.clone()),
-            Parent::Caller(id) => NamedParent::Caller(KeyId::Text(id.clone())),
-        });
-        let json = CreateKeyJson {
-            account_id: self.account_id.clone(),
-            user_id: self.user_id.clone(),
-            scopes: self.scopes.clone(),
-            budget_cents: self.budget_cents,
-            budget_period: self.budget_period.map(|period| period.to_string()),
-            expires_in: self.expires_in.map(duration::write),
-            delegated_by: self.delegated_by.clone(),
-            name: self.name.clone(),
-            parent: parent.map(ParentJson::Named),
-        };
-        json.serialize(serializer)
+impl GraceJson {
+    fn read(self) -> Result<Duration, Error> {
+        match self {
+            GraceJson::Seconds(seconds) => Ok(Duration::from_secs(seconds)),
+            GraceJson::Text(text) => read_grace(&text),
+        }
     }
 }

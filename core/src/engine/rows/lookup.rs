@@ -131,6 +131,7 @@ impl<'r, 's> KeyRow<'r, 's> {
             expires_at: expires_at.and_then(Moment::calendar),
             delegated_by: owned(delegated_by),
             name: owned(name).unwrap_or_else(|| "default".to_owned()),
+            wildcards: shape.wildcards,
         };
         let own_reason = reason(&revoked, &disabled, is_over(expires_at, now), &balance);
         let mut denial = own_reason.map(|reason| (reason, limit(reason, &grant)));

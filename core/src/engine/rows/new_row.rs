@@ -1,5 +1,7 @@
 //! `insert_key.sql`: the row of a new key or subject, and what the statement answers.
 
+use std::time::Duration;
+
 use super::lookup::LookedUp;
 use super::time::Moment;
 use super::{fields, read_key_id};
@@ -23,6 +25,15 @@ pub(crate) struct NewRow {
     owner: Owner,
     /// The parent's row and its ancestors, nearest first, once they are known.
     chain: Vec<KeyId>,
+    former: FormerParent,
+}
+
+/// Whether the parent's secret was looked for among those that were replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FormerParent {
+    NotAsked,
+    Asking,
+    Asked,
 }
 
 /// Who holds what the row is found by.
@@ -38,13 +49,14 @@ impl NewRow {
     /// A row for a freshly minted key.
     pub(crate) fn for_key(spec: CreateKey, options: &Options) -> Result<Self, Error> {
         spec.check(options.valid_scopes.as_deref(), options.accepted_periods)?;
-        let minted = options.key_prefix.mint()?;
+        let minted = options.key_prefix.mint(options.key_format)?;
         Ok(NewRow {
             spec,
             key_hash: minted.raw.hash(),
             shown_prefix: minted.shown_prefix,
             owner: Owner::Caller(minted.raw),
             chain: Vec::new(),
+            former: FormerParent::NotAsked,
         })
     }
 
@@ -70,12 +82,36 @@ impl NewRow {
             shown_prefix: options.key_prefix.for_subject(),
             owner: Owner::Subject(subject),
             chain: Vec::new(),
+            former: FormerParent::NotAsked,
         })
     }
 
     /// The parent that is not looked up yet.
     pub(crate) fn parent(&self) -> Option<&Parent> {
         self.spec.parent.as_ref().filter(|_| self.chain.is_empty())
+    }
+
+    /// The hash of the parent's secret, while it is looked for among those that were replaced.
+    pub(crate) fn former_parent(&self) -> Option<&KeyHash> {
+        match self.parent() {
+            Some(Parent::Key(hash)) if self.former == FormerParent::Asking => Some(hash),
+            _ => None,
+        }
+    }
+
+    /// The same with the parent looked for there, once; `None` if that is no use.
+    pub(crate) fn asking_for_former_parent(&self) -> Option<Self> {
+        let is_open = self.former == FormerParent::NotAsked && matches!(self.parent(), Some(Parent::Key(_)));
+        is_open.then(|| NewRow { former: FormerParent::Asking, ..self.clone() })
+    }
+
+    /// The same below the key that was found there.
+    pub(crate) fn with_former_parent(&self, rows: &[String]) -> Result<Self, Error> {
+        let [_, hash] = fields(rows.first().ok_or_else(Ancestry::missing)?, "a key's hash")?;
+        let hash = hash.as_deref().and_then(KeyHash::parse).ok_or_else(Ancestry::missing)?;
+        let mut row = NewRow { former: FormerParent::Asked, ..self.clone() };
+        row.spec.parent = Some(Parent::Key(hash));
+        Ok(row)
     }
 
     pub(crate) fn is_subject(&self) -> bool {
@@ -92,6 +128,12 @@ impl NewRow {
         Ok(self)
     }
 
+    /// How long it lives. The default is the clients' own: of a child the parent's end comes first.
+    fn expires_in(&self, options: &Options) -> Option<Duration> {
+        let default = options.default_expires_in.filter(|_| !self.is_subject());
+        self.spec.expires_in.or(default)
+    }
+
     /// The parameter of the statement, once the row is known to fit the table.
     pub(crate) fn parameter(&self, shape: &TableShape, options: &Options) -> Result<String, Error> {
         let spec = &self.spec;
@@ -106,7 +148,7 @@ impl NewRow {
             ("budget_used_cents", spec.budget_cents.is_some()),
             ("budget_period", spec.budget_period.is_some()),
             ("budget_reset_at", spec.budget_period.is_some()),
-            ("expires_at", spec.expires_in.is_some()),
+            ("expires_at", self.expires_in(options).is_some()),
             ("delegated_by", spec.delegated_by.is_some()),
             ("external_subject", subject.is_some()),
             ("parent_id", !chain.is_empty()),
@@ -115,6 +157,9 @@ impl NewRow {
         let needed: Vec<&str> =
             needed.into_iter().filter(|(_, used)| *used).map(|(column, _)| column).collect();
         shape.require(&needed)?;
+        if spec.metadata.is_some() {
+            shape.require_metadata()?;
+        }
         if let Some(cents) = spec.budget_cents.filter(|cents| *cents > shape.max_cents()) {
             let why = format!("the most that the table holds is {}", shape.max_cents());
             return Err(invalid_budget(cents, &why));
@@ -137,8 +182,9 @@ impl NewRow {
             "budget_cents": spec.budget_cents,
             "budget_period": spec.budget_period,
             "align": options.align.as_str(),
-            "expires_in_seconds": spec.expires_in.map(|lifetime| lifetime.as_secs()),
+            "expires_in_seconds": self.expires_in(options).map(|lifetime| lifetime.as_secs()),
             "delegated_by": spec.delegated_by,
+            "metadata": spec.metadata,
             "name": spec.name.as_deref().unwrap_or("default"),
             "external_subject": subject,
             "parent_id": chain.first().map(KeyId::to_string),

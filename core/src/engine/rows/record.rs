@@ -1,39 +1,70 @@
-//! `keys.sql` and `update_key.sql`: keys as their owner sees them, and what is changed of one.
+//! `keys.sql`, lists and `update_key.sql`: keys as their owner sees them, and what is changed of one.
+
+use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
 
 use super::lookup::KeyRow;
 use super::time::{Moment, timestamp};
-use super::{fields, read_key_id};
+use super::{fields, integer, read_key_id};
 use crate::engine::options::Options;
 use crate::error::Error;
+use crate::id::KeyId;
 use crate::key::new_key::invalid_budget;
 use crate::key::record::{KeyFilter, KeyRecord, KeyUpdate};
 use crate::table::shape::TableShape;
 
-/// The parameters of `keys.sql` for one key.
-pub(crate) fn one(id: String) -> Vec<Option<String>> {
-    let mut params = vec![None; 7];
-    (params[0], params[6]) = (Some(id), Some("1".to_owned()));
-    params
+/// Where a page of a list ends.
+pub(crate) struct PageEnd {
+    /// The last key that was looked at.
+    pub(crate) last: Option<KeyId>,
+    /// How many were.
+    pub(crate) looked_at: usize,
 }
 
-/// The same for all that pass a filter; `None` if no key can.
-pub(crate) fn many(filter: &KeyFilter, shape: &TableShape) -> Option<Vec<Option<String>>> {
+/// The parameters of a list that all its statements have, for at most so many keys; `None` if no key can be meant.
+pub(crate) fn filter_params(
+    filter: &KeyFilter,
+    most: usize,
+    shape: &TableShape,
+) -> Option<Vec<Option<String>>> {
     let account = filter.account_id.as_ref().map(ToString::to_string);
     let [parent, after] = [&filter.parent, &filter.after].map(|id| id.as_ref().map(ToString::to_string));
     let is_id = |id: &Option<String>| id.as_ref().is_none_or(|id| shape.fits_id(id));
+    let is_text = |text: &Option<String>| text.as_ref().is_none_or(|text| !text.contains('\0'));
     let fits = account.as_ref().is_none_or(|account| shape.fits_account(account))
         && is_id(&parent)
         && is_id(&after)
-        && filter.delegated_by.as_ref().is_none_or(|human| !human.contains('\0'));
+        && is_text(&filter.delegated_by)
+        && is_text(&filter.scope);
     let state = filter.state.map(|state| state.as_str().to_owned());
-    let most = Some(filter.most().to_string());
-    fits.then(|| vec![None, account, parent, filter.delegated_by.clone(), state, after, most])
+    let metadata = filter.metadata.as_ref().map(|metadata| Value::from(metadata.clone()).to_string());
+    let share = filter.over_share_millionths().map(|share| share.to_string());
+    let (human, scope, most) = (filter.delegated_by.clone(), filter.scope.clone(), Some(most.to_string()));
+    fits.then(|| vec![account, parent, human, state, scope, metadata, share, after, most])
+}
+
+/// Reads a page: keys, and the row that says where it ends.
+pub(crate) fn read_page(
+    rows: &[String],
+    shape: &TableShape,
+    found: &mut Vec<KeyRecord>,
+) -> Result<PageEnd, Error> {
+    let (end, rows) = rows.split_last().ok_or_else(|| Error::unexpected("a page without its end"))?;
+    for row in rows {
+        found.push(read_record(row, shape)?);
+    }
+    let [last, looked_at] = fields(end, "a page's end")?;
+    Ok(PageEnd {
+        last: last.map(|id| read_key_id(&id, shape)).transpose()?,
+        looked_at: integer(&looked_at, "how many keys were looked at")?
+            .and_then(|n| n.try_into().ok())
+            .unwrap_or(0),
+    })
 }
 
 pub(crate) fn read_record(row: &str, shape: &TableShape) -> Result<KeyRecord, Error> {
-    let [key, created_at, prefix, parent_id, subject, disabled_at, revoked_at] =
+    let [key, created_at, prefix, parent_id, subject, disabled_at, revoked_at, previous_expires_at, metadata] =
         fields(row, "a key's record")?;
     let key = key.ok_or_else(|| Error::unexpected("a record without its key"))?;
     let looked_up = KeyRow::read(&key, shape)?.decided()?;
@@ -55,7 +86,14 @@ pub(crate) fn read_record(row: &str, shape: &TableShape) -> Result<KeyRecord, Er
         last_used_at,
         disabled_at: timestamp(disabled_at.as_deref(), "disabled_at")?,
         revoked_at: timestamp(revoked_at.as_deref(), "revoked_at")?,
+        previous_expires_at: timestamp(previous_expires_at.as_deref(), "prev_key_expires_at")?,
+        metadata: metadata.map(read_metadata),
     })
+}
+
+/// Metadata that others wrote may be what no reader takes: it is answered as its text.
+fn read_metadata(text: Cow<'_, str>) -> Value {
+    serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned()))
 }
 
 /// The parameters of `update_key.sql`, once what is changed is known to fit the table.
@@ -77,6 +115,9 @@ pub(crate) fn changes(
     ];
     let needed: Vec<&str> = columns.into_iter().filter(|(_, used)| *used).map(|(column, _)| column).collect();
     shape.require(&needed)?;
+    if update.metadata.is_some() {
+        shape.require_metadata()?;
+    }
     if let Some(cents) = update.budget_cents.flatten().filter(|cents| *cents > shape.max_cents()) {
         return Err(invalid_budget(
             cents,
@@ -105,6 +146,9 @@ pub(crate) fn changes(
     if let Some(lifetime) = update.expires_in {
         let seconds = lifetime.map(|lifetime| lifetime.as_secs());
         set("expires_in_seconds", json!(seconds), "expiresInSeconds", json!(seconds));
+    }
+    if let Some(metadata) = &update.metadata {
+        set("metadata", json!(metadata), "metadata", json!(metadata));
     }
     let kind = match (logged.is_empty(), update.disabled) {
         (true, Some(true)) => "disable",

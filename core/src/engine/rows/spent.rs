@@ -15,14 +15,11 @@ use crate::budget::money::{Balance, Cost, cents_rounded_up};
 use crate::budget::reservation::{IfExpired, ReservationId, Reserve, check_ttl};
 use crate::engine::answer::{Answer, Reservation, ReserveRefusal, ReserveRefusalReason, SettledBefore};
 use crate::error::{Error, ErrorCode, storable};
+use crate::id::KeyId;
 use crate::key::grant::{DenialReason, Verdict};
-use crate::key::scope::{ADMIN, has_scope};
+use crate::key::scope::granting;
+use crate::metadata;
 use crate::table::shape::{MAX_INDEXED_BYTES, TableShape};
-
-/// The most that an entry's metadata may be, as JSON.
-const MAX_METADATA_BYTES: usize = 16 * 1024;
-/// How deep it may be nested. Readers of JSON have limits, the nearest of them at 128 levels with those around it.
-pub(crate) const MAX_METADATA_LEVELS: usize = 100;
 
 /// A charge or reserve on its way.
 #[derive(Debug, Clone)]
@@ -37,12 +34,17 @@ pub(crate) struct Spend {
 enum SpendKind {
     Charge(Overrun),
     /// What a request that was let pass has spent.
-    Admitted,
+    Admitted {
+        /// Its key, which may have another secret by now.
+        key_id: Option<KeyId>,
+    },
     Reserve {
         id: ReservationId,
         ttl: Duration,
         if_expired: IfExpired,
         scope: Option<String>,
+        /// Whether `files:*` is a wildcard.
+        wildcards: bool,
         /// The scope was seen on the key's row by a statement that could not read it itself.
         is_scope_seen: bool,
     },
@@ -58,7 +60,10 @@ impl TryFrom<Charge> for Spend {
             given => given,
         };
         Ok(Spend {
-            kind: if charge.is_admitted { SpendKind::Admitted } else { SpendKind::Charge(charge.overrun) },
+            kind: match charge.is_admitted {
+                true => SpendKind::Admitted { key_id: charge.key_id },
+                false => SpendKind::Charge(charge.overrun),
+            },
             cost: charge.cost,
             idempotency_key,
             metadata: charge.metadata,
@@ -78,6 +83,7 @@ impl TryFrom<Reserve> for Spend {
                 ttl: reserve.ttl,
                 if_expired: reserve.if_expired,
                 scope: reserve.scope,
+                wildcards: false,
                 is_scope_seen: false,
             },
             cost: reserve.cost,
@@ -106,7 +112,7 @@ impl Spend {
             storable("scope", scope)?;
         }
         if let Some(metadata) = &self.metadata {
-            check_metadata(metadata)?;
+            metadata::check(metadata)?;
         }
         Ok(())
     }
@@ -116,8 +122,16 @@ impl Spend {
         match self.kind {
             SpendKind::Charge(Overrun::Reject) => "c",
             SpendKind::Charge(Overrun::Record) => "o",
-            SpendKind::Admitted => "a",
+            SpendKind::Admitted { .. } => "a",
             SpendKind::Reserve { .. } => "r",
+        }
+    }
+
+    /// The id of its key, where it is known beside the secret.
+    pub(crate) fn known_id(&self) -> Option<&KeyId> {
+        match &self.kind {
+            SpendKind::Admitted { key_id } => key_id.as_ref(),
+            SpendKind::Charge(_) | SpendKind::Reserve { .. } => None,
         }
     }
 
@@ -131,14 +145,15 @@ impl Spend {
 
     pub(crate) fn details(&self) -> String {
         let mut details = Map::new();
-        if let SpendKind::Reserve { id, ttl, if_expired, scope, is_scope_seen } = &self.kind {
+        if let SpendKind::Reserve { id, ttl, if_expired, scope, wildcards, is_scope_seen } = &self.kind {
             details.insert("id".to_owned(), id.as_str().into());
             details.insert("ttl".to_owned(), ttl.as_secs().into());
             if *if_expired != IfExpired::Release {
                 details.insert("if_expired".to_owned(), if_expired.as_str().into());
             }
             if let Some(scope) = scope.as_deref().filter(|_| !is_scope_seen) {
-                details.insert("scopes".to_owned(), vec![scope, ADMIN].into());
+                let granting: Vec<_> = granting(scope, *wildcards).map(Value::from).collect();
+                details.insert("scopes".to_owned(), granting.into());
             }
         }
         if let Some(key) = &self.idempotency_key {
@@ -154,7 +169,7 @@ impl Spend {
     pub(crate) fn without_statement(&self) -> Option<Answer> {
         match (self.cost, &self.kind) {
             (Cost::Invalid, _) => Some(self.refused(ChargeRefusal::InvalidCost, None)),
-            (Cost::Free, SpendKind::Charge(_) | SpendKind::Admitted) => {
+            (Cost::Free, SpendKind::Charge(_) | SpendKind::Admitted { .. }) => {
                 Some(Answer::Charged(Ok(Charged::FREE)))
             }
             (Cost::Free, SpendKind::Reserve { .. }) | (Cost::Microcents(_), _) => None,
@@ -190,7 +205,7 @@ impl Spend {
                 let replayed = row.status == "replayed";
                 let balance = row.balance.ok_or_else(|| Error::unexpected("no balance"))?;
                 match &self.kind {
-                    SpendKind::Charge(_) | SpendKind::Admitted => {
+                    SpendKind::Charge(_) | SpendKind::Admitted { .. } => {
                         Answer::Charged(Ok(Charged { balance: Some(balance), replayed }))
                     }
                     SpendKind::Reserve { .. } => {
@@ -206,20 +221,18 @@ impl Spend {
                 Answer::Reserved(Err(ReserveRefusal::new(ReserveRefusalReason::UnknownReservation)))
             }
             "refused" => match (&self.kind, row.verdict) {
-                (SpendKind::Charge(_) | SpendKind::Admitted, _) => {
-                    self.refused(ChargeRefusal::InvalidKey, None)
-                }
+                (SpendKind::Charge(_) | SpendKind::Admitted { .. }, _) => return Ok(Decision::NoKey),
                 (SpendKind::Reserve { .. }, Some(Err(denial))) => Answer::Reserved(Err(denial.into())),
                 (SpendKind::Reserve { scope, is_scope_seen, .. }, Some(Ok(grant))) => {
                     // The column is of a type that the statement does not read, and the scope is there.
-                    let has_scope = scope.as_deref().is_some_and(|s| has_scope(grant.scopes.as_deref(), s));
+                    let has_scope = scope.as_deref().is_some_and(|s| grant.has_scope(s));
                     if has_scope && !is_scope_seen {
                         return Ok(Decision::WithoutScope);
                     }
                     let refusal = ReserveRefusal::new(ReserveRefusalReason::InsufficientScope);
                     Answer::Reserved(Err(ReserveRefusal { key: Some(Box::new(grant)), ..refusal }))
                 }
-                (SpendKind::Reserve { .. }, None) => self.refused(ChargeRefusal::InvalidKey, None),
+                (SpendKind::Reserve { .. }, None) => return Ok(Decision::NoKey),
             },
             "busy" => {
                 let id = row.reservation_id.ok_or_else(|| Error::unexpected("no row that is busy"))?;
@@ -232,6 +245,13 @@ impl Spend {
         }))
     }
 
+    /// Says whether `files:*` is a wildcard.
+    pub(crate) fn read_wildcards(&mut self, are_meant: bool) {
+        if let SpendKind::Reserve { wildcards, .. } = &mut self.kind {
+            *wildcards = are_meant;
+        }
+    }
+
     /// From now on the statement need not look for the scope.
     pub(crate) fn see_scope(&mut self) {
         if let SpendKind::Reserve { is_scope_seen, .. } = &mut self.kind {
@@ -240,44 +260,11 @@ impl Spend {
     }
 }
 
-fn check_metadata(metadata: &Map<String, Value>) -> Result<(), Error> {
-    let invalid = |why: &str| Err(Error::new(ErrorCode::InvalidText, format!("Invalid metadata: {why}")));
-    // First: nothing else looks at what lies too deep.
-    if !metadata.values().all(|value| is_at_most(value, MAX_METADATA_LEVELS - 1)) {
-        return invalid(&format!("nested more than {MAX_METADATA_LEVELS} levels deep"));
-    }
-    let text = Value::from(metadata.clone()).to_string();
-    if text.len() > MAX_METADATA_BYTES || has_nul(metadata) {
-        return invalid(&format!("at most {MAX_METADATA_BYTES} bytes of JSON without NUL characters"));
-    }
-    Ok(())
-}
-
-/// Whether arrays and objects are nested so many levels deep at most.
-fn is_at_most(value: &Value, levels: usize) -> bool {
-    match value {
-        Value::Array(items) => levels > 0 && items.iter().all(|item| is_at_most(item, levels - 1)),
-        Value::Object(members) => levels > 0 && members.values().all(|member| is_at_most(member, levels - 1)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
-    }
-}
-
-/// Whether a text in it has a NUL character.
-fn has_nul(members: &Map<String, Value>) -> bool {
-    fn of(value: &Value) -> bool {
-        match value {
-            Value::String(text) => text.contains('\0'),
-            Value::Array(items) => items.iter().any(of),
-            Value::Object(members) => has_nul(members),
-            Value::Null | Value::Bool(_) | Value::Number(_) => false,
-        }
-    }
-    members.iter().any(|(name, value)| name.contains('\0') || of(value))
-}
-
 /// What a row means.
 pub(crate) enum Decision {
     Final(Answer),
+    /// There is no such key, or it has another secret by now; a charge's may be revoked.
+    NoKey,
     /// Somebody else has locked the row of this id.
     Busy(String),
     /// Others of the batch stood in the way, and did not come through themselves.

@@ -19,6 +19,7 @@ fn at() -> chrono::DateTime<chrono::Utc> {
 
 fn grant() -> Grant {
     Grant {
+        wildcards: false,
         id: KeyId::Integer(7),
         account_id: Some(AccountId::Text("acct".to_owned())),
         user_id: None,

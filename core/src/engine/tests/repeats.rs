@@ -90,7 +90,7 @@ fn ends_and_keyed_spends_are_repeated_until_their_time_is_over() {
             let record = Charge::new(5).overrun(crate::Overrun::Record).idempotency_key("request-8");
             bench.submit(Request::Charge(subject_of("a"), record))
         },
-        |bench| bench.submit(Request::Charge(subject_of("a"), Charge::of_admitted(Cost::cents(5)))),
+        |bench| bench.submit(Request::Charge(subject_of("a"), Charge::of_admitted(Cost::cents(5), None))),
         |bench| bench.submit(Request::Reserve(subject_of("a"), Reserve::new(5).idempotency_key("request-9"))),
     ];
     for make in requests {
@@ -111,7 +111,7 @@ fn what_was_spent_outlives_the_time_of_other_calls() {
     let ends: [fn(ReservationId) -> Request; 3] = [
         |id| Request::Settle(id, Cost::cents(5)),
         Request::Release,
-        |_| Request::Charge(subject_of("b"), Charge::of_admitted(Cost::cents(5))),
+        |_| Request::Charge(subject_of("b"), Charge::of_admitted(Cost::cents(5), None)),
     ];
     for (settle_timeout, seconds) in [(60, 60), (30, 30), (1, 10)] {
         for end in ends {

@@ -91,7 +91,7 @@ fn lookups_name_one_key_or_one_subject() {
             if op != "validate" {
                 request["costCents"] = json!(1);
             }
-            assert_refuses(request, ErrorCode::InvalidText, "one of key and subject");
+            assert_refuses(request, ErrorCode::InvalidText, "one of key, subject and keyId");
         }
     }
     let Request::Validate(credential) = read(&json!({"op": "validate", "key": RAW})).unwrap() else {

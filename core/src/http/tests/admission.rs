@@ -117,7 +117,7 @@ fn without_a_hold_a_cost_is_charged_whatever_the_budget() {
     };
     let cost = Cost::Microcents(42_000);
     let next = price(Ending::sent(500), Price::Amount(cost));
-    assert!(matches!(next, Next::Call(Call::Charge(_, charged)) if charged == cost));
+    assert!(matches!(next, Next::Call(Call::Charge(_, charged, _)) if charged == cost));
     assert!(matches!(price(Ending::sent(200), Price::Nothing), Next::Done(None)));
     assert!(matches!(price(Ending::sent(200), Price::Failed("why".to_owned())), Next::Done(Some(_))));
 }

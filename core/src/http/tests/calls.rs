@@ -69,12 +69,12 @@ fn calls_have_the_names_and_arguments_of_the_npm_packages_methods() {
         (Call::Settle(id(), Cost::Free), "settle", json!([ID, {"costCents": 0}])),
         (Call::Release(id()), "release", json!([ID])),
         (
-            Call::Charge(holder(), Cost::cents(2)),
+            Call::Charge(holder(), Cost::cents(2), 7.into()),
             "trackUsage",
             json!(["ak_1", {"costCents": 2, "overrun": "record"}]),
         ),
         (
-            Call::Charge(robot(), Cost::Microcents(1)),
+            Call::Charge(robot(), Cost::Microcents(1), 7.into()),
             "trackUsageBySubject",
             json!(["robot", {"costMicrocents": 1, "overrun": "record"}]),
         ),
@@ -105,14 +105,14 @@ fn our_own_client_takes_the_same_as_a_request() {
     let hold = || Reserve::new(Cost::cents(60)).scope("read");
     let cost = Cost::Microcents(7);
     let revocation = || Revocation::of_key(8).of_account(Some(42.into())).within(7);
-    let record = || Charge::of_admitted(cost);
+    let record = || Charge::of_admitted(cost, Some(7.into()));
     for (call, request) in [
         (Call::Validate(holder()), Request::Validate(key())),
         (Call::Validate(robot()), Request::Validate(subject())),
         (Call::Reserve(robot(), hold()), Request::Reserve(subject(), hold())),
         (Call::Settle(id(), cost), Request::Settle(id(), cost)),
         (Call::Release(id()), Request::Release(id())),
-        (Call::Charge(holder(), cost), Request::Charge(key(), record())),
+        (Call::Charge(holder(), cost, 7.into()), Request::Charge(key(), record())),
         (Call::Create(Box::new(child())), Request::Create(child().spec)),
         (Call::Revoke(revocation()), Request::Revoke(revocation())),
     ] {
@@ -278,7 +278,7 @@ fn a_subject_that_is_first_seen_by_a_hold_gets_its_row_once_and_is_charged_by_it
     let _ = exchange.answered(Ok(Answer::Validated(Ok(anything()))), now());
     let _ = exchange.ended(Ending::sent(500));
     let cost = Cost::Microcents(7);
-    assert_eq!(call_of(exchange.priced(Price::Amount(cost))), Call::Charge(robot(), cost));
+    assert_eq!(call_of(exchange.priced(Price::Amount(cost))), Call::Charge(robot(), cost, 7.into()));
     let refused = exchange.told(Ok(r#"{"success":false,"reason":"invalid_key"}"#), now());
     let line = "what a request cost (7 micro-cents, key 7) is not recorded: invalid_key";
     assert!(matches!(&refused, Next::Done(Some(logged)) if logged == line), "{refused:?}");

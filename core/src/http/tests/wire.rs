@@ -58,7 +58,7 @@ fn a_new_key_is_written_with_its_secret_first() {
         Answer::Created(Box::new(created)).json(false),
         r#"{"key":"ak_1","id":8,"scopes":["a\"b"],"budgetCents":5,"budgetPeriod":"day","expiresAt":"2025-11-24T16:00:01.000Z"}"#
     );
-    let minted = KeyPrefix::default().mint().unwrap();
+    let minted = KeyPrefix::default().mint(crate::key::raw::KeyFormat::Plain).unwrap();
     let shown = format!("{:?}", Answer::Created(Box::new(self::created(&spec, minted.raw.expose()))));
     assert!(!shown.contains(&minted.raw.expose()[11..]), "{shown}");
 }

@@ -32,6 +32,7 @@ INSERT INTO {table} AS k (
     , budget_reset_at --? budget_reset_at
     , expires_at --? expires_at
     , delegated_by --? delegated_by
+    , metadata --? jsonb_metadata
     , external_subject --? external_subject
     , parent_id --? parent_id
     , ancestor_ids --? parent_id
@@ -52,6 +53,7 @@ SELECT
         , (SELECT expires_at FROM parent) --? parent_id
     ) --? expires_at
     , p->>'delegated_by' --? delegated_by
+    , NULLIF(p->'metadata', 'null') --? jsonb_metadata
     , p->>'external_subject' --? external_subject
     , (SELECT id FROM parent) --? parent_id
     , CASE WHEN p->>'parent_id' IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(p->'ancestor_ids')::{id_type}) END --? parent_id

@@ -30,18 +30,20 @@ locked AS MATERIALIZED (
         SELECT id FROM {table} WHERE id = w.id AND revoked_at IS NULL LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
     ) k
 ),
+-- Of what is to be revoked the planner knows nothing: an array has it look the rows up, however many it fears.
 revoked AS (
     UPDATE {table} k
     SET revoked_at = statement_timestamp()
-    FROM locked l
-    WHERE k.id = l.id
+    WHERE k.id = ANY (ARRAY(SELECT id FROM locked))
     RETURNING k.id, k.account_id
 ),
 logged AS (
     INSERT INTO {events} (key_id, account_id, kind) SELECT id, account_id, 'revoke' FROM revoked
 )
-SELECT ROW(w.id, r.id IS NOT NULL)::text AS agentkey
+SELECT ROW(id, true)::text AS agentkey
+FROM revoked
+UNION ALL
+SELECT ROW(w.id, false)::text
 FROM wanted w
-LEFT JOIN revoked r ON r.id = w.id
-WHERE r.id IS NOT NULL
-   OR EXISTS (SELECT FROM {table} k WHERE k.id = w.id AND k.revoked_at IS NULL)
+CROSS JOIN LATERAL (SELECT FROM {table} WHERE id = w.id AND revoked_at IS NULL OFFSET 0) live
+WHERE w.id NOT IN (SELECT id FROM locked)

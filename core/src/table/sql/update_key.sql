@@ -44,6 +44,7 @@ changed AS (
             WHEN g.p ? 'expires_in_seconds' THEN statement_timestamp() + make_interval(secs => (g.p->>'expires_in_seconds')::float8) --? expires_at
             ELSE k.expires_at --? expires_at
         END, --? expires_at
+        metadata = CASE WHEN g.p ? 'metadata' THEN NULLIF(g.p->'metadata', 'null') ELSE k.metadata END, --? jsonb_metadata
         disabled_at = CASE g.p->>'disabled' --? disabled_at
             WHEN 'true' THEN coalesce(k.disabled_at, statement_timestamp()) --? disabled_at
             WHEN 'false' THEN NULL --? disabled_at

@@ -126,6 +126,9 @@ impl Database {
             (StatementKind::Validate, [lookups]) => self.validate(&array(lookups), Self::general_row),
             (StatementKind::ValidateMany, [lookups]) => self.validate(&array(lookups), Self::plain_row),
             (StatementKind::ValidateOne, [lookup]) => self.validate(&[(*lookup).to_owned()], Self::plain_row),
+            // No key of the model was ever rotated.
+            (StatementKind::FormerKeys, [_]) => (Vec::new(), vec![Effect::Other]),
+            (StatementKind::KeysById, [ids]) => (self.hashes(&array(ids)), vec![Effect::Other]),
             (StatementKind::ChargeOne, [lookup, cost]) => self.charge_one(lookup, vec![number(cost)]),
             (StatementKind::ChargeKey, [lookup, costs]) => {
                 self.charge_one(lookup, array(costs).iter().map(|cost| number(cost)).collect())
@@ -190,11 +193,20 @@ impl Database {
             "disabled_at",
             "parent_id",
             "ancestor_ids",
+            "metadata",
+            "prev_key_hash",
+            "prev_key_expires_at",
             "+reservations",
             "+events",
         ];
         let columns = original.iter().chain(&counted).chain(added.iter().filter(|_| self.migrated));
         columns.map(|column| format!("({column},bigint,bigint,f)")).collect()
+    }
+
+    /// The hashes of keys that are named by their ids.
+    fn hashes(&self, ids: &[String]) -> Vec<String> {
+        let found = |id: &String| self.keys.iter().find(|key| key.id.to_string() == *id);
+        ids.iter().zip(1..).filter_map(|(id, n)| Some(format!("({n},{})", found(id)?.lookup))).collect()
     }
 
     fn touch(&mut self, ids: &[String], stale_after: i64) -> Vec<String> {

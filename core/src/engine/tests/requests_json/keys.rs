@@ -93,7 +93,7 @@ fn parents_in_every_form() {
 
 #[test]
 fn a_key_to_create_is_written_as_it_is_read_and_without_a_raw_key() {
-    let raw = KeyPrefix::default().mint().unwrap().raw;
+    let raw = KeyPrefix::default().mint(crate::key::raw::KeyFormat::Plain).unwrap().raw;
     let child = CreateKey::child_of(&raw).budget_cents(5).budget_period(Period::Hour);
     let written = serde_json::to_string(&child).unwrap();
     let secret = &raw.expose()[3..];

@@ -1,0 +1,20 @@
+-- Children of a key, in the order of their ids. $1 to $7: as key_filter.sql says. $8: only keys after this id, or NULL. $9: how many keys at
+-- most. $10: how many it looks at. One row a key: as key_record.sql says; and the row that listed.sql adds.
+WITH looked_at AS MATERIALIZED (
+    (
+        SELECT k.id, {key_filter} AS is_wanted
+        FROM {table} k
+        WHERE k.parent_id = $2::text::{id_type} AND $8::text IS NULL
+        ORDER BY k.id
+        LIMIT $10::text::bigint
+    )
+    UNION ALL
+    (
+        SELECT k.id, {key_filter} AS is_wanted
+        FROM {table} k
+        WHERE k.parent_id = $2::text::{id_type} AND k.id > $8::text::{id_type}
+        ORDER BY k.id
+        LIMIT $10::text::bigint
+    )
+)
+{listed}
