@@ -61,6 +61,8 @@ mod key;
 mod random;
 mod table;
 mod time;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use budget::charge::{Charge, ChargeRefusal, Charged, Overrun};
 pub use budget::ledger::{EventFilter, UsageFilter};

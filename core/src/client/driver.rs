@@ -86,6 +86,11 @@ impl Driver {
         self.home.spawn(task)
     }
 
+    #[cfg(feature = "tower")]
+    pub(super) fn home(&self) -> &Home {
+        &self.home
+    }
+
     pub(super) fn options(&self) -> &Options {
         &self.options
     }
