@@ -105,7 +105,8 @@ impl Admitted {
         }
         let Ending { status, completed, .. } = ending;
         let recording = Recording(Arc::clone(self));
-        let record = async move { recording.record(next, status, completed, response.unwrap_or_default()).await };
+        let record =
+            async move { recording.record(next, status, completed, response.unwrap_or_default()).await };
         // Outside of any runtime it is dropped, which reports it.
         match self.door.ak.runtime().or_else(|| self.runtime.clone()) {
             Some(runtime) => drop(runtime.spawn(record)),

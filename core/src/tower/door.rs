@@ -70,7 +70,6 @@ impl Door {
         add(&mut parts.headers, headers);
         if is_upgrade(&method, parts.status) {
             // A connection of its own, which ends when its handler lets go of the grant.
-            end.completed();
             grant.keep(end);
             return Ok(Response::from_parts(parts, ResponseBody::unwatched(body)));
         }
@@ -91,7 +90,8 @@ impl Door {
         let request = self.price.as_ref().map(|_| Arc::new(parts.clone()));
         let routed = routed(parts);
         let asking = Box::pin(Arc::clone(self).ask(exchange, next));
-        let Passed { exchange, pass, ticket } = Lasting { door: Arc::clone(self), asking: Some(asking) }.await?;
+        let Passed { exchange, pass, ticket } =
+            Lasting { door: Arc::clone(self), asking: Some(asking) }.await?;
         let headers = pass.headers;
         let admitted = Admitted::new(self, exchange, pass.grant, request, routed, ticket);
         Ok((CallerGrant::new(&admitted, pass.reservation), headers, End::new(admitted)))

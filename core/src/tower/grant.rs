@@ -56,10 +56,8 @@ impl CallerGrant {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some(end) = self.end.get_mut().unwrap_or_else(PoisonError::into_inner)
-            && std::thread::panicking()
-        {
-            end.threw();
+        if let Some(end) = self.end.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            if std::thread::panicking() { end.threw() } else { end.completed() }
         }
     }
 }

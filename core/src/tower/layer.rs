@@ -75,7 +75,10 @@ impl AgentKeyLayer {
 
     /// The same, worked out for each request from its head. One that says nothing, fails or panics lets nobody pass: 500.
     #[must_use]
-    pub fn reserve_with<P: Into<Price>>(self, estimate: impl Fn(&Parts) -> P + Send + Sync + 'static) -> Self {
+    pub fn reserve_with<P: Into<Price>>(
+        self,
+        estimate: impl Fn(&Parts) -> P + Send + Sync + 'static,
+    ) -> Self {
         self.estimated(Question::told(estimate))
     }
 

@@ -221,7 +221,8 @@ impl Inner {
     {
         let (parts, body) = request.into_parts();
         let mut visit = VisitCall::new(Route::of(parts.method.as_str(), parts.uri.path()), now());
-        let Presented { authorization, api_key } = Presented::of(&parts.headers, self.api_key_header.as_ref());
+        let Presented { authorization, api_key } =
+            Presented::of(&parts.headers, self.api_key_header.as_ref());
         visit.authorization = authorization;
         visit.api_key = api_key;
         visit.address = (self.address)(&parts);
@@ -235,7 +236,9 @@ impl Inner {
                 Next::Call(call) => {
                     let answer = match call.request() {
                         Some(request) => self.ak.call(request).await,
-                        None => Err(Error::new(ErrorCode::UnexpectedResponse, "a call that routes do not make")),
+                        None => {
+                            Err(Error::new(ErrorCode::UnexpectedResponse, "a call that routes do not make"))
+                        }
                     };
                     exchange.answered(answer, now())
                 }

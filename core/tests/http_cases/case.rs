@@ -76,7 +76,14 @@ pub struct Handler {
 
 impl Default for Handler {
     fn default() -> Self {
-        Handler { status: 200, throws: false, leaves: false, missing: false, _invalid: false, charges: Vec::new() }
+        Handler {
+            status: 200,
+            throws: false,
+            leaves: false,
+            missing: false,
+            _invalid: false,
+            charges: Vec::new(),
+        }
     }
 }
 

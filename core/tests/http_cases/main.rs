@@ -88,7 +88,9 @@ async fn run(db: &TestDatabase, ak: &AgentKey, case: &Case, make: Make, log: &Lo
     check_answer(db, case, &answer).await?;
     if let Some(spent) = case.spent_microcents {
         let column = |name: &str| {
-            format!("SELECT budget_{name}_cents * 1000000 + budget_{name}_microcents FROM sdk_api_keys WHERE id = {id}")
+            format!(
+                "SELECT budget_{name}_cents * 1000000 + budget_{name}_microcents FROM sdk_api_keys WHERE id = {id}"
+            )
         };
         ensure(db.number(&column("reserved")).await == 0, || "an amount is still held".to_owned())?;
         let used = db.number(&column("used")).await;
@@ -183,7 +185,9 @@ fn request(case: &Case, key: &str) -> Request<String> {
 
 async fn check_answer(db: &TestDatabase, case: &Case, answer: &Answer) -> Result<(), Problem> {
     let Some(expected) = &case.response else { return Ok(()) };
-    ensure(answer.status == expected.status, || format!("status {}, not {}", answer.status, expected.status))?;
+    ensure(answer.status == expected.status, || {
+        format!("status {}, not {}", answer.status, expected.status)
+    })?;
     if let Some(body) = &expected.body {
         let got = serde_json::from_slice(&answer.body).unwrap_or(json!("no JSON"));
         ensure(got == *body, || format!("body {got}, not {body}"))?;

@@ -19,7 +19,10 @@ use crate::support::server::TestServer;
 fn one_told(door: &Door, says: &str) {
     let told = door.told.lock().unwrap();
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains(says) && told[0].contains(&format!("key {}, reservation ", door.id)), "{told:?}");
+    assert!(
+        told[0].contains(says) && told[0].contains(&format!("key {}, reservation ", door.id)),
+        "{told:?}"
+    );
     assert!(told[0].contains("micro-cents") && !told[0].contains(&door.key), "{told:?}");
 }
 
@@ -94,7 +97,9 @@ async fn a_server_that_shuts_down_in_the_middle_of_a_stream_loses_nothing() {
     let rest = std::sync::Arc::new(std::sync::Mutex::new(Some(rest)));
     let handler = async move || {
         let rest = rest.lock().unwrap().take().unwrap();
-        Body::from_stream(stream::unfold(rest, |mut rest| async { rest.recv().await.map(|part| (part, rest)) }))
+        Body::from_stream(stream::unfold(rest, |mut rest| async {
+            rest.recv().await.map(|part| (part, rest))
+        }))
     };
     let app = Router::new().route("/", get(handler)).layer(door.layer());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -166,10 +171,12 @@ async fn an_end_is_recorded_though_the_database_restarts() {
     ak.migrate().await.unwrap();
     let created = ak.create(agentkey::CreateKey::new("a").budget_cents(100)).await.unwrap();
     let (ends, mut ended) = mpsc::unbounded_channel();
-    let layer = agentkey::tower::AgentKeyLayer::new(ak.clone()).reserve_cents(ESTIMATE).cost(move |_: &RequestEnd| {
-        ends.send(()).unwrap();
-        7
-    });
+    let layer = agentkey::tower::AgentKeyLayer::new(ak.clone()).reserve_cents(ESTIMATE).cost(
+        move |_: &RequestEnd| {
+            ends.send(()).unwrap();
+            7
+        },
+    );
     let (go, gone) = oneshot::channel::<()>();
     let gone = std::sync::Arc::new(std::sync::Mutex::new(Some(gone)));
     let handler = async move || {
@@ -178,11 +185,14 @@ async fn an_end_is_recorded_though_the_database_restarts() {
         "done"
     };
     let app = Router::new().route("/", get(handler)).layer(layer);
-    let request = axum::http::Request::get("/").header("authorization", format!("Bearer {}", created.key.expose()));
+    let request =
+        axum::http::Request::get("/").header("authorization", format!("Bearer {}", created.key.expose()));
     let request = request.body(Body::empty()).unwrap();
     let serving = tokio::spawn(async move { super::text(send(&app, request).await).await });
-    eventually("it is held", async || ak.validate(created.key.expose()).await.unwrap().unwrap().budget_reserved_cents > 0)
-        .await;
+    eventually("it is held", async || {
+        ak.validate(created.key.expose()).await.unwrap().unwrap().budget_reserved_cents > 0
+    })
+    .await;
     server.crash().await;
     go.send(()).unwrap();
     assert_eq!(serving.await.unwrap(), "done");

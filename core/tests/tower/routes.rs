@@ -61,7 +61,8 @@ async fn keys_are_signed_up_for_shown_made_and_revoked() {
 #[tokio::test]
 async fn a_body_that_is_too_long_is_not_read_and_signups_are_limited_by_address() {
     let door = Door::open().await;
-    let routes = |limit| KeyRoutes::new(door.ak.clone()).signup(true).signup_rate_limit(RateLimit::new(limit, 60));
+    let routes =
+        |limit| KeyRoutes::new(door.ak.clone()).signup(true).signup_rate_limit(RateLimit::new(limit, 60));
     let app = Router::new().nest("/keys", routes(1).router().unwrap());
     let body = r#"{"email":"a@b.c"}"#;
     assert_eq!(answer(&app, anybody(&format!("{body}{}", " ".repeat(200 * 1024)))).await.0, 413);
@@ -96,9 +97,12 @@ async fn as_a_service_they_answer_everything_and_as_a_router_only_their_own() {
         let request = Request::builder().method(method).uri(path).header("x-api-key", &door.key);
         request.body(Body::empty()).unwrap()
     };
-    for (method, path, status) in
-        [("GET", "/sdk-keys/me/", 200), ("GET", "/nowhere", 404), ("POST", "/signup", 404), ("PUT", "/sdk-keys", 404)]
-    {
+    for (method, path, status) in [
+        ("GET", "/sdk-keys/me/", 200),
+        ("GET", "/nowhere", 404),
+        ("POST", "/signup", 404),
+        ("PUT", "/sdk-keys", 404),
+    ] {
         let response = service.clone().oneshot(of(method, path)).await.unwrap();
         assert_eq!(response.status(), status, "{method} {path}");
     }

