@@ -22,7 +22,7 @@ pub(super) struct Driver {
     connector: Connector,
     owns_pool: bool,
     transport: Transport,
-    home: Arc<Home>,
+    pub(super) home: Arc<Home>,
     options: Options,
     started: Instant,
     state: Mutex<State>,
@@ -84,11 +84,6 @@ impl Driver {
         F: Future<Output: Send> + Send + 'static,
     {
         self.home.spawn(task)
-    }
-
-    #[cfg(feature = "tower")]
-    pub(super) fn home(&self) -> &Home {
-        &self.home
     }
 
     pub(super) fn options(&self) -> &Options {

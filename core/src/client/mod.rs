@@ -116,7 +116,7 @@ impl AgentKey {
     /// Where tasks of doors run.
     #[cfg(feature = "tower")]
     pub(crate) fn runtime(&self) -> Option<tokio::runtime::Handle> {
-        self.driver.home().runtime()
+        self.driver.home.runtime()
     }
 
     /// Makes any request. For bindings and doors; the other methods are the same with types.

@@ -228,14 +228,16 @@ where
     }
 }
 
+type Outcome<B, E> = Result<Response<ResponseBody<B>>, E>;
+
 /// The response to come.
 #[must_use]
-pub struct ResponseFuture<B, E>(Pin<Box<dyn Future<Output = Result<Response<ResponseBody<B>>, E>> + Send>>);
+pub struct ResponseFuture<B, E>(Pin<Box<dyn Future<Output = Outcome<B, E>> + Send>>);
 
 impl<B, E> Future for ResponseFuture<B, E> {
-    type Output = Result<Response<ResponseBody<B>>, E>;
+    type Output = Outcome<B, E>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome<B, E>> {
         self.0.as_mut().poll(context)
     }
 }

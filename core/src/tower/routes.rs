@@ -260,14 +260,16 @@ where
     }
 }
 
+type Outcome = Result<Response<Full<Bytes>>, Infallible>;
+
 /// The response to come.
 #[must_use]
-pub struct KeyRoutesFuture(Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>);
+pub struct KeyRoutesFuture(Pin<Box<dyn Future<Output = Outcome> + Send>>);
 
 impl Future for KeyRoutesFuture {
-    type Output = Result<Response<Full<Bytes>>, Infallible>;
+    type Output = Outcome;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
         self.0.as_mut().poll(context)
     }
 }
