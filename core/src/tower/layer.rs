@@ -157,8 +157,8 @@ impl AgentKeyLayer {
     ///
     /// # Errors
     /// `invalid_text` for any other status.
-    pub fn exceeded_status(mut self, status: impl Into<u16>) -> Result<Self, Error> {
-        self.guard = self.guard.exceeded_status(status.into())?;
+    pub fn exceeded_status(mut self, status: u16) -> Result<Self, Error> {
+        self.guard = self.guard.exceeded_status(status)?;
         Ok(self)
     }
 

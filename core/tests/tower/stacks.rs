@@ -125,7 +125,7 @@ async fn who_does_not_pass_is_not_counted_by_what_stands_within() {
     let door = Door::open().await;
     let created = door.ak.create(CreateKey::new("a").scopes(["read"])).await.unwrap();
     let layer =
-        door.layer().scope("read").scope("write").exceeded_status(StatusCode::PAYMENT_REQUIRED).unwrap();
+        door.layer().scope("read").scope("write").exceeded_status(402).unwrap();
     let served = Arc::new(AtomicUsize::new(0));
     let serving = Arc::clone(&served);
     let handler = async move || {
@@ -229,7 +229,7 @@ fn options_are_checked_at_once_and_name_what_is_accepted() {
     let ak = agentkey::AgentKey::builder().connect_lazy().unwrap();
     let layer = || AgentKeyLayer::new(ak.clone());
     for (error, code, says) in [
-        (layer().exceeded_status(500u16).unwrap_err(), "invalid_text", "402 or 429"),
+        (layer().exceeded_status(500).unwrap_err(), "invalid_text", "402 or 429"),
         (layer().api_key_header("Authorization").unwrap_err(), "invalid_text", "x-api-key"),
         (layer().api_key_header("x api key").unwrap_err(), "invalid_text", "x-api-key"),
         (layer().reserve_ttl(Duration::ZERO).unwrap_err(), "invalid_duration", "30d"),
