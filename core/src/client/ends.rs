@@ -55,12 +55,12 @@ impl Ends {
     }
 
     /// A request is about to be admitted. It is open until the ticket is dropped.
-    pub(crate) fn begin(self: &Arc<Self>) -> Ticket {
+    pub(crate) fn begin(self: &Arc<Self>) -> EndTicket {
         let mut open = self.open();
         open.last += 1;
         let id = open.last;
         open.requests.insert(id, None);
-        Ticket { ends: Arc::clone(self), id }
+        EndTicket { ends: Arc::clone(self), id }
     }
 
     /// Tells the log and the application of a fault that nobody waits for.
@@ -102,19 +102,19 @@ impl Ends {
 }
 
 /// An open request.
-pub(crate) struct Ticket {
+pub(crate) struct EndTicket {
     ends: Arc<Ends>,
     id: u64,
 }
 
-impl Ticket {
+impl EndTicket {
     /// The request passed.
     pub(crate) fn pass(&self, request: Weak<dyn OpenRequest>) {
         self.ends.open().requests.insert(self.id, Some(request));
     }
 }
 
-impl Drop for Ticket {
+impl Drop for EndTicket {
     fn drop(&mut self) {
         self.ends.open().requests.remove(&self.id);
         self.ends.changed.notify_waiters();

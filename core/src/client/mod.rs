@@ -20,7 +20,7 @@ use sqlx::postgres::PgPool;
 pub use self::builder::Builder;
 use self::driver::Driver;
 #[cfg(feature = "tower")]
-pub(crate) use self::ends::{Ends, OpenRequest, Ticket as EndTicket};
+pub(crate) use self::ends::{EndTicket, Ends, OpenRequest};
 use crate::engine::{Answer, Options, Request, Sink, Stats, Ticket};
 use crate::error::Error;
 

@@ -8,15 +8,17 @@ use tokio::runtime::Handle;
 
 use super::asks::RequestEnd;
 use super::carry::now;
-use super::door::Door;
+use super::door::{Door, Passed};
 use crate::client::{EndTicket, Ends, OpenRequest};
+use crate::engine::Reservation;
 use crate::error::{Error, ErrorCode};
-use crate::http::{Ending, Exchange, Next, Price, Routed};
+use crate::http::{Ending, Exchange, Next, Pass, Price, Routed};
 use crate::key::grant::Grant;
 
 pub(super) struct Admitted {
     door: Arc<Door>,
     pub(super) grant: Grant,
+    pub(super) reservation: Option<Reservation>,
     /// Its head, for whoever says what it did cost.
     request: Option<Arc<Parts>>,
     /// Where its end is recorded if the client has no runtime of its own.
@@ -46,16 +48,15 @@ const STOPPED: &str = "the runtime stopped first";
 impl Admitted {
     pub(super) fn new(
         door: &Arc<Door>,
-        exchange: Exchange,
-        grant: Grant,
+        Passed { exchange, pass, ticket }: Passed,
         request: Option<Arc<Parts>>,
         routed: Routed,
-        ticket: Option<EndTicket>,
     ) -> Arc<Self> {
         let state = State { exchange, stage: Stage::Running, routed, ticket: None };
         let runtime = Handle::try_current().ok();
-        let admitted =
-            Arc::new(Admitted { door: Arc::clone(door), grant, request, runtime, state: Mutex::new(state) });
+        let Pass { grant, reservation, .. } = pass;
+        let (door, state) = (Arc::clone(door), Mutex::new(state));
+        let admitted = Arc::new(Admitted { door, grant, reservation, request, runtime, state });
         if let Some(ticket) = ticket {
             admitted.open(&mut admitted.state(), ticket);
         }
@@ -226,7 +227,7 @@ impl Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        self.0.give_up(STOPPED);
+        let _ = STOPPED;
     }
 }
 
@@ -234,8 +235,9 @@ impl Admitted {
     async fn price(&self, status: Option<u16>, completed: bool, response: Extensions) -> Price {
         let (Some(price), Some(request)) = (&self.door.price, &self.request) else { return Price::Nothing };
         let status = status.and_then(|status| StatusCode::from_u16(status).ok());
-        let (grant, request) = (self.grant.clone(), Arc::clone(request));
-        price.ask(&RequestEnd { status, completed, grant, request, response }).await
+        let (grant, reservation) = (self.grant.clone(), self.reservation.clone());
+        let request = Arc::clone(request);
+        price.ask(&RequestEnd { status, completed, grant, reservation, request, response }).await
     }
 }
 

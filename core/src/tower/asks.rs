@@ -10,6 +10,7 @@ use std::thread;
 use ::http::request::Parts;
 use ::http::{Extensions, StatusCode};
 
+use crate::engine::Reservation;
 use crate::http::Price;
 use crate::key::grant::Grant;
 
@@ -23,6 +24,8 @@ pub struct RequestEnd {
     pub completed: bool,
     /// The caller's key.
     pub grant: Grant,
+    /// What was held for the request.
+    pub reservation: Option<Reservation>,
     /// The head of the request, as the layer saw it.
     pub request: Arc<Parts>,
     /// What the handler put into the extensions of its response.
@@ -36,6 +39,7 @@ impl std::fmt::Debug for RequestEnd {
             .field("status", &self.status)
             .field("completed", &self.completed)
             .field("grant", &self.grant)
+            .field("reservation", &self.reservation)
             .finish_non_exhaustive()
     }
 }

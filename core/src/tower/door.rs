@@ -29,10 +29,10 @@ pub(super) struct Door {
 }
 
 /// A request that may pass.
-struct Passed {
-    exchange: Exchange,
-    pass: Pass,
-    ticket: Option<EndTicket>,
+pub(super) struct Passed {
+    pub(super) exchange: Exchange,
+    pub(super) pass: Pass,
+    pub(super) ticket: Option<EndTicket>,
 }
 
 impl Door {
@@ -90,11 +90,10 @@ impl Door {
         let request = self.price.as_ref().map(|_| Arc::new(parts.clone()));
         let routed = routed(parts);
         let asking = Box::pin(Arc::clone(self).ask(exchange, next));
-        let Passed { exchange, pass, ticket } =
-            Lasting { door: Arc::clone(self), asking: Some(asking) }.await?;
-        let headers = pass.headers;
-        let admitted = Admitted::new(self, exchange, pass.grant, request, routed, ticket);
-        Ok((CallerGrant::new(&admitted, pass.reservation), headers, End::new(admitted)))
+        let mut passed = Lasting { door: Arc::clone(self), asking: Some(asking) }.await?;
+        let headers = std::mem::take(&mut passed.pass.headers);
+        let admitted = Admitted::new(self, passed, request, routed);
+        Ok((CallerGrant::new(&admitted), headers, End::new(admitted)))
     }
 
     /// The calls before the handler.
@@ -161,8 +160,8 @@ impl<F: Future<Output = Result<Passed, http::Response>> + Send + 'static> Drop f
         let Some(runtime) = self.door.ak.runtime() else { return };
         let door = Arc::clone(&self.door);
         runtime.spawn(async move {
-            if let Ok(Passed { exchange, pass, ticket }) = asking.await {
-                let admitted = Admitted::new(&door, exchange, pass.grant, None, Routed::Nowhere, ticket);
+            if let Ok(passed) = asking.await {
+                let admitted = Admitted::new(&door, passed, None, Routed::Nowhere);
                 admitted.end(Ending::never_ran(), None);
             }
         });

@@ -19,14 +19,13 @@ pub struct CallerGrant(Arc<Inner>);
 
 struct Inner {
     admitted: Arc<Admitted>,
-    reservation: Option<Reservation>,
     /// The end of a request that became a connection of its own.
     end: Mutex<Option<End>>,
 }
 
 impl CallerGrant {
-    pub(super) fn new(admitted: &Arc<Admitted>, reservation: Option<Reservation>) -> Self {
-        CallerGrant(Arc::new(Inner { admitted: Arc::clone(admitted), reservation, end: Mutex::default() }))
+    pub(super) fn new(admitted: &Arc<Admitted>) -> Self {
+        CallerGrant(Arc::new(Inner { admitted: Arc::clone(admitted), end: Mutex::default() }))
     }
 
     /// Says what the request costs: cents, or a [`Cost`](crate::Cost). What is said adds up, is recorded when the response
@@ -40,7 +39,7 @@ impl CallerGrant {
 
     /// What is held for the request, to extend it: `ak.extend(&reservation.id, ttl)`.
     pub fn reservation(&self) -> Option<&Reservation> {
-        self.0.reservation.as_ref()
+        self.0.admitted.reservation.as_ref()
     }
 
     /// The request ends when the last clone is dropped.
@@ -74,7 +73,7 @@ impl std::fmt::Debug for CallerGrant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CallerGrant")
             .field("grant", &**self)
-            .field("reservation", &self.0.reservation)
+            .field("reservation", &self.0.admitted.reservation)
             .finish_non_exhaustive()
     }
 }

@@ -124,8 +124,7 @@ async fn of_two_layers_each_records_its_own() {
 async fn who_does_not_pass_is_not_counted_by_what_stands_within() {
     let door = Door::open().await;
     let created = door.ak.create(CreateKey::new("a").scopes(["read"])).await.unwrap();
-    let layer =
-        door.layer().scope("read").scope("write").exceeded_status(402).unwrap();
+    let layer = door.layer().scope("read").scope("write").exceeded_status(402).unwrap();
     let served = Arc::new(AtomicUsize::new(0));
     let serving = Arc::clone(&served);
     let handler = async move || {
