@@ -227,7 +227,7 @@ impl Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        let _ = STOPPED;
+        self.0.give_up(STOPPED);
     }
 }
 

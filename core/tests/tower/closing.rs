@@ -157,6 +157,7 @@ fn a_runtime_that_stops_tells_what_is_lost_or_another_one_records_it() {
         let layer = agentkey::tower::AgentKeyLayer::new(ak).reserve_cents(ESTIMATE);
         send(&Router::new().route("/", endless).layer(layer), door.get("/")).await
     });
+    assert_eq!(response.status(), 200);
     drop(serving);
     drop(response);
     let message = tells.recv().unwrap();
