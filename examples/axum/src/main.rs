@@ -16,8 +16,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-const MOST_RESULTS: usize = 10;
-
 #[derive(Deserialize)]
 #[serde(default)]
 struct Search {
@@ -30,14 +28,19 @@ impl Default for Search {
     }
 }
 
-/// What a search may cost, in cents: held before it, recorded after it.
-fn estimate(request: &Parts) -> u32 {
-    // What cannot be read is answered without a search.
-    Query::<Search>::try_from_uri(&request.uri).map_or(0, |search| search.limit.min(MOST_RESULTS) as u32)
+fn is_limit(limit: usize) -> bool {
+    (1..=10).contains(&limit)
+}
+
+/// What a search costs, in cents: held before it, recorded after it.
+fn price(request: &Parts) -> u32 {
+    // What is no search is answered by the handler, and costs nothing.
+    let search = Query::<Search>::try_from_uri(&request.uri).ok();
+    search.filter(|search| is_limit(search.limit)).map_or(0, |search| search.limit as u32)
 }
 
 async fn search(grant: CallerGrant, Query(Search { limit }): Query<Search>) -> (StatusCode, Json<Value>) {
-    if !(1..=MOST_RESULTS).contains(&limit) {
+    if !is_limit(limit) {
         return (StatusCode::BAD_REQUEST, Json(json!({ "error": "limit must be 1 to 10" })));
     }
     let remaining = grant.budget_remaining_cents.map(|cents| cents - limit as i64);
@@ -49,7 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let ak = AgentKey::builder().valid_scopes(["search"]).connect(&std::env::var("DATABASE_URL")?).await?;
     ak.migrate().await?;
 
-    let guard = AgentKeyLayer::new(ak.clone()).scope("search").reserve_with(estimate);
+    let guard = AgentKeyLayer::new(ak.clone()).scope("search").reserve_with(price);
     let keys = KeyRoutes::new(ak.clone())
         .signup_scopes(["search"])
         .signup_budget(50, Period::Day)
