@@ -54,6 +54,14 @@ async fn close_waits_for_requests_under_way_and_for_what_they_cost() {
     door.close().await;
 }
 
+#[test]
+fn close_needs_no_timer_where_nothing_is_under_way() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let door = runtime.block_on(Door::open());
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(door.ak.close());
+    runtime.block_on(door.db.drop());
+}
+
 #[tokio::test]
 async fn close_tells_of_requests_that_go_on_for_too_long_and_is_over() {
     for asks in [false, true] {
