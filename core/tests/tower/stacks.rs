@@ -34,7 +34,7 @@ fn timeout() -> impl Layer<
 > + Clone
 + Send
 + Sync {
-    ServiceBuilder::new().layer(HandleErrorLayer::new(late)).timeout(Duration::from_millis(300))
+    ServiceBuilder::new().layer(HandleErrorLayer::new(late)).timeout(Duration::from_secs(2))
 }
 
 #[tokio::test]
