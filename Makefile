@@ -55,7 +55,7 @@ check-rust: have-cargo
 	@echo "==> check: rooms, root exports, file sizes"
 	core/scripts/rooms.sh
 	@echo "==> check: lints"
-	cargo clippy -p agentkey -p agentkey-example-axum --all-targets --all-features -- -D warnings
+	cargo clippy -p agentkey -p agentkey-example-axum -p agentkey-doors --all-targets --all-features -- -D warnings
 	@echo "==> check: without default features the crate does no I/O"
 	@tree=$$(cargo tree -p agentkey --no-default-features -e normal --prefix none) || exit 1; \
 	if found=$$(grep -E '^(tokio|sqlx)' <<<"$$tree"); then \
@@ -170,18 +170,21 @@ fleet: have-cargo $(node_modules) $(venv-ready) ## clients in three languages an
 		$(with_postgres) cargo test --release -p agentkey --all-features --test fleet -- --nocapture
 
 run-doors := $(with_postgres) node tests/doors/run.mjs
+build-doors := cargo build --quiet --release -p agentkey-doors
 
-doors: have-cargo $(node_modules) $(venv-ready) ## five servers under a random mix of requests, deploys and database restarts, for ten minutes
+doors: have-cargo $(node_modules) $(venv-ready) ## seven servers under a random mix of requests, deploys and database restarts, for ten minutes
 	@$(build-node)
 	@$(build-python)
+	@$(build-doors)
 	@echo "==> doors"
-	@$(run-doors) $${AGENTKEY_DOORS_SECONDS:-600} $(venv)/bin/python
+	@$(run-doors) $${AGENTKEY_DOORS_SECONDS:-600} $(venv)/bin/python target/release/agentkey-doors
 
 test-doors: have-cargo $(node_modules) $(venv-ready)
-	@echo "==> test: the doors of both languages at once"
+	@echo "==> test: the doors of every language at once"
 	@$(build-node)
 	@$(build-python)
-	@$(run-doors) 20 $(venv)/bin/python
+	@$(build-doors)
+	@$(run-doors) 20 $(venv)/bin/python target/release/agentkey-doors
 
 # --- the servers of the demo
 

@@ -1,4 +1,4 @@
-"""examples/fastapi as a process of its own."""
+"""examples/fastapi and examples/axum, as processes of their own."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import subprocess
 import sys
 
 import httpx
+import pytest
 
 from pyagentkey import AgentKey
 
 from .server import bearer
 from .support import ROOT, Database
 
-EXAMPLE = ROOT / "examples" / "fastapi" / "app.py"
+FASTAPI = [sys.executable, str(ROOT / "examples" / "fastapi" / "app.py")]
+AXUM = ROOT / "target" / "release" / "agentkey-example-axum"
+NOT_BUILT = pytest.mark.skipif(not AXUM.exists(), reason="the Rust example is not built: `make test-python` builds it")
 
 
-def test_the_example_serves_charges_and_stops(empty_db: Database) -> None:
+@pytest.mark.parametrize("example", [FASTAPI, pytest.param([str(AXUM)], marks=NOT_BUILT)], ids=["fastapi", "axum"])
+def test_the_example_serves_charges_and_stops(empty_db: Database, example: list[str]) -> None:
     environment = {**os.environ, "DATABASE_URL": empty_db.url, "PORT": "0"}
-    app = subprocess.Popen(
-        [sys.executable, str(EXAMPLE)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    app = subprocess.Popen(example, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert app.stdout is not None
         says = app.stdout.readline()

@@ -104,6 +104,8 @@ def test_a_budget_is_one_for_all(db: Database, languages: str) -> None:
         shares += [threads.submit(charge_here, other) for other in others]
         granted = [share.result(90) for share in shares]
         assert sum(granted) == BUDGET_CENTS and all(granted), granted
-        denial = ak.validate(created.key)
+        # The server in Rust may record what a request cost after it has answered. Until then that is held.
+        while (denial := ak.validate(created.key)) and denial.budget_reserved_cents:
+            pass
         assert denial.reason == "budget_exceeded" and denial.limit is not None
         assert denial.limit.used_cents == BUDGET_CENTS

@@ -12,6 +12,7 @@ allowed() {
     engine) echo "table key budget" ;;
     http) echo "engine key budget" ;;
     client) echo "engine key budget" ;;
+    tower) echo "client http engine key budget" ;;
     *) echo "core/src/$1 is a room that core/scripts/rooms.sh does not know" >&2; exit 1 ;;
     esac
 }

@@ -28,6 +28,8 @@
 //! - A call that was made answers `Ok(Ok(..))`, or `Ok(Err(refusal))` with the reason: an exceeded budget, a revoked key.
 //!   `Err` is a fault: [`Error`] says whether the call may have been recorded, and whether it is worth another try.
 //! - Money is integers: cents in the API, micro-cents underneath. Time is the database's, in UTC.
+//! - `agentkey::tower` (feature `tower`) guards axum and other HTTP services: it holds what a request may cost, and records
+//!   what it did cost.
 //! - [`engine`] is the same without I/O, for drivers of other Postgres clients and for bindings; [`http`] the policy of
 //!   middlewares and routes as plain data.
 //!
@@ -36,15 +38,17 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `sqlx` (default) | [`AgentKey`], on an sqlx pool and tokio. Without it the crate does no I/O |
+//! | `tower` | a layer for every tower service, and the routes as one |
+//! | `axum` | the same, with extractors and a router for axum |
 //! | `tls` (default) | TLS to the database, by rustls |
 //!
 //! # Versions
 //!
-//! Types of these crates are in the API. They are re-exported, so that yours and ours are the same.
+//! Types of these crates are in the API. Those with a link are re-exported, so that yours and ours are the same.
 //!
-//! | agentkey | [`sqlx`] | [`chrono`] | Rust |
-//! |---|---|---|---|
-//! | 0.1 | 0.9 | 0.4 | 1.94 with `sqlx`, 1.88 without |
+//! | agentkey | [`sqlx`] | [`chrono`] | axum | http, http-body | tower-layer, tower-service | Rust |
+//! |---|---|---|---|---|---|---|
+//! | 0.1 | 0.9 | 0.4 | 0.8 | 1 | 0.3 | 1.94 with `sqlx`, 1.88 without |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
@@ -62,6 +66,8 @@ mod metadata;
 mod random;
 mod table;
 mod time;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use budget::charge::{Charge, ChargeRefusal, Charged, Overrun};
 pub use budget::ledger::{EventFilter, UsageFilter};

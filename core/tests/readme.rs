@@ -9,6 +9,10 @@ use support::TestDatabase;
 #[allow(dead_code, reason = "its `main` is not run here")]
 mod agents;
 
+#[path = "../examples/axum.rs"]
+#[allow(dead_code, reason = "its `main` is not run here")]
+mod axum_app;
+
 #[tokio::test]
 async fn the_example_of_a_team_and_its_agents_runs() {
     let db = TestDatabase::create().await;
@@ -24,7 +28,11 @@ fn the_examples_are_those_of_the_readme() {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
     let blocks: Vec<&str> =
         readme.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    let examples = [include_str!("../examples/quick_start.rs"), include_str!("../examples/agents.rs")];
+    let examples = [
+        include_str!("../examples/quick_start.rs"),
+        include_str!("../examples/axum.rs"),
+        include_str!("../examples/agents.rs"),
+    ];
     assert_eq!(blocks.len(), examples.len());
     for (block, example) in blocks.iter().zip(examples) {
         assert!(example.contains(block), "an example is not as in the README:\n{block}");

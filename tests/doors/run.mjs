@@ -1,7 +1,7 @@
-// Five guarded servers on one tree of keys, under a random mix: plain requests and streams, clients that leave, errors,
+// Seven guarded servers on one tree of keys, under a random mix: plain requests and streams, clients that leave, errors,
 // deploys by SIGTERM with a second of grace, restarts of the database. In the end the ledger must be what the handlers
 // said, to the micro-cent.
-//   tests/postgres.sh run -- node tests/doors/run.mjs SECONDS PYTHON
+//   tests/postgres.sh run -- node tests/doors/run.mjs SECONDS PYTHON RUST
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -13,7 +13,7 @@ import { promisify } from "node:util";
 import { AgentKey } from "../../bindings-node/dist/index.mjs";
 
 const pg = createRequire(new URL("../../bindings-node/package.json", import.meta.url))("pg");
-const [seconds, python] = [Number(process.argv[2]), process.argv[3]];
+const [seconds, python, rust] = [Number(process.argv[2]), ...process.argv.slice(3)];
 const CALLERS = 40;
 const TTL_MS = 10_000;
 const DEPLOY_EVERY_MS = 4000;
@@ -50,6 +50,8 @@ const PROGRAMS = {
   fastify: [process.execPath, here("server.mjs")],
   fastapi: [python, here("server.py")],
   asgi: [python, here("server.py")],
+  axum: [rust],
+  tower: [rust],
 };
 const said = []; // what the handlers spent
 const ran = new Set(); // the reservations of handlers that began
@@ -64,8 +66,8 @@ function told(name, message) {
 
 async function deploy(name) {
   const before = running.get(name);
-  const [program, script] = PROGRAMS[name];
-  const child = spawn(program, [script, name], { env: { ...process.env, DATABASE_URL: url }, stdio: ["ignore", "pipe", "pipe"] });
+  const [program, ...scripts] = PROGRAMS[name];
+  const child = spawn(program, [...scripts, name], { env: { ...process.env, DATABASE_URL: url }, stdio: ["ignore", "pipe", "pipe"] });
   const server = { name, child, port: undefined, log: "", isStopping: false, ended: once(child, "close") };
   child.stderr.on("data", (text) => (server.log += text));
   const listening = new Promise((resolve, reject) => {

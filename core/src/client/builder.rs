@@ -10,6 +10,8 @@ use super::AgentKey;
 use super::connect::{Connector, Password};
 use super::driver::Driver;
 use super::dsn::{self, Servers};
+#[cfg(feature = "tower")]
+use super::ends::{Ends, OnError};
 use super::home::Home;
 use super::pooler::PoolerCheck;
 use crate::duration;
@@ -31,6 +33,10 @@ pub struct Builder {
     pool_size: Option<u32>,
     servers: Servers,
     password: Option<Password>,
+    #[cfg(feature = "tower")]
+    close_timeout: Option<Duration>,
+    #[cfg(feature = "tower")]
+    on_error: Option<OnError>,
 }
 
 impl Builder {
@@ -126,6 +132,22 @@ impl Builder {
     /// `last_used_at` is written at most once per key and this many seconds; `None`: never. Default 60.
     pub fn touch_interval_seconds(mut self, seconds: impl Into<Option<u32>>) -> Self {
         self.options.touch_interval_seconds = seconds.into();
+        self
+    }
+
+    /// How long `close` waits for requests that [`tower`](crate::tower) let pass, and for what they cost to be recorded.
+    /// Default 10 seconds.
+    #[cfg(feature = "tower")]
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.close_timeout = Some(timeout);
+        self
+    }
+
+    /// Gets each message about a fault that nobody waits for, after it was logged with `tracing`: what a request cost
+    /// could not be recorded, say.
+    #[cfg(feature = "tower")]
+    pub fn on_error(mut self, on_error: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.on_error = Some(OnError(Arc::new(on_error)));
         self
     }
 
@@ -252,6 +274,10 @@ impl Builder {
         }
         options.seed = u64::from_ne_bytes(crate::random::bytes()?);
         let pooler = PoolerCheck::new(self.is_behind_pooler);
-        Ok(AgentKey { driver: Driver::new(options, connector, owns_pool, pooler, home) })
+        Ok(AgentKey {
+            driver: Driver::new(options, connector, owns_pool, pooler, home),
+            #[cfg(feature = "tower")]
+            ends: Arc::new(Ends::new(self.close_timeout, self.on_error)),
+        })
     }
 }

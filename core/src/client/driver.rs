@@ -23,7 +23,7 @@ pub(super) struct Driver {
     connector: Connector,
     owns_pool: bool,
     pooler: PoolerCheck,
-    home: Arc<Home>,
+    pub(super) home: Arc<Home>,
     options: Options,
     started: Instant,
     state: Mutex<State>,

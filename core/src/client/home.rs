@@ -57,6 +57,12 @@ impl Home {
         }
     }
 
+    /// Where tasks of doors run; `None` outside of any runtime. A door ends requests also where it is dropped.
+    #[cfg(feature = "tower")]
+    pub(super) fn runtime(&self) -> Option<Handle> {
+        self.handle().cloned().or_else(|| Handle::try_current().ok())
+    }
+
     /// What is made while the guard lives belongs to this runtime.
     pub(super) fn enter(&self) -> Option<EnterGuard<'_>> {
         self.handle().map(Handle::enter)

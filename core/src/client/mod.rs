@@ -6,6 +6,8 @@ mod calls;
 mod connect;
 mod driver;
 mod dsn;
+#[cfg(feature = "tower")]
+mod ends;
 mod home;
 mod pooler;
 mod transport;
@@ -18,6 +20,8 @@ use sqlx::postgres::PgPool;
 
 pub use self::builder::Builder;
 use self::driver::Driver;
+#[cfg(feature = "tower")]
+pub(crate) use self::ends::{EndTicket, Ends, OpenRequest};
 use crate::engine::{Answer, Options, Request, Sink, Stats, Ticket};
 use crate::error::Error;
 
@@ -50,6 +54,8 @@ use crate::error::Error;
 #[derive(Clone)]
 pub struct AgentKey {
     driver: Arc<Driver>,
+    #[cfg(feature = "tower")]
+    ends: Arc<Ends>,
 }
 
 impl std::fmt::Debug for AgentKey {
@@ -92,8 +98,26 @@ impl AgentKey {
 
     /// Refuses new calls, waits for those under way and for the noting of last uses. Closes the pool only if
     /// `connect` made it. Calls of all clones are affected.
+    ///
+    /// With the feature `tower` it first waits for requests that were admitted, and for what they cost to be recorded, up
+    /// to `Builder::close_timeout`. What has not ended by then is logged and told to `Builder::on_error`.
     pub async fn close(&self) {
+        #[cfg(feature = "tower")]
+        self.ends.wait().await;
         self.driver.close().await;
+        #[cfg(feature = "tower")]
+        self.ends.wait_for_reports().await;
+    }
+
+    #[cfg(feature = "tower")]
+    pub(crate) fn ends(&self) -> &Arc<Ends> {
+        &self.ends
+    }
+
+    /// Where tasks of doors run.
+    #[cfg(feature = "tower")]
+    pub(crate) fn runtime(&self) -> Option<tokio::runtime::Handle> {
+        self.driver.home.runtime()
     }
 
     /// Makes any request. For bindings and doors; the other methods are the same with types.

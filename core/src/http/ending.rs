@@ -110,6 +110,49 @@ impl Price {
     }
 }
 
+impl From<()> for Price {
+    /// Nothing is said.
+    fn from((): ()) -> Self {
+        Price::Nothing
+    }
+}
+
+impl From<Cost> for Price {
+    fn from(cost: Cost) -> Self {
+        match cost {
+            Cost::Invalid => Price::Failed("a cost that is not a finite number is no amount".to_owned()),
+            Cost::Free | Cost::Microcents(_) => Price::Amount(cost),
+        }
+    }
+}
+
+macro_rules! cents {
+    ($($integer:ty),*) => {
+        $(impl From<$integer> for Price {
+            /// So many cents.
+            fn from(cents: $integer) -> Self {
+                Cost::from(cents).into()
+            }
+        })*
+    };
+}
+
+cents!(u32, i32, i64);
+
+impl<P: Into<Price>> From<Option<P>> for Price {
+    /// `None`: nothing is said.
+    fn from(amount: Option<P>) -> Self {
+        amount.map_or(Price::Nothing, Into::into)
+    }
+}
+
+impl<P: Into<Price>, E: std::fmt::Display> From<Result<P, E>> for Price {
+    /// `Err`: it failed.
+    fn from(amount: Result<P, E>) -> Self {
+        amount.map_or_else(|error| Price::Failed(error.to_string()), Into::into)
+    }
+}
+
 fn read_amount(value: &Value) -> Option<Cost> {
     let cents = |value: &Value| Some(Cost::from_cents_f64_with(value.as_f64()?, Rounding::Exact));
     let Value::Object(members) = value else { return cents(value) };
@@ -221,6 +264,17 @@ mod tests {
         ] {
             assert!(matches!(read(bad), Price::Failed(_)), "{bad}");
         }
+    }
+
+    #[test]
+    fn rust_says_an_amount_by_its_type() {
+        assert_eq!(Price::from(3), Price::Amount(Cost::cents(3)));
+        assert_eq!(Price::from(Some(Cost::microcents(7))), Price::Amount(Cost::microcents(7)));
+        assert_eq!(Price::from(Cost::from_usd("0.03")), Price::Amount(Cost::cents(3)));
+        assert_eq!(Price::from(()), Price::Nothing);
+        assert_eq!(Price::from(None::<i64>), Price::Nothing);
+        assert_eq!(Price::from(Err::<Option<i64>, _>("no idea")), Price::Failed("no idea".to_owned()));
+        assert!(matches!(Price::from(Cost::Invalid), Price::Failed(_)));
     }
 
     #[test]

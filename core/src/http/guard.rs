@@ -113,9 +113,17 @@ impl Guard {
     ///
     /// # Errors
     /// `invalid_duration` unless it is between a second and 30 days.
-    pub fn ttl(mut self, ttl: &str) -> Result<Self, Error> {
-        self.ttl = read_ttl(ttl)?;
-        check_ttl(self.ttl)?;
+    pub fn ttl(self, ttl: &str) -> Result<Self, Error> {
+        self.hold_for(read_ttl(ttl)?)
+    }
+
+    /// The same as a [`Duration`].
+    ///
+    /// # Errors
+    /// `invalid_duration` unless it is between a second and 30 days.
+    pub fn hold_for(mut self, ttl: Duration) -> Result<Self, Error> {
+        check_ttl(ttl)?;
+        self.ttl = ttl;
         Ok(self)
     }
 

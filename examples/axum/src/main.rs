@@ -1,117 +1,74 @@
-//! An API for agents: a key searches until its budget is spent. A search costs a cent for each result that it asks for.
+//! An API for agents: a key signs itself up, searches until its budget is spent, and its owner may revoke it. A search
+//! costs a cent for each result that it asks for.
 //!
 //! `DATABASE_URL=... PORT=3000 cargo run -p agentkey-example-axum`
 
 use std::error::Error;
-use std::sync::Arc;
+use std::net::SocketAddr;
 
-use agentkey::AgentKey;
-use agentkey::http::{self, Call, Caller, Exchange, Guard, Next, Token};
-use axum::body::Body;
-use axum::extract::{FromRequestParts, Query, State};
-use axum::http::request::Parts;
-use axum::http::{Response, StatusCode, header};
-use axum::response::IntoResponse;
-use axum::{Json, Router, routing};
+use agentkey::tower::{AgentKeyLayer, CallerGrant, KeyRoutes, RateLimit};
+use agentkey::{AgentKey, Period};
+use axum::extract::Query;
+use axum::http::{StatusCode, request::Parts};
+use axum::routing::get;
+use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::json;
-
-#[derive(Clone)]
-struct App {
-    ak: AgentKey,
-    guard: Arc<Guard>,
-}
-
-/// The token of a caller that may search.
-struct Searcher(Token);
-
-impl FromRequestParts<App> for Searcher {
-    type Rejection = Response<Body>;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Self::Rejection> {
-        let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let (mut exchange, mut next) = Exchange::with_guard(&app.guard, authorization);
-        let mut token = None;
-        loop {
-            next = match next {
-                Next::Call(call) => {
-                    if let Call::Validate(Caller::Key(presented)) = &call {
-                        token = Some(presented.clone());
-                    }
-                    let request = call.request().ok_or_else(unavailable)?;
-                    exchange.answered(app.ak.call(request).await, chrono::Utc::now())
-                }
-                Next::Pass(_) => return token.map(Searcher).ok_or_else(unavailable),
-                Next::Respond(response) => return Err(carry(response)),
-                _ => return Err(unavailable()),
-            };
-        }
-    }
-}
-
-fn unavailable() -> Response<Body> {
-    StatusCode::INTERNAL_SERVER_ERROR.into_response()
-}
-
-/// A refusal of the guard's, as axum's.
-fn carry(refusal: http::Response) -> Response<Body> {
-    if let Some(fault) = &refusal.fault {
-        eprintln!("{fault}");
-    }
-    let mut response = Response::builder().status(refusal.status);
-    for (name, value) in &refusal.headers {
-        response = response.header(*name, value.as_ref());
-    }
-    response
-        .body(Body::from(refusal.body))
-        .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
-}
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Deserialize)]
+#[serde(default)]
 struct Search {
-    limit: Option<i64>,
+    limit: usize,
 }
 
-async fn search(
-    State(app): State<App>,
-    Searcher(token): Searcher,
-    Query(search): Query<Search>,
-) -> Response<Body> {
-    let limit = search.limit.unwrap_or(3);
-    if !(1..=10).contains(&limit) {
-        return (StatusCode::BAD_REQUEST, Json(json!({ "error": "limit must be 1 to 10" }))).into_response();
+impl Default for Search {
+    fn default() -> Self {
+        Search { limit: 3 }
     }
-    match app.ak.track_usage(token.expose(), limit).await {
-        Ok(Err(refusal)) => {
-            (StatusCode::TOO_MANY_REQUESTS, Json(json!({ "error": refusal.as_str() }))).into_response()
-        }
-        Ok(Ok(charged)) => {
-            let remaining = charged.budget_remaining_cents();
-            let found: Vec<&str> = (0..limit).map(|_| "a result").collect();
-            Json(json!({ "found": found, "remainingCents": remaining })).into_response()
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({ "error": "charge_unavailable" })))
-                .into_response()
-        }
+}
+
+fn is_limit(limit: usize) -> bool {
+    (1..=10).contains(&limit)
+}
+
+/// What a search costs, in cents: held before it, recorded after it.
+fn price(request: &Parts) -> u32 {
+    // What is no search is answered by the handler, and costs nothing.
+    let search = Query::<Search>::try_from_uri(&request.uri).ok();
+    search.filter(|search| is_limit(search.limit)).map_or(0, |search| search.limit as u32)
+}
+
+async fn search(grant: CallerGrant, Query(Search { limit }): Query<Search>) -> (StatusCode, Json<Value>) {
+    if !is_limit(limit) {
+        return (StatusCode::BAD_REQUEST, Json(json!({ "error": "limit must be 1 to 10" })));
     }
+    let remaining = grant.budget_remaining_cents.map(|cents| cents - limit as i64);
+    (StatusCode::OK, Json(json!({ "found": vec!["a result"; limit], "remainingCents": remaining })))
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let ak = AgentKey::connect(&std::env::var("DATABASE_URL")?).await?;
+    let ak = AgentKey::builder().valid_scopes(["search"]).connect(&std::env::var("DATABASE_URL")?).await?;
     ak.migrate().await?;
-    let app = App { ak: ak.clone(), guard: Arc::new(Guard::new().scope("search")) };
-    let router = Router::new().route("/search", routing::get(search)).with_state(app);
+
+    let guard = AgentKeyLayer::new(ak.clone()).scope("search").reserve_with(price);
+    let keys = KeyRoutes::new(ak.clone())
+        .signup_scopes(["search"])
+        .signup_budget(50, Period::Day)
+        .signup_max_expires_in("7d")
+        .signup_rate_limit(RateLimit::new(100, 3600));
+    let app = Router::new().route("/search", get(search).layer(guard)).merge(keys.router()?);
+
     let port = std::env::var("PORT").map_or(Ok(3000), |port| port.parse())?;
     let listener = tokio::net::TcpListener::bind(("0.0.0.0", port)).await?;
     println!("listening on {}", listener.local_addr()?.port());
-    axum::serve(listener, router)
-        .with_graceful_shutdown(async {
-            let _ = tokio::signal::ctrl_c().await; // without the signal it serves on
+    let mut terminate = signal(SignalKind::terminate())?;
+    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(async move {
+            tokio::select! { _ = tokio::signal::ctrl_c() => {}, _ = terminate.recv() => {} }
         })
         .await?;
-    ak.close().await;
+    ak.close().await; // waits until what the last requests cost is recorded
     Ok(())
 }
