@@ -12,6 +12,8 @@ allowed() {
     engine) echo "table key budget" ;;
     http) echo "engine key budget" ;;
     client) echo "engine key budget" ;;
+    cli) echo "client engine key budget" ;;
+    bin) ;;
     *) echo "core/src/$1 is a room that core/scripts/rooms.sh does not know" >&2; exit 1 ;;
     esac
 }

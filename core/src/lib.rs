@@ -37,6 +37,7 @@
 //! |---|---|
 //! | `sqlx` (default) | [`AgentKey`], on an sqlx pool and tokio. Without it the crate does no I/O |
 //! | `tls` (default) | TLS to the database, by rustls |
+//! | `cli` | the command line `agentkey`, and [`cli`] |
 //!
 //! # Versions
 //!
@@ -50,6 +51,8 @@
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod budget;
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "sqlx")]
 mod client;
 mod duration;
