@@ -371,3 +371,11 @@ async fn other_encodings_are_told() {
     assert!(found["found"].as_str().unwrap().contains("LATIN1"), "{found}");
     db.drop().await;
 }
+
+#[test]
+fn the_docs_name_each_fault() {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md")).unwrap();
+    for (check, ..) in FAULTS {
+        assert!(docs.contains(&format!("| `{check}` |")), "docs/cli.md does not name {check}");
+    }
+}
