@@ -74,6 +74,9 @@ advice! {
     "autovacuum" => Warning, "Autovacuum is off",
         "Every charge leaves a dead row. Without a vacuum the table grows and charges get slower without an end.",
         "Switch it on.";
+    "pooler" => Warning, "There may be a pooler between",
+        "In transaction mode the Rust and Python clients need to be told: otherwise results are silently wrong.",
+        "Give --pooler here, and `.pooler(true)` or `pooler=True` to those clients. npm needs nothing.";
     "clock" => Warning, "The clocks differ",
         "Budgets and expiries go by the database's clock. Times that this machine works out are off by as much.",
         "Synchronise both machines' clocks (NTP).";

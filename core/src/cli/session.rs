@@ -102,6 +102,13 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
+    /// Whether its address is one that poolers have: their usual ports, and names that hosters give them.
+    pub(super) fn looks_pooled(&self) -> bool {
+        let after_user =
+            self.database_url.rsplit_once('@').map_or(self.database_url.as_str(), |(_, address)| address);
+        ["pooler", ":6432", ":6543", "port=6432", "port=6543"].iter().any(|mark| after_user.contains(mark))
+    }
+
     /// Options of an engine for it.
     ///
     /// # Errors
@@ -141,8 +148,7 @@ impl Session {
                 let look = look(&input, global.color, global.json);
                 let host = Host::new(look);
                 let connection = connection(&global, &input);
-                let is_reachable = connection.is_some();
-                let work = commands::run(host.clone(), command, global, is_reachable);
+                let work = commands::run(host.clone(), command, global, connection.clone());
                 Session { connection, host, running: Some(Box::pin(work)) }
             }
             Err(error) => {

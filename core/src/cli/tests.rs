@@ -11,7 +11,7 @@ use super::advice::{CHECKS, Severity, advice};
 use super::args::Arguments;
 use super::session::{Input, Reply, Session, Step, Stream, Terminal};
 use super::text::{bar, cell, money, read_time, shown, without_secrets};
-use crate::engine::{Answer, Request};
+use crate::engine::{Answer, Finding, Request};
 use crate::error::{Error, ErrorCode};
 
 const KEY: &str = "ak_0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -210,6 +210,51 @@ fn a_reply_that_is_none_ends_a_run() {
 }
 
 #[test]
+fn the_doctor_looks_at_the_clock_and_the_address() {
+    let found = |check: &str, found: &str| Finding {
+        check: check.to_owned(),
+        subject: None,
+        found: found.to_owned(),
+        fix: None,
+    };
+    let checks = |url: &str, clock: &str, pooler: &[&str]| -> Vec<String> {
+        let arguments = [&["--json", "doctor"], pooler].concat();
+        let answers = vec![
+            Ok(Answer::Diagnosed(vec![found("server", "PostgreSQL 15"), found("clock", clock)])),
+            Ok(Answer::Diagnosed(vec![found("bad_hash", "1 row")])),
+        ];
+        let told = run(input(&arguments, &[("DATABASE_URL", url)]), answers, None);
+        assert_eq!(told.code, 4);
+        let json: Vec<serde_json::Value> = serde_json::from_str(&told.output).unwrap();
+        json.iter().map(|finding| finding["check"].as_str().unwrap().to_owned()).collect()
+    };
+    let direct = "postgresql://u:6432@h:5432/app";
+    for (url, clock, pooler, expected) in [
+        (direct, "0", &[][..], &["bad_hash"][..]),
+        (direct, "5000", &[], &["bad_hash"]),
+        (direct, "6000", &[], &["bad_hash", "clock"]),
+        (direct, "-6000", &[], &["bad_hash", "clock"]),
+        ("postgresql://u@h:6432/app", "0", &[], &["bad_hash", "pooler"]),
+        ("postgresql://u@ep-1-pooler.eu.example/app", "0", &[], &["bad_hash", "pooler"]),
+        ("postgresql://u@h:6432/app", "0", &["--pooler"], &["bad_hash"]),
+    ] {
+        assert_eq!(checks(url, clock, pooler), expected, "{url} {clock}");
+    }
+}
+
+#[test]
+fn rows_that_cannot_be_looked_at_are_an_error() {
+    let refused = Error::new(ErrorCode::Database, "permission denied");
+    let told = run(input(&["doctor"], URL), vec![Ok(Answer::Diagnosed(Vec::new())), Err(refused)], None);
+    assert_eq!(told.code, 4);
+    assert!(
+        told.output.contains("rows_unread") && told.output.contains("permission denied"),
+        "{}",
+        told.output
+    );
+}
+
+#[test]
 fn amounts_read_as_people_write_them() {
     for (microcents, text) in [
         (0, "$0.00"),
@@ -268,7 +313,7 @@ fn every_finding_has_advice() {
         [include_str!("../table/sql/diagnose_database.sql"), include_str!("../table/sql/diagnose_keys.sql")]
             .join("\n");
     for check in CHECKS {
-        let found = sql.contains(&format!("'{check}'")) || *check == "rows_unread";
+        let found = sql.contains(&format!("'{check}'")) || ["rows_unread", "pooler"].contains(check);
         assert!(found, "nothing finds {check}");
         let advice = advice(check);
         assert!(

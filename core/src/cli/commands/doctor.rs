@@ -24,13 +24,17 @@ struct Told<'a> {
     what_to_do: &'a str,
 }
 
-pub(super) async fn doctor(host: &Host) -> Outcome {
+pub(super) async fn doctor(host: &Host, looks_pooled: bool) -> Outcome {
     host.progress("Looking at the server, the session and the schema ...").await?;
     let (answer, now) = host.call_at(Request::Diagnose(Diagnosis::Database)).await?;
     let Answer::Diagnosed(found) = answer else { return Err(mismatch(&answer)) };
     let (facts, mut findings): (Vec<Finding>, Vec<Finding>) =
         found.into_iter().partition(|finding| ["server", "clock"].contains(&finding.check.as_str()));
     findings.extend(facts.iter().filter_map(|fact| clock(fact, now)));
+    if looks_pooled {
+        let found = "the address looks like that of a pooler, and --pooler is not given".to_owned();
+        findings.push(Finding { check: "pooler".to_owned(), subject: None, found, fix: None });
+    }
     let server = facts.iter().find(|fact| fact.check == "server");
     if let Some(server) = server {
         let database = server.subject.as_deref().unwrap_or_default();

@@ -10,18 +10,21 @@ use clap::CommandFactory;
 
 use super::args::{Arguments, Command, Global};
 use super::host::{Exit, Host, Outcome, Stop, explain};
+use super::session::Connection;
 use crate::engine::Answer;
 use crate::error::Error;
 
 /// Runs a command; its exit code.
-pub(super) async fn run(host: Host, command: Command, global: Global, is_reachable: bool) -> u8 {
+pub(super) async fn run(host: Host, command: Command, global: Global, connection: Option<Connection>) -> u8 {
+    let looks_pooled =
+        connection.as_ref().is_some_and(|connection| !connection.pooler && connection.looks_pooled());
     let outcome = match &command {
-        Command::Completions { .. } => dispatch(&host, command, &global).await,
-        Command::Migrate(migrate) if migrate.sql => dispatch(&host, command, &global).await,
-        _ if !is_reachable => {
+        Command::Completions { .. } => dispatch(&host, command, &global, looks_pooled).await,
+        Command::Migrate(migrate) if migrate.sql => dispatch(&host, command, &global, looks_pooled).await,
+        _ if connection.is_none() => {
             Err(Stop::Usage("no database is named: give --database-url, or set DATABASE_URL".to_owned()))
         }
-        _ => dispatch(&host, command, &global).await,
+        _ => dispatch(&host, command, &global, looks_pooled).await,
     };
     let exit = match outcome {
         Ok(exit) => exit,
@@ -30,7 +33,7 @@ pub(super) async fn run(host: Host, command: Command, global: Global, is_reachab
     exit as u8
 }
 
-async fn dispatch(host: &Host, command: Command, global: &Global) -> Outcome {
+async fn dispatch(host: &Host, command: Command, global: &Global, looks_pooled: bool) -> Outcome {
     match command {
         Command::Migrate(migrate) => schema::migrate(host, &migrate, global).await,
         Command::Create(create) => change::create(host, *create).await,
@@ -46,7 +49,7 @@ async fn dispatch(host: &Host, command: Command, global: &Global) -> Outcome {
         Command::Verify(verify) => ledger::verify(host, verify).await,
         Command::Sweep => ledger::sweep(host).await,
         Command::Prune(prune) => ledger::prune(host, &prune).await,
-        Command::Doctor => doctor::doctor(host).await,
+        Command::Doctor => doctor::doctor(host, looks_pooled).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "agentkey", &mut script);
