@@ -61,6 +61,8 @@ check-rust: have-cargo
 	if found=$$(grep -E '^(tokio|sqlx)' <<<"$$tree"); then \
 		echo "agentkey without default features depends on:" $$found >&2; exit 1; \
 	fi
+	@echo "==> check: the command line without a driver"
+	cargo clippy -p agentkey --no-default-features --features cli -- -D warnings
 	@echo "==> check: the lowest versions of the engine's dependencies"
 	core/scripts/lowest.sh
 	@echo "==> check: each package has the licence"
@@ -77,7 +79,7 @@ check-rust: have-cargo
 
 packages-rust: have-cargo
 	@echo "==> packages: Rust"
-	cargo package -p agentkey --allow-dirty --quiet
+	cargo package -p agentkey --features cli --allow-dirty --quiet
 	@mkdir -p dist/rust
 	cp target/package/agentkey-*.crate dist/rust/
 

@@ -9,10 +9,28 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/** A run of the command line. Clones of it in Rust are the same run. */
+export declare class CommandLine {
+  /** Reads the arguments, without the program's name. `terminals`: whether input, output and errors are at one. */
+  constructor(arguments: Array<string>, environment: Record<string, string>, terminals: Array<boolean>)
+  /** Where the database is. */
+  get databaseUrl(): string | null
+  /** The next step, after the last one was done. */
+  next(): NativeStep
+  /** The line that was read; nothing at the input's end. */
+  told(line?: string | undefined | null): void
+  /** Nobody takes what is written. */
+  unwritable(): void
+  /** The call could not be made. */
+  failed(code: string | undefined | null, message: string): void
+}
+
 /** Requests in, statements out; rows in, answers out. */
 export declare class Engine {
   /** Checks the options; does no I/O. */
   constructor(options: EngineOptions)
+  /** The engine for a command line. */
+  static ofCommand(command: CommandLine): Engine
   /** How long a call may take, in milliseconds. */
   get timeoutMs(): number
   /** Submits any request, as JSON. Answers its ticket. */
@@ -23,6 +41,8 @@ export declare class Engine {
   charge(rawKey: string, cents: number): number
   /** Makes the call that a door asks for. The door goes on by itself when it is answered. */
   submitCall(exchange: Exchange): number
+  /** Makes the call that a command asks for. The command has its answer when the call is over, however it ends. */
+  submitCommand(command: CommandLine): number
   /** Those of `scopes` that new keys may not have. */
   invalidScopes(scopes: Array<string>): Array<string>
   /** Whether a key with `scopes` may do `scope`; `null` is no restriction. */
@@ -276,6 +296,20 @@ export interface NativeStatement {
   values: (string | null)[]
   /** Whether it may take as long as it takes. */
   unlimited: boolean
+}
+
+/** What to do now. */
+export interface NativeStep {
+  /** Which of them. */
+  kind: 'write' | 'call' | 'ask' | 'pause' | 'exit'
+  /** What to write. */
+  text?: string
+  /** Whether it goes to standard error. */
+  toError: boolean
+  /** How long to pause. */
+  milliseconds?: number
+  /** The process's exit code. */
+  code?: number
 }
 
 /** What Clerk said of a token. */

@@ -84,6 +84,11 @@ TS
 
 npm install --silent --no-audit --no-fund --ignore-scripts express pg @types/pg
 try_names agentkey
+[[ $(npx --no-install agentkey --version) == "agentkey "* ]]
+if said=$(npx --no-install agentkey list 2>&1) || [[ $said != *DATABASE_URL* ]]; then
+    echo "the program agentkey did not ask for a database: $said" >&2
+    exit 1
+fi
 npm uninstall --silent --no-audit --no-fund --ignore-scripts agentkey
 npm install --silent --no-audit --no-fund --ignore-scripts "@katrinalaszlo/agentkey@file:$loader"
 [ ! -e node_modules/agentkey ]
@@ -92,4 +97,4 @@ if grep -l '"\(pre\|post\)\?install"' "$project"/node_modules/{agentkey*,@katrin
     echo "a package has an install script" >&2
     exit 1
 fi
-echo "installed and used: import, require, TypeScript (node16, bundler), as agentkey and as @katrinalaszlo/agentkey"
+echo "installed and used: import, require, TypeScript (node16, bundler), as agentkey and as @katrinalaszlo/agentkey; the program"

@@ -13,6 +13,7 @@ use napi::Either;
 use napi_derive::napi;
 
 use crate::answers;
+use crate::command::CommandLine;
 use crate::error::{Result, thrown};
 use crate::exchange::Exchange;
 use crate::options::EngineOptions;
@@ -39,6 +40,8 @@ pub struct Engine {
     started: Instant,
     /// Doors that wait for their client.
     exchanges: HashMap<Ticket, Exchange>,
+    /// Command lines that wait for their client.
+    commands: HashMap<Ticket, CommandLine>,
 }
 
 #[napi]
@@ -46,13 +49,13 @@ impl Engine {
     /// Checks the options; does no I/O.
     #[napi(constructor)]
     pub fn new(options: EngineOptions) -> Result<Self> {
-        let options = options.read()?;
-        Ok(Engine {
-            rounding: options.rounding,
-            engine: engine::Engine::new(options),
-            started: Instant::now(),
-            exchanges: HashMap::new(),
-        })
+        Ok(Engine::with(options.read()?))
+    }
+
+    /// The engine for a command line.
+    #[napi(factory)]
+    pub fn of_command(command: &CommandLine) -> Result<Self> {
+        Ok(Engine::with(command.connection()?.options().map_err(thrown)?))
     }
 
     /// How long a call may take, in milliseconds.
@@ -88,6 +91,22 @@ impl Engine {
         let ticket = self.send(request)?;
         self.exchanges.insert(Ticket(integer(ticket)), exchange.share());
         Ok(ticket)
+    }
+
+    /// Makes the call that a command asks for. The command has its answer when the call is over, however it ends.
+    #[napi]
+    pub fn submit_command(&mut self, command: &CommandLine) -> Result<f64> {
+        let request = command.request()?;
+        match self.engine.submit(self.started.elapsed(), request) {
+            Ok(ticket) => {
+                self.commands.insert(ticket, command.share());
+                Ok(number(ticket.0))
+            }
+            Err(error) => {
+                command.reply(Err(error.clone()), Utc::now());
+                Err(thrown(error))
+            }
+        }
     }
 
     /// Those of `scopes` that new keys may not have.
@@ -157,6 +176,8 @@ impl Engine {
         for (ticket, answer) in &mut answers {
             if let Some(exchange) = self.exchanges.remove(ticket) {
                 *answer = exchange.answered(answer, Utc::now());
+            } else if let Some(command) = self.commands.remove(ticket) {
+                *answer = command.answered(answer, Utc::now());
             }
         }
         answers::write(&answers, self.rounding == Rounding::Exact)
@@ -201,6 +222,16 @@ impl Engine {
             statements: number(stats.statements),
             retries: number(stats.retries),
             failed_touches: number(stats.failed_touches),
+        }
+    }
+
+    fn with(options: engine::Options) -> Self {
+        Engine {
+            rounding: options.rounding,
+            engine: engine::Engine::new(options),
+            started: Instant::now(),
+            exchanges: HashMap::new(),
+            commands: HashMap::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Private to the npm package: everything here is called by `ts/` alone.
 
 mod answers;
+mod command;
 mod engine;
 mod error;
 mod exchange;

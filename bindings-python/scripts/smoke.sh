@@ -26,6 +26,8 @@ python3 -m venv venv
     pip install --quiet --only-binary :all: "$wheel[fastapi]"
     sed -n '/^```python$/,/^```$/p' "$here/README.md" | sed -e 1d -e '/^```$/,$d' >quick_start.py
     [ "$(python -X dev -W error quick_start.py)" = 488 ]
+    agentkey migrate >/dev/null
+    [ "$(python -m pyagentkey list --json | python -c 'import json, sys; print(len(json.load(sys.stdin)))')" = 1 ]
     # An interpreter that ends stops its threads wherever they are: below them may be the module, unwound by the system.
     cat >ending.py <<'PYTHON'
 import os, threading

@@ -7,6 +7,7 @@
 mod call;
 mod channel;
 mod client;
+mod command;
 mod door;
 mod errors;
 mod options;
@@ -26,6 +27,8 @@ mod _native {
     use crate::channel::Mailbox;
     #[pymodule_export]
     use crate::client::Client;
+    #[pymodule_export]
+    use crate::command::command_line;
     #[pymodule_export]
     use crate::door::{Exchange, Guard, Response, Routes, Step};
     #[pymodule_export]

@@ -13,6 +13,8 @@ allowed() {
     http) echo "engine key budget" ;;
     client) echo "engine key budget" ;;
     tower) echo "client http engine key budget" ;;
+    cli) echo "client engine key budget" ;;
+    bin) ;;
     *) echo "core/src/$1 is a room that core/scripts/rooms.sh does not know" >&2; exit 1 ;;
     esac
 }

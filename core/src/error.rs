@@ -235,12 +235,22 @@ impl std::error::Error for Error {
 /// else belongs, is left out.
 pub(crate) fn shortened(text: &str) -> String {
     const SHOWN: usize = 100;
-    /// More hexadecimal digits in a row than a UUID without hyphens has, fewer than a key.
-    const SECRET: usize = 33;
     // A key may begin within what is shown and end beyond it.
     let looked_at: String = text.chars().take(2 * SHOWN).collect();
+    let shown = without_keys(&looked_at);
+    match shown.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", &shown[..end]),
+        None if looked_at.len() < text.len() => format!("{shown}..."),
+        None => shown,
+    }
+}
+
+/// A text without what looks like a raw key.
+pub(crate) fn without_keys(text: &str) -> String {
+    /// More hexadecimal digits in a row than a UUID without hyphens has, fewer than a key.
+    const SECRET: usize = 33;
     let mut shown = String::new();
-    let mut rest = looked_at.as_str();
+    let mut rest = text;
     while let Some(start) = rest.find(|c: char| c.is_ascii_hexdigit()) {
         let (before, from) = rest.split_at(start);
         let end = from.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(from.len());
@@ -250,11 +260,7 @@ pub(crate) fn shortened(text: &str) -> String {
         rest = after;
     }
     shown.push_str(rest);
-    match shown.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}...", &shown[..end]),
-        None if looked_at.len() < text.len() => format!("{shown}..."),
-        None => shown,
-    }
+    shown
 }
 
 /// Refuses text that Postgres cannot store, naming the field.

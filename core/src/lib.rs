@@ -41,6 +41,7 @@
 //! | `tower` | a layer for every tower service, and the routes as one |
 //! | `axum` | the same, with extractors and a router for axum |
 //! | `tls` (default) | TLS to the database, by rustls |
+//! | `cli` | the command line `agentkey`, and [`cli`] |
 //!
 //! # Versions
 //!
@@ -54,6 +55,8 @@
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod budget;
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "sqlx")]
 mod client;
 mod duration;

@@ -21,6 +21,7 @@ __all__ = [
     "__version__",
     "bad_input_codes",
     "charge_refusals",
+    "command_line",
     "denial_reasons",
     "duration_seconds",
     "error_codes",
@@ -305,6 +306,11 @@ def bad_input_codes() -> list[str]:
 def charge_refusals() -> list[str]:
     """
     Why charges are refused.
+    """
+
+def command_line(arguments: SupportsGetItem[int, str]) -> int:
+    """
+    Runs the command line with these arguments, without the program's name. Answers the process's exit code.
     """
 
 def denial_reasons() -> list[str]:

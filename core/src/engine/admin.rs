@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::batch::Pending;
 use super::busy::Look;
 use super::catalogue::Table;
+use super::diagnosis::Diagnosis;
 use super::keys::{KeyWork, find_parent};
 use super::lane::AnyLane;
 use super::retry::{Repeatable, Repeats};
@@ -50,6 +51,7 @@ pub(super) enum Admin {
     Usage(UsageFilter),
     VerifyLedger(Option<KeyId>),
     PruneEvents(Duration),
+    Diagnose(Diagnosis),
     Migrate { step: usize },
 }
 
@@ -60,7 +62,8 @@ impl Repeatable for Admin {
             | Admin::Events(_)
             | Admin::Usage(_)
             | Admin::VerifyLedger(_)
-            | Admin::PruneEvents(_) => Repeats::Few,
+            | Admin::PruneEvents(_)
+            | Admin::Diagnose(_) => Repeats::Few,
             Admin::Keys(work) if work.is_repeatable() => Repeats::Few,
             // A subject gets its row once, however often that is asked for. Looking for a parent only reads.
             Admin::Insert(row) if row.is_subject() || row.parent().is_some() => Repeats::Few,
@@ -125,11 +128,13 @@ impl Engine {
 
     pub(super) fn poll_admin(&mut self, now: Duration) -> Option<Statement> {
         while self.lanes.admin.is_ready(now, MAX_IN_FLIGHT) {
-            let is_migration = |request: &Pending<Admin>| matches!(request.work, Admin::Migrate { .. });
+            let is_first = |request: &Pending<Admin>| {
+                matches!(request.work, Admin::Migrate { .. } | Admin::Diagnose(Diagnosis::Database))
+            };
             let (statements, at) = match &self.table {
                 Table::Known { statements, .. } => (Some(Arc::clone(statements)), 0),
-                // A migration needs no catalogue; all else waits for it.
-                _ => (None, self.lanes.admin.waiting.iter().position(is_migration)?),
+                // These need no catalogue; all else waits for it.
+                _ => (None, self.lanes.admin.waiting.iter().position(is_first)?),
             };
             let mut request = self.lanes.admin.waiting.remove(at)?;
             if self.is_cancelled(&request) {
@@ -163,11 +168,15 @@ impl Engine {
                 None => Plan::Answer(Answer::Migrated),
             });
         }
+        if matches!(work, Admin::Diagnose(Diagnosis::Database)) {
+            return Ok(Diagnosis::of_database(&self.options.table));
+        }
         let statements = statements.ok_or_else(|| Error::unexpected("no catalogue"))?;
         let shape = &statements.shape;
         let send = |kind, params| Ok(Plan::Send(kind, statements.sql(kind), params));
         match work {
             Admin::Migrate { .. } => Ok(Plan::Answer(Answer::Migrated)),
+            Admin::Diagnose(_) => Diagnosis::of_keys(statements),
             Admin::Insert(row) => match row.parent() {
                 Some(parent) => {
                     if !parent.is_optional() {
@@ -327,6 +336,7 @@ impl Engine {
             Admin::Events(_) => Answer::Events(read_events(rows)?),
             Admin::Usage(_) => Answer::Usage(read_json(rows)?),
             Admin::VerifyLedger(_) => Answer::Verified(read_json(rows)?),
+            Admin::Diagnose(_) => Answer::Diagnosed(read_json(rows)?),
             Admin::PruneEvents(_) => {
                 let deleted = rows.first().and_then(|row| only_field(row)?.parse().ok());
                 Answer::Pruned(deleted.ok_or_else(|| Error::unexpected("a count of entries"))?)

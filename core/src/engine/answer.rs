@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::diagnosis::Finding;
 use crate::budget::charge::{ChargeOutcome, ChargeRefusal};
 use crate::budget::ledger::{Discrepancy, Event, UsageOfPeriod};
 use crate::budget::limit::Limit;
@@ -56,6 +57,8 @@ pub enum Answer {
     Verified(Vec<Discrepancy>),
     /// To `PruneEvents`: how many entries were deleted.
     Pruned(u64),
+    /// To `Diagnose`: what was found.
+    Diagnosed(Vec<Finding>),
     /// To `Migrate`.
     Migrated,
 }

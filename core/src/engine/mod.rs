@@ -26,6 +26,7 @@ mod catalogue;
 mod changes;
 mod charges;
 mod deadline;
+mod diagnosis;
 mod fault;
 mod hold;
 pub(crate) mod json;
@@ -57,6 +58,7 @@ use std::time::Duration;
 pub use self::answer::{
     Answer, Reservation, ReserveRefusal, ReserveRefusalReason, Reserved, SettledBefore, Sink,
 };
+pub use self::diagnosis::{Diagnosis, Finding};
 pub use self::fault::Fault;
 pub use self::hold::Begun;
 pub use self::json::error_json;
@@ -78,6 +80,7 @@ pub use crate::key::raw::{KeyFormat, KeyHash, KeyPrefix};
 pub use crate::key::rotation::RotateOutcome;
 pub use crate::key::scope::{ADMIN, has_scope, invalid_scopes};
 pub use crate::table::literal::parse_row;
+pub use crate::table::migrations::all as migration_sql;
 pub use crate::table::name::TableName;
 pub use crate::table::template::StatementKind;
 pub use crate::time::timestamp;

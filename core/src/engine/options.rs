@@ -78,7 +78,7 @@ impl Options {
     /// How long a request may take; `None` is no limit.
     pub fn limit_of(&self, request: &Request) -> Option<Duration> {
         match request {
-            Request::Migrate => None,
+            Request::Migrate | Request::Diagnose(_) => None,
             Request::Settle(..) | Request::Release(_) => Some(self.settle_timeout.max(self.timeout)),
             // What was spent must not be lost.
             Request::Charge(_, charge) if charge.is_admitted => Some(self.settle_timeout.max(self.timeout)),

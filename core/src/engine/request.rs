@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::diagnosis::Diagnosis;
 use crate::budget::charge::Charge;
 use crate::budget::ledger::{EventFilter, UsageFilter};
 use crate::budget::money::Cost;
@@ -56,6 +57,8 @@ pub enum Request {
     VerifyLedger(Option<KeyId>),
     /// Deletes ledger entries that are older.
     PruneEvents(Duration),
+    /// Looks for what is wrong. Only reads, and has no time limit.
+    Diagnose(Diagnosis),
     /// Creates the table, or adds what it lacks.
     Migrate,
 }

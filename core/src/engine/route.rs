@@ -76,6 +76,7 @@ impl Engine {
             Request::Usage(filter) => self.route_admin(caller, Admin::Usage(filter)),
             Request::VerifyLedger(id) => self.route_admin(caller, Admin::VerifyLedger(id)),
             Request::PruneEvents(age) => self.route_admin(caller, Admin::PruneEvents(age)),
+            Request::Diagnose(of) => self.route_admin(caller, Admin::Diagnose(of)),
             // A migration may take as long as it takes.
             Request::Migrate => {
                 self.route_admin(caller, Admin::Migrate { step: 0 });

@@ -28,11 +28,14 @@ pub struct Statement {
 impl Statement {
     /// Whether it may take as long as it takes.
     pub fn is_unlimited(&self) -> bool {
-        self.kind == StatementKind::Migrate
+        matches!(
+            self.kind,
+            StatementKind::Migrate | StatementKind::DiagnoseDatabase | StatementKind::DiagnoseKeys
+        )
     }
 
     /// Whether the same text comes again and again, and is worth preparing.
     pub fn is_repeated(&self) -> bool {
-        !matches!(self.kind, StatementKind::Migrate | StatementKind::Catalogue)
+        !self.is_unlimited() && self.kind != StatementKind::Catalogue
     }
 }

@@ -20,6 +20,11 @@ pub(crate) fn step(number: usize, table: &TableName) -> Option<Arc<str>> {
     MIGRATIONS.get(number).map(|template| render_migration(template, table))
 }
 
+/// The SQL of every step, in order, for people who run migrations themselves.
+pub fn all(table: &TableName) -> Vec<Arc<str>> {
+    MIGRATIONS.iter().map(|template| render_migration(template, table)).collect()
+}
+
 /// What a migration meets when another process was faster: it is tried again.
 pub(crate) fn was_done_meanwhile(sqlstate: &str) -> bool {
     ["42P07", "23505", "42701", "42710"].contains(&sqlstate)

@@ -10,6 +10,9 @@ use crate::error::{Error, ErrorCode, shortened};
 /// An index row holds about 2,700 bytes. Longer texts cannot be looked up.
 pub(crate) const MAX_INDEXED_BYTES: usize = 2_000;
 
+/// Columns without which there is no keys table.
+pub(crate) const BASE_COLUMNS: &[&str] = &["id", "account_id", "key_hash", "key_prefix"];
+
 /// Columns that statements read, and the type that a missing one is read as NULL of.
 pub(crate) const OPTIONAL_COLUMNS: &[(&str, &str)] = &[
     ("name", "text"),
@@ -47,7 +50,7 @@ pub(crate) const LIMITING_COLUMNS: &[&str] = &[
 ];
 
 /// Those of our own. They are all there, or the table was never migrated.
-const OWN_COLUMNS: &[&str] = &[
+pub(crate) const OWN_COLUMNS: &[&str] = &[
     "budget_reserved_cents",
     "budget_reserved_microcents",
     "budget_used_microcents",
@@ -121,7 +124,7 @@ impl TableShape {
         }
         let companions = COMPANIONS.map(|(_, name)| table.companion(name));
         let shape = TableShape { columns, companions, wildcards: false };
-        let mut needed = vec!["id", "account_id", "key_hash", "key_prefix"];
+        let mut needed = BASE_COLUMNS.to_vec();
         needed.extend(LIMITING_COLUMNS);
         if was_migrated || shape.is_migrated() {
             needed.extend(OWN_COLUMNS);

@@ -39,6 +39,8 @@ macro_rules! statements {
             Catalogue,
             /// One migration.
             Migrate,
+            /// What is wrong with the server, the session and the schema.
+            DiagnoseDatabase,
             $($(#[doc = $doc])* $kind,)*
         }
 
@@ -118,6 +120,8 @@ statements! {
     VerifyLedger => "verify_ledger.sql",
     /// The deletion of old ledger entries.
     PruneEvents => "prune_events.sql",
+    /// What is wrong with the rows.
+    DiagnoseKeys => "diagnose_keys.sql",
 }
 
 /// The statements for a table as it is.
@@ -176,6 +180,9 @@ impl Statements {
 /// The statement that asks for the columns of the keys table.
 pub(crate) const CATALOGUE: &str = include_str!("sql/catalogue.sql");
 
+/// The statement that asks what is wrong with the server, the session and the schema.
+pub(crate) const DIAGNOSE_DATABASE: &str = include_str!("sql/diagnose_database.sql");
+
 /// A statement's text for one table.
 ///
 /// The files in `sql/` are plain SQL with these marks, which only ever become identifiers, types and other SQL, never
@@ -184,8 +191,10 @@ pub(crate) const CATALOGUE: &str = include_str!("sql/catalogue.sql");
 /// a key's budget; `{is_plain}` and `{charged}`, what plain charges need and answer; `{busy}`, rows that others have;
 /// `{chain}`, its ancestors, and `{max_ancestors}`; `{entry_time}`, when an entry was written;
 /// `{anchor}`, `{first_anchor}`, `{next_reset}`, `{first_reset}`, `{due}` and `{period}`, the period rule;
-/// `{state}`, what became of a key; `{key_filter}`, `{listed}` and `{key_record}`, which keys are listed, and how; `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
-/// scopes; `{lookup}`, the column that keys are found by, and `{lookup_cast}`, what makes a text comparable to it;
+/// `{state}`, what became of a key; `{key_filter}`, `{listed}` and `{key_record}`, which keys are listed, and how;
+/// `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
+/// scopes, and `{bad_scopes}`, whether they cannot be; `{lookup}`, the column that keys are found by, and
+/// `{lookup_cast}`, what makes a text comparable to it;
 /// `{reservations}` and `{events}`, the companion tables; `{ledger}`, whether all money is written into the ledger. A
 /// line that ends in `--? column` stands only where the table has that column (or companion, as `+events`), one that ends
 /// in `--! column` only where it has not, one that ends in `--? contended` only in
@@ -278,6 +287,7 @@ impl Rendering<'_> {
             "key_columns" => self.expand(include_str!("sql/key_columns.sql"), all_columns, sql),
             "ancestor_state" => self.expand(include_str!("sql/ancestor_state.sql"), all_columns, sql),
             "scopes_array" => sql.push_str(scopes_array(type_of("scopes"), self.shape.has("scopes"))),
+            "bad_scopes" => sql.push_str(bad_scopes(type_of("scopes"))),
             "next_reset" => self.expand(include_str!("sql/next_reset.sql"), all_columns, sql),
             "first_reset" => self.expand(include_str!("sql/next_reset.sql"), true, sql),
             _ => {
@@ -305,6 +315,19 @@ fn scopes_array(sql_type: &str, exists: bool) -> &'static str {
              CASE jsonb_typeof(k.scopes::jsonb) WHEN 'array' THEN k.scopes::jsonb ELSE '[]' END)) END"
         }
         _ => "CASE WHEN k.scopes IS NOT NULL THEN '{}'::text[] END",
+    }
+}
+
+/// Whether `k` has scopes that no request can name.
+fn bad_scopes(sql_type: &str) -> &'static str {
+    match sql_type {
+        array if array.ends_with("[]") => {
+            "array_position(k.scopes::text[], NULL) IS NOT NULL OR '' = ANY (k.scopes::text[]) OR array_ndims(k.scopes) > 1"
+        }
+        "jsonb" | "json" => {
+            "jsonb_typeof(k.scopes::jsonb) <> 'array' OR jsonb_path_exists(k.scopes::jsonb, '$[*] ? (@.type() != \"string\")')"
+        }
+        _ => "false",
     }
 }
 

@@ -37,6 +37,7 @@ impl Answer {
             Answer::Events(events) => json(events),
             Answer::Usage(usage) => json(usage),
             Answer::Verified(discrepancies) => json(discrepancies),
+            Answer::Diagnosed(findings) => json(findings),
         }
     }
 }

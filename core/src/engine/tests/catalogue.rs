@@ -108,3 +108,35 @@ fn an_engine_is_shown_in_one_line_however_much_it_holds() {
     assert!(shown.contains("pending: 1000") && shown.len() < 200 && !shown.contains('\n'), "{shown}");
     assert!(!shown.contains("secret"), "{shown}");
 }
+
+#[test]
+fn what_is_wrong_with_the_database_is_asked_without_a_catalogue_and_without_a_limit() {
+    let mut bench = Bench::new(Options { timeout: Duration::from_millis(1), ..Options::default() });
+    let ticket = bench.submit(Request::Diagnose(Diagnosis::Database));
+    let question = bench.sent_one();
+    assert_eq!(question.kind, StatementKind::DiagnoseDatabase);
+    assert!(question.is_unlimited() && !question.is_repeated());
+    assert_eq!(question.params.len(), 7);
+    bench.pass(LIMIT);
+    bench.rows(
+        &question,
+        [r#"("{""check"":""no_table"",""subject"":null,""found"":""none"",""fix"":null}")"#],
+    );
+    let (answered, answer) = bench.engine.answers().remove(0);
+    let answer = answer.unwrap();
+    assert_eq!(answered, ticket);
+    assert!(matches!(&answer, Answer::Diagnosed(found) if found[0].check == "no_table"));
+    assert_eq!(answer.json(true), r#"[{"check":"no_table","subject":null,"found":"none","fix":null}]"#);
+    bench.assert_idle();
+}
+
+#[test]
+fn what_is_wrong_with_the_rows_needs_the_columns() {
+    let mut bench = Bench::new(Options::default());
+    let ticket = bench.submit(Request::Diagnose(Diagnosis::Keys));
+    let catalogue = bench.sent_one();
+    assert_eq!(catalogue.kind, StatementKind::Catalogue);
+    bench.rows::<String>(&catalogue, []);
+    assert_eq!(bench.error(ticket).code(), ErrorCode::MigrationRequired);
+    bench.assert_idle();
+}
