@@ -8,7 +8,8 @@ WITH RECURSIVE waited AS MATERIALIZED (
 descendant AS (
     SELECT k.id FROM {table} k WHERE k.parent_id = $2::text::{id_type}
     UNION
-    SELECT k.id FROM descendant d JOIN {table} k ON k.parent_id = d.id
+    -- OFFSET 0 keeps this a look-up by index for each key, however many the planner fears.
+    SELECT k.id FROM descendant d CROSS JOIN LATERAL (SELECT id FROM {table} WHERE parent_id = d.id OFFSET 0) k
 ),
 -- Each by its index.
 wanted AS MATERIALIZED (
