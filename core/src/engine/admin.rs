@@ -12,7 +12,7 @@ use super::lane::AnyLane;
 use super::retry::{Repeatable, Repeats};
 use super::revoke::{RevokeAll, is_busy, revoke_params};
 use super::rotate::Rotation;
-use super::rows::ledger::{read_events, read_json};
+use super::rows::ledger::{event_params, read_events, read_json};
 use super::rows::lookup::KeyRow;
 use super::rows::new_row::{LINK, NewRow};
 use super::rows::only_field;
@@ -28,7 +28,7 @@ use crate::error::{Error, ErrorCode};
 use crate::id::KeyId;
 use crate::table::literal::{integer_array, text_array};
 use crate::table::migrations;
-use crate::table::shape::{ROTATION, TableShape};
+use crate::table::shape::ROTATION;
 use crate::table::template::{StatementKind, Statements};
 
 /// How many of them are under way at most.
@@ -388,14 +388,4 @@ impl Engine {
             (_, Err(error)) => self.answer_error(request, error),
         }
     }
-}
-
-fn event_params(filter: &EventFilter, shape: &TableShape) -> Option<Vec<Option<String>>> {
-    let key_id = filter.key_id.as_ref().map(KeyId::to_string);
-    let account_id = filter.account_id.as_ref().map(ToString::to_string);
-    let fits = key_id.as_ref().is_none_or(|id| shape.fits_id(id))
-        && account_id.as_ref().is_none_or(|account| shape.fits_account(account))
-        && filter.kind.as_ref().is_none_or(|kind| !kind.contains('\0'));
-    let before = filter.before.map(|id| id.to_string());
-    fits.then(|| vec![key_id, account_id, filter.kind.clone(), before, Some(filter.most().to_string())])
 }

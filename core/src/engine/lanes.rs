@@ -14,7 +14,7 @@ use super::retry::Repeatable;
 use super::rows::ended::ReservationChange;
 use super::spends::Spending;
 use super::stall::Long;
-use super::{Engine, Fault};
+use super::{Answer, Engine, Fault};
 use crate::error::Error;
 use crate::table::template::Statements;
 
@@ -194,6 +194,12 @@ impl Engine {
         }
         if let Some(attempts) = pause {
             lane(&mut self.lanes).blocked_until = self.retry_at(now, fault, attempts);
+        }
+    }
+
+    pub(super) fn answer_with<T>(&mut self, request: &Pending<T>, answer: Answer) {
+        if let Some(ticket) = request.ticket {
+            self.answer(ticket, Ok(answer));
         }
     }
 

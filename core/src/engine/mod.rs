@@ -386,12 +386,6 @@ impl Engine {
         }
     }
 
-    fn answer_with<T>(&mut self, request: &Pending<T>, answer: Answer) {
-        if let Some(ticket) = request.ticket {
-            self.answer(ticket, Ok(answer));
-        }
-    }
-
     fn next_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
