@@ -42,6 +42,7 @@ async function demo() {
     expiresIn: "1h",
     delegatedBy: "alice@example.com",
   });
+  await ak.create({ parent: id, name: "a colleague's agent", budgetCents: 100 });
   console.log(`Alice gives her agents one key: ${BUDGET_CENTS} cents a day, to search, for an hour.`);
   console.log(`${WORKERS} workers search at ${servers.map((s) => s.name).join(", ")} at once, for 1 to ${DEAREST_CENTS} cents each time.\n`);
 
@@ -59,15 +60,29 @@ async function demo() {
   } while (Number(row.held) > 0);
   console.log(`\n  served           ${granted} cents\n  in the table     ${row.used} cents\n  budget           ${BUDGET_CENTS} cents`);
 
+  console.log("\nWhat the command line shows of it:");
+  await agentkey("list", "--account", "acme");
+
   await ak.revoke(id);
   const answers = await Promise.all(servers.map((server) => search(server, key, 1)));
   console.log(`\nAlice revokes it: ${servers.map((s, i) => `${s.name} answers ${answers[i].status} ${answers[i].error}`).join(", ")}.`);
+  await agentkey("events", "--key", String(id));
+  await agentkey("verify");
   await ak.close();
   await pool.end();
   if (granted !== BUDGET_CENTS || Number(row.used) !== BUDGET_CENTS || answers.some((a) => a.status !== 401)) {
     throw new Error("the budget was not kept");
   }
   console.log("The budget was kept, to the cent.");
+}
+
+/** Runs the program of the npm package. */
+async function agentkey(...args) {
+  console.log(`\n$ npx agentkey ${args.join(" ")}`);
+  const program = new URL("express/node_modules/agentkey/dist/cli.js", import.meta.url).pathname;
+  const child = spawn(process.execPath, [program, ...args], { env: { ...process.env, DATABASE_URL: url }, stdio: ["ignore", "inherit", "inherit"] });
+  const [code] = await once(child, "exit");
+  if (code !== 0) throw new Error(`agentkey ${args[0]} ended with ${code}`);
 }
 
 /** Searches at one server after the other, ever cheaper, until a cent is too much. */

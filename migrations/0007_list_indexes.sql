@@ -43,7 +43,6 @@ BEGIN
         ('revoked_at', 'btree', ARRAY['revoked_at'],      'revoked_at IS NOT NULL'),
         ('disabled_at', 'btree', ARRAY['disabled_at'],    'disabled_at IS NOT NULL'),
         ('expires_at', 'btree', ARRAY['expires_at'],      'expires_at IS NOT NULL'),
-        ('scopes',     'gin',   ARRAY['scopes'],          'scopes IS NOT NULL'),
         ('metadata',   'gin',   ARRAY['metadata'],        'metadata IS NOT NULL')
       ) AS w (suffix, method, cols, predicate)
      -- An application's own column may be of another type, which no such index takes.
@@ -54,8 +53,7 @@ BEGIN
               WHERE a.attrelid = tbl
                 AND a.attname = w.suffix
                 AND NOT a.attisdropped
-                AND pg_catalog.format_type(a.atttypid, a.atttypmod) IN ('text[]', 'jsonb')
-                AND (w.suffix = 'metadata') = (a.atttypid = 'pg_catalog.jsonb'::pg_catalog.regtype))
+                AND a.atttypid = 'pg_catalog.jsonb'::pg_catalog.regtype)
   LOOP
     CONTINUE WHEN EXISTS (
       SELECT

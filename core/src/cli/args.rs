@@ -275,8 +275,8 @@ pub(super) struct Events {
     /// Only entries of this account
     #[arg(long)]
     pub(super) account: Option<String>,
-    /// Only entries of this kind: create, update, disable, enable, revoke, charge, refund, reserve, settle, release,
-    /// expire, reset
+    /// Only entries of this kind: create, update, rotate, disable, enable, revoke, charge, refund, reserve, settle,
+    /// release, expire, reset
     #[arg(long)]
     pub(super) kind: Option<String>,
     /// How many at most

@@ -74,7 +74,6 @@ impl List {
     fn index(&self, shape: &TableShape) -> Option<&'static str> {
         match &self.filter {
             KeyFilter { metadata: Some(_), .. } => Some("metadata"),
-            KeyFilter { scope: Some(_), .. } if shape.scopes_are_an_array() => Some("scope"),
             KeyFilter { state: Some(KeyState::Revoked), .. } => Some("revoked"),
             KeyFilter { state: Some(KeyState::Disabled), .. } if shape.has("disabled_at") => Some("disabled"),
             KeyFilter { state: Some(KeyState::Expired), .. } => Some("expired"),

@@ -218,11 +218,6 @@ impl TableShape {
         }
     }
 
-    /// Whether SQL can look for a scope, and an index may help.
-    pub(crate) fn scopes_are_an_array(&self) -> bool {
-        self.sql_type("scopes") == "text[]"
-    }
-
     /// Whether SQL can look for a scope.
     pub(crate) fn scopes_can_be_searched(&self) -> bool {
         let sql_type = self.sql_type("scopes");

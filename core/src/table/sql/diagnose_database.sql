@@ -65,7 +65,6 @@ wanted_indexes AS (
         ('keys', false, 'btree', ARRAY['revoked_at'], 'revoked_at IS NOT NULL'),
         ('keys', false, 'btree', ARRAY['disabled_at'], 'disabled_at IS NOT NULL'),
         ('keys', false, 'btree', ARRAY['expires_at'], 'expires_at IS NOT NULL'),
-        ('keys', false, 'gin', ARRAY['scopes'], 'scopes IS NOT NULL'),
         ('keys', false, 'gin', ARRAY['metadata'], 'metadata IS NOT NULL'),
         ('reservations', false, 'btree', ARRAY['expires_at'], 'state = ''pending''::text'),
         ('reservations', false, 'btree', ARRAY['key_id', 'expires_at'], 'state = ''pending''::text'),
@@ -79,7 +78,7 @@ wanted_indexes AS (
         WHERE c.oid = t.oid
           AND (c.name = ANY (w.cols) OR 'hashtext(' || c.name || ')' = ANY (w.cols))
           -- An application's own column may be of a type that no such index takes.
-          AND (w.method <> 'gin' OR c.type IN ('text[]', 'jsonb'))
+          AND (w.method <> 'gin' OR c.type = 'jsonb')
     )
 ),
 setting AS MATERIALIZED (
