@@ -4,14 +4,19 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use agentkey::engine::AccountId;
 use agentkey::{AgentKey, CreateKey};
 use sqlx::Row;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use support::load::{LIMIT, Load};
 use support::pooler::Pooler;
 use support::server::TestServer;
 use support::{Dice, TestDatabase, eventually, random, server_url, url_on};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 const KEYS: usize = 40;
@@ -85,6 +90,57 @@ async fn a_server_is_noticed_and_its_statements_are_prepared() {
         ak.close().await;
         pool.close().await;
     }
+    db.drop().await;
+}
+
+/// A proxy whose first connection works. Each further one, while it is closed, is accepted and never answered.
+async fn proxy(server: &str, is_open: Arc<AtomicBool>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let options: PgConnectOptions = server.parse().unwrap();
+    tokio::spawn(async move {
+        let mut silent = Vec::new();
+        for place in 0.. {
+            let (mut client, _) = listener.accept().await.unwrap();
+            if place > 0 && !is_open.load(Ordering::SeqCst) {
+                silent.push(client);
+                continue;
+            }
+            let mut server = TcpStream::connect((options.get_host(), options.get_port())).await.unwrap();
+            tokio::spawn(async move { drop(tokio::io::copy_bidirectional(&mut client, &mut server).await) });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_look_that_is_never_answered_and_a_later_one_is() {
+    let db = TestDatabase::create().await;
+    let created = db.client().await.create(CreateKey::new("acct").budget_cents(100)).await.unwrap();
+    let is_open = Arc::new(AtomicBool::new(false));
+    let port = proxy(&server_url(), Arc::clone(&is_open)).await;
+    let options: PgConnectOptions = db.url.parse().unwrap();
+    let options = options.host("127.0.0.1").port(port);
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+    // The look takes two seconds; the callers have one.
+    let ak = AgentKey::builder().timeout(Duration::from_secs(1)).pool(pool.clone()).unwrap();
+    for _ in 0..3 {
+        assert!(ak.track_usage(created.key.expose(), 1).await.unwrap().is_ok());
+    }
+    let prepared = async || {
+        let ours = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%agentkey%'";
+        let count: i64 = sqlx::raw_sql(ours).fetch_one(&pool).await.unwrap().try_get(0).unwrap();
+        count > 0
+    };
+    assert!(!prepared().await);
+    is_open.store(true, Ordering::SeqCst);
+    eventually("it is known to be a server", async || {
+        assert!(ak.validate(created.key.expose()).await.unwrap().is_ok());
+        prepared().await
+    })
+    .await;
+    ak.close().await;
+    pool.close().await;
     db.drop().await;
 }
 

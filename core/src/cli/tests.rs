@@ -139,6 +139,20 @@ fn no_secret_is_repeated() {
     }
     assert_eq!(without_secrets("a 'postgres://u:p@h/d' b"), "a 'postgres://u:[redacted]@h/d' b");
     assert_eq!(without_secrets("password='a b' host=x"), "password=[redacted] host=x");
+    assert_eq!(without_secrets("Password = 'a\\'hunter2' host=x"), "Password=[redacted] host=x");
+    assert_eq!(
+        without_secrets("a wrong password, says https://h/d\nmy password"),
+        "a wrong password, says https://h/d\nmy password"
+    );
+    for password in ["hunter2 hunter2", "it's hunter2", "hunter2@hunter2 hunter2", "'hunter2", "a\thunter2/?"]
+    {
+        for text in
+            [format!("x 'postgres://u:{password}@h/d' is wrong"), format!("postgres://u:{password}@h\nx")]
+        {
+            let said = without_secrets(&text);
+            assert!(!said.contains("hunter2") && said.contains("://u:[redacted]@h"), "{said}");
+        }
+    }
     let session = Session::new(input(&["list", "--database-url", url], &[]));
     assert!(!format!("{session:?}").contains("hunter2"));
     // A key where its id belongs.
@@ -289,6 +303,9 @@ fn bars_are_as_wide_as_they_are() {
 fn nothing_steers_the_terminal() {
     assert_eq!(shown("a\u{1b}[31mb\u{202e}c\r\n"), "a\\u{1b}[31mb\\u{202e}c\\u{d}\n");
     assert_eq!(cell("a\nb"), "a\\nb");
+    for c in "\u{7f}\u{85}\u{9b}\u{61c}\u{180e}\u{2028}\u{2029}\u{2066}\u{206f}\u{e0041}".chars() {
+        assert!(!shown(&c.to_string()).contains(c), "{c:?}");
+    }
     assert_eq!(cell(&"é".repeat(100)).chars().count(), 61);
 }
 

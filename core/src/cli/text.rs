@@ -23,7 +23,8 @@ pub(super) fn paint(style: Style, text: &str) -> String {
 pub(super) fn shown(text: &str) -> String {
     let is_odd = |c: char| {
         c.is_control() && c != '\n'
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+            || matches!(c, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+            || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
     };
     let mut said = String::with_capacity(text.len());
     for c in text.chars() {
@@ -49,17 +50,16 @@ pub(super) fn without_secrets(text: &str) -> String {
     while let Some((before, after)) = rest.split_once("://") {
         said.push_str(before);
         said.push_str("://");
-        let end = after.find(|c: char| c.is_whitespace() || c == '\'').unwrap_or(after.len());
-        let (address, beyond) = after.split_at(end);
-        match address.rsplit_once('@') {
-            Some((user, host)) => {
-                said.push_str(user.split(':').next().unwrap_or_default());
+        // A password may hold anything: it ends at the last @ of its line.
+        let line = &after[..after.find('\n').unwrap_or(after.len())];
+        rest = match line.rfind('@') {
+            Some(end) => {
+                said.push_str(line[..end].split([':', ' ', '@']).next().unwrap_or_default());
                 said.push_str(":[redacted]@");
-                said.push_str(host);
+                &after[end + 1..]
             }
-            None => said.push_str(address),
-        }
-        rest = beyond;
+            None => after,
+        };
     }
     said.push_str(rest);
     without_keys(&without_passwords(&said))
@@ -67,20 +67,34 @@ pub(super) fn without_secrets(text: &str) -> String {
 
 /// As libpq and the parameters of a URL write them.
 fn without_passwords(text: &str) -> String {
-    const NAME: &str = "password=";
+    const NAME: &str = "password";
     let mut said = String::new();
     let mut rest = text;
     while let Some(at) = rest.to_ascii_lowercase().find(NAME) {
         let (before, after) = rest.split_at(at + NAME.len());
         said.push_str(before);
-        said.push_str("[redacted]");
-        rest = match after.strip_prefix('\'') {
-            Some(quoted) => quoted.split_once('\'').map_or("", |(_, after)| after),
-            None => after.find(|c: char| c.is_whitespace() || c == '&').map_or("", |end| &after[end..]),
+        rest = after;
+        let Some(value) = after.trim_start().strip_prefix('=').map(str::trim_start) else { continue };
+        said.push_str("=[redacted]");
+        rest = match value.strip_prefix('\'') {
+            Some(quoted) => after_quote(quoted),
+            None => value.find(|c: char| c.is_whitespace() || c == '&').map_or("", |end| &value[end..]),
         };
     }
     said.push_str(rest);
     said
+}
+
+/// What follows a quoted value, in which a backslash takes the meaning of what follows it.
+fn after_quote(quoted: &str) -> &str {
+    let mut letters = quoted.chars();
+    loop {
+        match letters.next() {
+            Some('\\') => drop(letters.next()),
+            Some('\'') | None => return letters.as_str(),
+            Some(_) => {}
+        }
+    }
 }
 
 /// Micro-cents as dollars: whole cents have two places, a fraction of a cent as many as it needs.

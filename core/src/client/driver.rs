@@ -315,7 +315,7 @@ impl Driver {
         statement: &Statement,
     ) -> Result<Vec<String>, Fault> {
         let running = async {
-            match self.pooler.is_needed(|| self.connector.options()).await {
+            match self.pooler.is_needed(&self.home, || self.connector.options()).await {
                 true => in_transaction(&mut connection, statement).await,
                 false => query(statement).fetch_all(&mut *connection).await,
             }

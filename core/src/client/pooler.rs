@@ -7,10 +7,13 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor, Row};
 use tokio::sync::Mutex;
 
+use super::home::Home;
 use super::transport::sqlstate_of;
 
 /// A connection that is opened to find out may take so long.
 const LIMIT: Duration = Duration::from_secs(2);
+/// A statement waits so long for it. Then it goes on as if there were one.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// Between two attempts to find out.
 const PAUSE: Duration = Duration::from_secs(2);
 /// A setting that nobody else uses, of one session.
@@ -18,34 +21,40 @@ const MARK: &str = "agentkey.session";
 
 pub(super) struct PoolerCheck {
     /// What the application says, or the first attempt showed.
-    is_there: OnceLock<bool>,
+    is_there: Arc<OnceLock<bool>>,
     /// When the last attempt was in vain. Locked during one.
-    failed_at: Mutex<Option<Instant>>,
+    failed_at: Arc<Mutex<Option<Instant>>>,
 }
 
 impl PoolerCheck {
     pub(super) fn new(said: Option<bool>) -> Self {
         let is_there = said.map_or_else(OnceLock::new, OnceLock::from);
-        PoolerCheck { is_there, failed_at: Mutex::new(None) }
+        PoolerCheck { is_there: Arc::new(is_there), failed_at: Arc::default() }
     }
 
     /// Whether statements must travel as through a pooler. While it is not known they do: that is right everywhere, and
-    /// only slower.
-    pub(super) async fn is_needed(&self, options: impl FnOnce() -> Arc<PgConnectOptions>) -> bool {
+    /// only slower. An attempt to find out is a task of its own, for it may take longer than a caller would wait.
+    pub(super) async fn is_needed(
+        &self,
+        home: &Home,
+        options: impl FnOnce() -> Arc<PgConnectOptions>,
+    ) -> bool {
         if let Some(is_there) = self.is_there.get() {
             return *is_there;
         }
-        let Ok(mut failed_at) = self.failed_at.try_lock() else { return true };
+        let Ok(mut failed_at) = Arc::clone(&self.failed_at).try_lock_owned() else { return true };
         if failed_at.is_some_and(|at| at.elapsed() < PAUSE) {
             return true;
         }
-        match find_out(&options()).await {
-            Some(is_there) => *self.is_there.get_or_init(|| is_there),
-            None => {
-                *failed_at = Some(Instant::now());
-                true
+        let (options, is_there) = (options(), Arc::clone(&self.is_there));
+        let attempt = home.spawn(async move {
+            match find_out(&options).await {
+                Some(found) => drop(is_there.set(found)),
+                None => *failed_at = Some(Instant::now()),
             }
-        }
+        });
+        drop(tokio::time::timeout(PATIENCE, attempt).await);
+        self.is_there.get().copied().unwrap_or(true)
     }
 }
 

@@ -56,7 +56,7 @@ impl Engine {
                 self.resolve(FoundBy::Id, id, request);
             }
             (Cost::Microcents(microcents), Some((column, name))) if self.is_former(column, &name) => {
-                let request = caller.with_work(Unresolved::by_former_hash(Asked::Charge(microcents)));
+                let request = caller.with_work(Unresolved::by_hash(Asked::Charge(microcents), None));
                 self.resolve(FoundBy::FormerHash, name, request);
             }
             (Cost::Microcents(microcents), Some((column, name))) => {
@@ -219,7 +219,7 @@ impl Engine {
                     }
                     None => {
                         let (caller, Charge { microcents, id, .. }) = request.split();
-                        let asked = Unresolved::after_miss(Asked::Charge(microcents), id);
+                        let asked = Unresolved::by_hash(Asked::Charge(microcents), id);
                         self.find_otherwise(column, name, caller.with_work(asked), shape);
                     }
                 }

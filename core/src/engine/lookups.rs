@@ -38,7 +38,7 @@ impl Engine {
                 self.resolve(FoundBy::Id, id, request);
             }
             Some((column, name)) if self.is_former(column, &name) => {
-                let request = caller.with_work(Unresolved::by_former_hash(Asked::Lookup));
+                let request = caller.with_work(Unresolved::by_hash(Asked::Lookup, None));
                 self.resolve(FoundBy::FormerHash, name, request);
             }
             Some((column, name)) => self.place_lookup(caller, column, name, None),
@@ -140,7 +140,7 @@ impl Engine {
                     Some(error) => self.answer_error(&request, error.clone()),
                     None => {
                         let (caller, Lookup { id, .. }) = request.split();
-                        let request = caller.with_work(Unresolved::after_miss(Asked::Lookup, id));
+                        let request = caller.with_work(Unresolved::by_hash(Asked::Lookup, id));
                         self.find_otherwise(column, name, request, shape);
                     }
                 }

@@ -60,13 +60,8 @@ impl Unresolved {
         Unresolved { asked, id: Some(Arc::clone(id)), missed: None }
     }
 
-    /// A request for a key that had another secret lately.
-    pub(super) fn by_former_hash(asked: Asked) -> Self {
-        Unresolved { asked, id: None, missed: None }
-    }
-
-    /// A request whose key was not found by its hash.
-    pub(super) fn after_miss(asked: Asked, id: Option<Arc<str>>) -> Self {
+    /// A request for a key that had another secret lately, or was not found by its hash.
+    pub(super) fn by_hash(asked: Asked, id: Option<Arc<str>>) -> Self {
         Unresolved { asked, id, missed: None }
     }
 }

@@ -108,7 +108,8 @@ impl Engine {
                         self.resolve(FoundBy::Id, name, caller.with_work(asked));
                     }
                     column if self.is_former(column, &name) => {
-                        let asked = Unresolved::by_former_hash(Asked::Spend(Box::new(spending)));
+                        let id = spending.id.clone();
+                        let asked = Unresolved::by_hash(Asked::Spend(Box::new(spending)), id);
                         self.resolve(FoundBy::FormerHash, name, caller.with_work(asked));
                     }
                     column => {
@@ -280,7 +281,7 @@ impl Engine {
                     Ok(Decision::NoKey) => {
                         let (caller, spending) = request.split();
                         let id = spending.id.clone();
-                        let asked = Unresolved::after_miss(Asked::Spend(Box::new(spending)), id);
+                        let asked = Unresolved::by_hash(Asked::Spend(Box::new(spending)), id);
                         self.find_otherwise(column, name, caller.with_work(asked), shape);
                     }
                     Ok(Decision::Again) => again.push(request),

@@ -87,12 +87,14 @@ pub(crate) fn has_secret(text: &str) -> bool {
     ends_in(48, is_secret) || ends_in(48 + CHECKSUM_CHARACTERS, is_checked_secret)
 }
 
-/// Whether a text has the form of a key with a checksum, which is not its checksum.
+/// Whether a text has the form of a key with a checksum, which is not its checksum. One that ends in 54 hexadecimal
+/// characters may be another's kind of key, and is looked up: hardly a checksum looks like that.
 pub(crate) fn is_mistyped(text: &str) -> bool {
     let start = text.len().checked_sub(48 + CHECKSUM_CHARACTERS);
     let Some(checked) = start.and_then(|start| text.get(start..)) else { return false };
     let (body, sum) = text.split_at(text.len() - CHECKSUM_CHARACTERS);
-    is_checked_secret(checked) && checksum(body) != sum
+    let is_hexadecimal = sum.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    is_checked_secret(checked) && !is_hexadecimal && checksum(body) != sum
 }
 
 /// CRC-32 in base 62, its digits before its capitals before its small letters, as GitHub's tokens have it.
@@ -270,17 +272,28 @@ mod tests {
         assert_eq!(checksum(&zeros), "06pVxy");
         assert_eq!(checksum(""), "000000");
         let minted = KeyPrefix::default().mint(KeyFormat::Checksum).unwrap();
-        let raw = minted.raw.expose();
-        assert_eq!(raw.len(), 3 + 48 + 6);
-        assert_eq!(minted.shown_prefix, raw[..11]);
-        assert!(KeyPrefix::default().is_of(raw) && has_secret(raw) && !is_mistyped(raw));
+        assert_eq!(minted.raw.expose().len(), 3 + 48 + 6);
+        assert_eq!(minted.shown_prefix, minted.raw.expose()[..11]);
+        let raw = format!("{zeros}06pVxy");
+        assert!(KeyPrefix::default().is_of(&raw) && has_secret(&raw) && !is_mistyped(&raw));
         for at in 0..raw.len() {
             let other = if &raw[at..=at] == "0" { "1" } else { "0" };
             let mistyped = format!("{}{other}{}", &raw[..at], &raw[at + 1..]);
             assert!(is_mistyped(&mistyped), "{at}");
         }
         let plain = KeyPrefix::default().mint(KeyFormat::Plain).unwrap();
-        for other in [plain.raw.expose(), "", "ak_", &raw[1..50], "é".repeat(60).as_str(), &"x".repeat(57)] {
+        // Keys that an application made itself, and a plain one after a prefix of hexadecimal characters.
+        let (digest, hexadecimal) = ("0123456789abcdef".repeat(4), format!("facade{}", "a".repeat(48)));
+        for other in [
+            plain.raw.expose(),
+            "",
+            "ak_",
+            &raw[1..50],
+            "é".repeat(60).as_str(),
+            &"x".repeat(57),
+            &digest,
+            &hexadecimal,
+        ] {
             assert!(!is_mistyped(other), "{other}");
         }
     }

@@ -3,11 +3,14 @@
 -- $7: true, if the statement is to wait for a row that somebody else has locked; or NULL.
 -- One row, if there is such a key: its id, what became of it (rotated, revoked, idempotency_conflict, or busy if somebody
 -- else has locked its row), and until when the secret before counts.
--- A repetition replaces the secret that its first run made, and nothing else: that one was shown to nobody.
+-- A repetition replaces the secret that its first run made, and nothing else: that one was shown to nobody. One of the
+-- same attempt, whose answer was lost, finds its key by $3: without a grace the secret before counts no more.
 WITH wanted AS MATERIALIZED (
     SELECT id FROM {table} WHERE id = $1::text::{id_type}
     UNION ALL
     SELECT id FROM {table} WHERE key_hash = $2::text
+    UNION ALL
+    SELECT id FROM {table} WHERE key_hash = $3::text AND $2::text IS NOT NULL
     UNION ALL
     SELECT id FROM {table} WHERE prev_key_hash = $2::text AND prev_key_expires_at > statement_timestamp()
     LIMIT 1
@@ -26,7 +29,7 @@ locked AS MATERIALIZED (
         SELECT
             k.id, k.account_id, k.key_hash, k.prev_key_hash, k.prev_key_expires_at, k.revoked_at IS NOT NULL AS is_revoked,
             $1::text IS NOT NULL
-                OR k.key_hash = $2::text
+                OR k.key_hash IN ($2::text, $3::text)
                 OR (k.prev_key_hash = $2::text AND k.prev_key_expires_at > statement_timestamp()) AS is_meant,
             {k.external_subject} IS NOT NULL AS is_subject
         FROM {table} k
