@@ -47,7 +47,7 @@ async fn a_table_is_made_and_what_is_missing_told_before() {
     assert!(complete.output.contains("complete"), "{complete:?}");
     assert_eq!(done(&db, &["migrate", "--json"]).await.output, "null\n");
     assert_eq!(done(&db, &["migrate", "--dry-run", "--json"]).await.output, "[]\n");
-    db.run("ALTER TABLE sdk_api_keys DROP COLUMN disabled_at; DROP TABLE sdk_api_keys_events; DROP INDEX sdk_api_keys_parent_id").await;
+    db.run("ALTER TABLE sdk_api_keys DROP COLUMN disabled_at; DROP TABLE sdk_api_keys_events; DROP INDEX sdk_api_keys_children").await;
     let missing = done(&db, &["migrate", "--dry-run"]).await.output;
     for part in ["disabled_at", "sdk_api_keys_events", "parent_id"] {
         assert!(missing.contains(part), "{missing}");

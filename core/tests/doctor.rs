@@ -76,7 +76,7 @@ const FAULTS: &[(&str, &str, Cure)] = &[
     ),
     ("missing_index", "ALTER TABLE sdk_api_keys DROP CONSTRAINT sdk_api_keys_key_hash_key", Told),
     ("missing_index", "DROP INDEX sdk_api_keys_external_subject", Told),
-    ("missing_index", "DROP INDEX sdk_api_keys_parent_id", Migrate),
+    ("missing_index", "DROP INDEX sdk_api_keys_children", Migrate),
     ("missing_index", "DROP INDEX sdk_api_keys_delegated_by", Told),
     ("missing_index", "DROP INDEX sdk_api_keys_events_idempotency", Told),
     ("missing_index", "DROP INDEX sdk_api_keys_res_key", Told),

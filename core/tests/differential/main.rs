@@ -78,6 +78,7 @@ const OTHERS: &[StatementKind] = &[
     StatementKind::Events,
     StatementKind::Usage,
     StatementKind::PruneEvents,
+    StatementKind::DiagnoseKeys,
 ];
 
 #[tokio::test]
