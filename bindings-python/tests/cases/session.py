@@ -23,7 +23,14 @@ def snake(name: str) -> str:
     return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name)
 
 
-ONLY_EXACT = {"budgetUsedMicrocents", "budgetRemainingMicrocents", "costMicrocents"}
+ONLY_EXACT = {
+    "budgetUsedMicrocents",
+    "budgetRemainingMicrocents",
+    "budgetReservedMicrocents",
+    "costMicrocents",
+    "amountMicrocents",
+    "recoverableMicrocents",
+}
 
 
 def plain(value: Any, is_exact: bool) -> Any:
