@@ -21,7 +21,7 @@ import {
 import { flag, type Names, onlyKnown, optionalCount, optionalFlag, optionalFunction, optionalText, wrong } from "./options.js";
 import { clearTimer, setTimer } from "./outside.js";
 import { connecting, ownPool, type OwnPool, Preparing } from "./pool.js";
-import type { KeyFilter, KeyRecord, KeyUpdate, RotateOptions, RotateResult } from "./records.js";
+import type { Explanation, KeyFilter, KeyRecord, KeyUpdate, RotateOptions, RotateResult } from "./records.js";
 import type {
   AgentKeyOptions,
   CreateKeyOptions,
@@ -231,6 +231,19 @@ export class AgentKey<Id extends KeyId = number> {
   /** Switches a key on again. */
   enable(keyId: number | string): Promise<KeyRecord<Id> | null> {
     return this.#submit("enable", () => ({ keyId: idText(keyId) ?? "" }));
+  }
+
+  /**
+   * Says whether a charge of a key would pass, and if not why: every limit of its chain, what binds first, and what is held of
+   * each. A key is named by its id or by its raw key. Without a cost it asks about the smallest charge. Only reads.
+   */
+  explain(key: number | string, cost?: Spent): Promise<Explanation<Id>> {
+    return this.#submit("explain", () => ({ ...spendingOf(cost), key: idText(key) ?? "" }));
+  }
+
+  /** The same for an external subject. */
+  explainBySubject(subject: string, cost?: Spent): Promise<Explanation<Id>> {
+    return this.#submit("explain", () => ({ ...spendingOf(cost), subject: lookedUp(subject) }));
   }
 
   /**

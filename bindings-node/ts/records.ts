@@ -73,6 +73,69 @@ export interface KeyUpdate {
   metadata?: Record<string, unknown> | null;
 }
 
+/** What a charge of a key would meet. */
+export interface Explanation<Id extends KeyId = number> {
+  /** Whether the charge would pass. */
+  allowed: boolean;
+  /** Why not; `null` if it would. */
+  reason: "invalid_key" | "budget_exceeded" | "invalid_cost" | null;
+  /** The key whose budget or state refuses it. */
+  limitKeyId: Id | null;
+  /** Whether every key of the chain is live: `validate` and `reserve` refuse any other. */
+  live: boolean;
+  /**
+   * The key and its ancestors, what binds first: keys that are revoked or gone, then those that are switched off or expired,
+   * then the others, the one with the least room first. Empty if there is no such key.
+   */
+  limits: ExplainedLimit<Id>[];
+}
+
+/** A key of a chain, and its budget. */
+export interface ExplainedLimit<Id extends KeyId = number> {
+  /** `null` if the row names an ancestor that cannot be. */
+  keyId: Id | null;
+  /** `null` if there is no such key. */
+  name: string | null;
+  /** Whether this key is live; its budget does not count. */
+  live: boolean;
+  /** Why not; `invalid` of one that is not there. */
+  reason: "invalid" | "revoked" | "disabled" | "expired" | null;
+  budgetCents: number | null;
+  budgetUsedCents: number;
+  budgetReservedCents: number;
+  budgetRemainingCents: number | null;
+  budgetPeriod: string | null;
+  budgetResetAt: string | null;
+  /** Only of a client with `rounding: "exact"`, as all micro-cents here. */
+  budgetUsedMicrocents?: number;
+  budgetReservedMicrocents?: number;
+  budgetRemainingMicrocents?: number;
+  /** The open reservations that hold of the budget: the key's own and those of its descendants. */
+  holds: {
+    count: number;
+    amountCents: number;
+    /** What of it a charge gets back in whose way it is: the time of these reservations is over. */
+    recoverableCents: number;
+    amountMicrocents?: number;
+    recoverableMicrocents?: number;
+    /** Ten at most. */
+    oldest: Hold<Id>[];
+  };
+}
+
+/** An open reservation. */
+export interface Hold<Id extends KeyId = number> {
+  reservationId: string;
+  /** The key that made it. */
+  keyId: Id;
+  amountCents: number;
+  amountMicrocents?: number;
+  createdAt: string;
+  expiresAt: string;
+  /** Whether its time is over. */
+  expired: boolean;
+}
+
 /** How a key is rotated. */
 export interface RotateOptions {
   /** How long the secret before counts: `30s`, `24h`, `7d`, or a number of seconds. 0: it stops at once. Default `24h`. */

@@ -80,7 +80,7 @@ pub use budget::reservation::{IfExpired, ReservationId, ReservationRefusal, Rese
 pub use chrono;
 #[cfg(feature = "sqlx")]
 pub use client::{AgentKey, Builder};
-pub use engine::{Reservation, ReserveRefusal, RevokeFilter};
+pub use engine::{Explanation, Reservation, ReserveRefusal, RevokeFilter};
 pub use error::{Error, ErrorCode};
 pub use id::KeyId;
 pub use key::grant::{Denial, DenialReason, Grant};

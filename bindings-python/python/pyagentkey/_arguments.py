@@ -184,6 +184,15 @@ def cost(cost_cents: Optional[Cents], cost_microcents: Optional[int], cost_usd: 
     return {"cost_usd": _usd(cost_usd)}
 
 
+def optional_cost(
+    cost_cents: Optional[Cents], cost_microcents: Optional[int], cost_usd: Optional[Usd]
+) -> dict[str, Any]:
+    """The same where no cost need be given."""
+    if cost_cents is None and cost_microcents is None and cost_usd is None:
+        return {}
+    return cost(cost_cents, cost_microcents, cost_usd)
+
+
 def _usd(value: Optional[Usd]) -> str:
     """Exactly as it is written; a float by its shortest decimal form."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):

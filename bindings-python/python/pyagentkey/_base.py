@@ -15,6 +15,7 @@ from ._results import (
     Denial,
     Discrepancy,
     Event,
+    Explanation,
     Extended,
     Grant,
     KeyRecord,
@@ -78,6 +79,11 @@ def key_or_none(answer: str) -> Optional[KeyRecord]:
     """Reads a key's row, if there is one."""
     data = json.loads(answer)
     return None if data is None else read(KeyRecord, data)
+
+
+def explained(answer: str) -> Explanation:
+    """Reads an explanation."""
+    return read(Explanation, json.loads(answer))
 
 
 def nothing(_: Any) -> None:

@@ -48,6 +48,8 @@ class Result:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
     return value.to_dict() if isinstance(value, Result) else value
 
 

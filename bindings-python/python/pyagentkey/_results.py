@@ -279,6 +279,83 @@ class RotateRefusal(No, Result):
 
 
 @dataclass(frozen=True)
+class Hold(Result):
+    """An open reservation."""
+
+    reservation_id: str
+    key_id: Union[int, str]
+    """The key that made it."""
+    amount_cents: int
+    created_at: datetime = field(metadata=TIME)
+    expires_at: datetime = field(metadata=TIME)
+    expired: bool = False
+    """Whether its time is over."""
+    amount_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
+
+
+@dataclass(frozen=True)
+class Holds(Result):
+    """What open reservations hold of a budget."""
+
+    count: int = 0
+    amount_cents: int = 0
+    recoverable_cents: int = 0
+    """What of it a charge gets back in whose way it is: the time of these reservations is over."""
+    oldest: list[Hold] = field(
+        default_factory=list, metadata={"read": lambda holds: [read(Hold, hold) for hold in holds]}
+    )
+    """Ten at most."""
+    amount_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
+    recoverable_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
+
+
+@dataclass(frozen=True)
+class ExplainedLimit(Money):
+    """A key of a chain, and its budget."""
+
+    key_id: Union[int, str, None]
+    """``None`` if the row names an ancestor that cannot be."""
+    name: Optional[str] = None
+    """``None`` if there is no such key."""
+    live: bool = True
+    """Whether this key is live; its budget does not count."""
+    reason: Optional[Literal["invalid", "revoked", "disabled", "expired"]] = None
+    """Why not; ``invalid`` of one that is not there."""
+    budget_cents: Optional[int] = None
+    budget_used_cents: int = 0
+    budget_reserved_cents: int = 0
+    budget_remaining_cents: Optional[int] = None
+    budget_period: Optional[str] = None
+    budget_reset_at: Optional[datetime] = field(default=None, metadata=TIME)
+    holds: Holds = field(default_factory=Holds, metadata={"read": lambda holds: read(Holds, holds)})
+    """The open reservations that hold of the budget: the key's own and those of its descendants."""
+    budget_used_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
+    budget_reserved_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
+    budget_remaining_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
+
+
+@dataclass(frozen=True)
+class Explanation(Result):
+    """What a charge of a key would meet: true if it would pass."""
+
+    allowed: bool
+    reason: Optional[Literal["invalid_key", "budget_exceeded", "invalid_cost"]] = None
+    """Why it would be refused; ``None`` if it would pass."""
+    limit_key_id: Union[int, str, None] = None
+    """The key whose budget or state refuses it."""
+    live: bool = True
+    """Whether every key of the chain is live: ``validate`` and ``reserve`` refuse any other."""
+    limits: list[ExplainedLimit] = field(
+        default_factory=list, metadata={"read": lambda limits: [read(ExplainedLimit, limit) for limit in limits]}
+    )
+    """The key and its ancestors, what binds first: keys that are revoked or gone, then those that are switched off or
+    expired, then the others, the one with the least room first. Empty if there is no such key."""
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+
+@dataclass(frozen=True)
 class ScopeCheck(Result):
     """Whether scopes are ones that keys may have: false if not."""
 

@@ -31,6 +31,7 @@ from ._base import (
     SettleResult,
     TrackUsageResult,
     ValidateResult,
+    explained,
     key_or_none,
     nothing,
     outcome,
@@ -38,7 +39,7 @@ from ._base import (
 )
 from ._data import read
 from ._native import Call
-from ._results import Created, Discrepancy, Event, KeyRecord, Usage, UsageOfPeriod, UsageRefusal
+from ._results import Created, Discrepancy, Event, Explanation, KeyRecord, Usage, UsageOfPeriod, UsageRefusal
 
 T = TypeVar("T")
 
@@ -426,6 +427,40 @@ class AgentKey(Base):
     def get(self, key_id: Id) -> Optional[KeyRecord]:
         """A key's row, whatever became of it; ``None`` if there is no such key."""
         return self._submit(key_or_none, "get", key_id=arguments.id_text("key_id", key_id))
+
+    def explain(
+        self,
+        key: Id,
+        *,
+        cost_cents: Optional[Cents] = None,
+        cost_microcents: Optional[int] = None,
+        cost_usd: Optional[Usd] = None,
+    ) -> Explanation:
+        """Says whether a charge of a key would pass, and if not why: every limit of its chain, what binds first, and
+        what is held of each. A key is named by its id or by its raw key. Without a cost it asks about the smallest
+        charge. Only reads."""
+        return self._submit(
+            explained,
+            "explain",
+            key=arguments.id_text("key", key),
+            **arguments.optional_cost(cost_cents, cost_microcents, cost_usd),
+        )
+
+    def explain_by_subject(
+        self,
+        subject: str,
+        *,
+        cost_cents: Optional[Cents] = None,
+        cost_microcents: Optional[int] = None,
+        cost_usd: Optional[Usd] = None,
+    ) -> Explanation:
+        """The same for an external subject."""
+        return self._submit(
+            explained,
+            "explain",
+            subject=arguments.text("subject", subject),
+            **arguments.optional_cost(cost_cents, cost_microcents, cost_usd),
+        )
 
     def rotate(
         self, key: Id, *, grace: Union[str, int, timedelta] = "24h", idempotency_key: Optional[str] = None

@@ -23,7 +23,9 @@ def snake(name: str) -> str:
     return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name)
 
 
-ONLY_EXACT = {"budgetUsedMicrocents", "budgetRemainingMicrocents", "costMicrocents"}
+def is_only_exact(name: str, members: dict[str, Any]) -> bool:
+    """Whether it is the exact form of an amount that is also told in cents."""
+    return name.endswith("Microcents") and name.replace("Microcents", "Cents") in members
 
 
 def plain(value: Any, is_exact: bool) -> Any:
@@ -35,7 +37,7 @@ def plain(value: Any, is_exact: bool) -> Any:
         camel = [snake_name.split("_") for snake_name in value]
         names = [first + "".join(part.title() for part in rest) for first, *rest in camel]
         members = {name: plain(member, is_exact) for name, member in zip(names, value.values())}
-        return {name: member for name, member in members.items() if is_exact or name not in ONLY_EXACT}
+        return {name: member for name, member in members.items() if is_exact or not is_only_exact(name, members)}
     if isinstance(value, datetime):
         assert value.tzinfo is timezone.utc
         return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")

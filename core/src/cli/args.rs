@@ -63,6 +63,8 @@ pub(super) enum Command {
     List(List),
     /// Show a key and the budgets that it draws on
     Show(OfKey),
+    /// Say whether a charge of a key would pass, what stands in its way, and who holds it
+    Explain(Explain),
     /// Change a key
     Update(Update),
     /// Switch a key off, and all that descend from it
@@ -99,6 +101,18 @@ pub(super) struct OfKey {
     /// The key's id, not its secret
     #[arg(allow_negative_numbers = true)]
     pub(super) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    #[command(flatten)]
+    pub(super) key: OfKey,
+    /// A charge of so much, in cents; of a millionth of a cent if not given
+    #[arg(long, value_name = "CENTS", allow_negative_numbers = true)]
+    pub(super) cost_cents: Option<i64>,
+    /// The same in dollars: 0.0042
+    #[arg(long, value_name = "USD", conflicts_with = "cost_cents", allow_negative_numbers = true)]
+    pub(super) cost_usd: Option<String>,
 }
 
 #[derive(Debug, Args)]

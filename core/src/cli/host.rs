@@ -168,6 +168,7 @@ fn changes(request: &Request) -> bool {
     !matches!(
         request,
         Request::Get(_)
+            | Request::Explain(..)
             | Request::List(_)
             | Request::Events(_)
             | Request::Usage(_)

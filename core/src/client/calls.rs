@@ -12,6 +12,7 @@ use crate::engine::{
 };
 use crate::error::Error;
 use crate::id::{AccountId, KeyId};
+use crate::key::explanation::{Explanation, LEAST_COST};
 use crate::key::new_key::{CreateKey, Created};
 use crate::key::record::{KeyFilter, KeyRecord, KeyUpdate};
 use crate::key::rotation::{Rotate, RotateRefusal, Rotated};
@@ -213,6 +214,38 @@ impl AgentKey {
     /// `database`.
     pub async fn get(&self, id: impl Into<KeyId>) -> Result<Option<KeyRecord>, Error> {
         self.key(Request::Get(id.into())).await
+    }
+
+    /// Says why a key is refused, or whether it would be: every limit of its chain, what binds first, and what is held of
+    /// each. A key is named by its id or by its secret. It asks about the smallest charge, and only reads.
+    ///
+    /// ```no_run
+    /// # async fn example(ak: &agentkey::AgentKey, key: agentkey::RawKey) -> Result<(), agentkey::Error> {
+    /// let why = ak.explain(&key).await?;
+    /// if let (Some(reason), Some(limit)) = (why.reason, why.limits.first()) {
+    ///     println!("{reason}: {:?} has {:?} micro-cents left", limit.name, limit.remaining_microcents());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `database`.
+    pub async fn explain(&self, key: impl Into<Credential>) -> Result<Explanation, Error> {
+        self.explain_charge(key, LEAST_COST).await
+    }
+
+    /// The same of a charge of `cost`: the reason is why this charge would be refused.
+    ///
+    /// # Errors
+    /// `database`.
+    pub async fn explain_charge(
+        &self,
+        key: impl Into<Credential>,
+        cost: impl Into<Cost>,
+    ) -> Result<Explanation, Error> {
+        let request = Request::Explain(key.into(), cost.into());
+        answer!(self.call(request), Answer::Explained(explanation) => *explanation)
     }
 
     /// Lists keys in the order of their ids, a page at a time: give the last id as [`KeyFilter::after`] to go on.

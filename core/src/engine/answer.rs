@@ -9,6 +9,7 @@ use crate::budget::limit::Limit;
 use crate::budget::money::Balance;
 use crate::budget::reservation::{Extended, Released, ReservationId, Settled};
 use crate::error::Error;
+use crate::key::explanation::Explanation;
 use crate::key::grant::{Denial, DenialReason, Grant, Verdict};
 use crate::key::new_key::Created;
 use crate::key::record::KeyRecord;
@@ -41,6 +42,8 @@ pub enum Answer {
     SubjectEnsured,
     /// To `Get` and `Update`; `None` if there is no such key.
     Key(Option<Box<KeyRecord>>),
+    /// To `Explain`.
+    Explained(Box<Explanation>),
     /// To `List`.
     Keys(Vec<KeyRecord>),
     /// To `Rotate`.

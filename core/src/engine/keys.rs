@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::admin::{Admin, Next, Plan};
 use super::busy::Look;
+use super::explain::Explain;
 use super::list::List;
 use super::revoke::is_busy;
 use super::route::text_of;
@@ -22,6 +23,7 @@ use crate::table::template::{KeyColumn, StatementKind, Statements};
 #[derive(Debug, Clone)]
 pub(super) enum KeyWork {
     Get(KeyId),
+    Explain(Explain),
     List(Box<List>),
     Update(Box<Update>),
 }
@@ -63,7 +65,7 @@ impl KeyWork {
     /// Whether it only reads, or comes to the same if it is done again.
     pub(super) fn is_repeatable(&self) -> bool {
         match self {
-            KeyWork::Get(_) | KeyWork::List(_) => true,
+            KeyWork::Get(_) | KeyWork::Explain(_) | KeyWork::List(_) => true,
             // Its times count from when it was done.
             KeyWork::Update(update) => !matches!(update.stage, Stage::Write) || update.changes.is_absolute(),
         }
@@ -81,6 +83,7 @@ impl KeyWork {
             KeyWork::Get(id) => {
                 by_id(id).map_or_else(nothing, |id| send(StatementKind::Keys, vec![Some(id)]))
             }
+            KeyWork::Explain(explain) => return explain.plan(statements),
             KeyWork::List(list) => return list.plan(statements),
             KeyWork::Update(update) => match (by_id(&update.key_id), &update.stage) {
                 (None, _) => nothing(),
@@ -108,6 +111,7 @@ impl KeyWork {
         };
         Ok(match self {
             KeyWork::Get(_) => Next::Answer(Answer::Key(first()?.map(Box::new))),
+            KeyWork::Explain(explain) => return explain.after(rows, shape),
             KeyWork::List(list) => return list.as_ref().clone().after(rows, shape),
             KeyWork::Update(update) => match &update.stage {
                 Stage::FindParent => match first()? {

@@ -39,6 +39,8 @@ pub enum Request {
     EnsureSubject(String, CreateKey),
     /// Reads a key's row.
     Get(KeyId),
+    /// Says whether a charge would pass, and every limit that it meets.
+    Explain(Credential, Cost),
     /// Lists keys.
     List(KeyFilter),
     /// Changes a key.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::admin::Admin;
 use super::batch::Pending;
 use super::busy::Look;
+use super::explain::Explain;
 use super::keys::KeyWork;
 use super::list::List;
 use super::rotate::Rotation;
@@ -56,6 +57,10 @@ impl Engine {
                 self.route_admin(caller, Admin::Insert(Box::new(row)));
             }
             Request::Get(id) => self.route_admin(caller, Admin::Keys(KeyWork::Get(id))),
+            Request::Explain(credential, cost) => {
+                let explain = Explain::new(self.text_of(credential), self.options.limited(cost));
+                self.route_admin(caller, Admin::Keys(KeyWork::Explain(explain)));
+            }
             Request::List(filter) => {
                 let list = List::new(filter)?;
                 self.route_admin(caller, Admin::Keys(KeyWork::List(Box::new(list))));

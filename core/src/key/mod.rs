@@ -2,6 +2,7 @@
 
 pub(crate) mod credential;
 pub(crate) mod delegation;
+pub(crate) mod explanation;
 pub(crate) mod grant;
 pub(crate) mod new_key;
 pub(crate) mod raw;

@@ -94,6 +94,8 @@ statements! {
     Insert => "insert_key.sql",
     /// A key as it stands.
     Keys => "keys.sql",
+    /// What a charge of a key meets.
+    Explain => "explain.sql",
     /// Keys in the order of their ids.
     ListKeys => "list_keys.sql",
     /// The same of an account.

@@ -2,6 +2,7 @@
 
 mod change;
 mod doctor;
+mod explain;
 mod keys;
 mod ledger;
 mod schema;
@@ -9,7 +10,7 @@ mod schema;
 use clap::CommandFactory;
 
 use super::args::{Arguments, Command, Global};
-use super::host::{Exit, Host, Outcome, Stop, explain};
+use super::host::{Exit, Host, Outcome, Stop, explain as tell};
 use super::session::Connection;
 use crate::engine::Answer;
 use crate::error::Error;
@@ -26,7 +27,7 @@ pub(super) async fn run(host: Host, command: Command, global: Global, connection
     };
     let exit = match outcome {
         Ok(exit) => exit,
-        Err(stop) => explain(&host, stop).await,
+        Err(stop) => tell(&host, stop).await,
     };
     exit as u8
 }
@@ -37,6 +38,7 @@ async fn dispatch(host: &Host, command: Command, global: &Global) -> Outcome {
         Command::Create(create) => change::create(host, *create).await,
         Command::List(list) => keys::list(host, list).await,
         Command::Show(key) => keys::show(host, &key.id).await,
+        Command::Explain(of) => explain::explain(host, &of).await,
         Command::Update(update) => change::update(host, update).await,
         Command::Disable(key) => change::switch(host, &key.id, true).await,
         Command::Enable(key) => change::switch(host, &key.id, false).await,

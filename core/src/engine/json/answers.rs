@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::records;
+use super::{explained, records};
 use crate::budget::charge::ChargeOutcome;
 use crate::budget::limit::Limit;
 use crate::budget::money::{Balance, cents_rounded_up};
@@ -33,6 +33,7 @@ impl Answer {
             Answer::Revoked(revoked) => revoked.to_string(),
             Answer::Rotated(outcome) => rotated_json(outcome),
             Answer::Key(key) => records::record(key.as_deref(), exact),
+            Answer::Explained(explanation) => explained::explanation(explanation, exact),
             Answer::Keys(keys) => records::records(keys, exact),
             Answer::Events(events) => json(events),
             Answer::Usage(usage) => json(usage),

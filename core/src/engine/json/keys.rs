@@ -47,6 +47,19 @@ impl KeyJson {
     }
 }
 
+/// A key by its id or secret, or by its subject.
+pub(super) fn key_or_subject(
+    key: Option<KeyJson>,
+    subject: Option<String>,
+    prefix: &KeyPrefix,
+) -> Result<Credential, Error> {
+    match (key, subject) {
+        (Some(key), None) => Ok(key.read(prefix)),
+        (None, Some(subject)) => Ok(Credential::Subject(subject)),
+        _ => Err(Error::new(ErrorCode::InvalidText, "Invalid request: give one of key and subject")),
+    }
+}
+
 /// A key to create, as it is written.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]

@@ -2,6 +2,7 @@
 
 mod answers;
 mod cost;
+mod explained;
 mod keys;
 mod object;
 mod records;

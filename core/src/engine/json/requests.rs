@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::cost::read_cost;
-use super::keys::{CreateKeyJson, KeyJson, Secret, credential};
+use super::keys::{CreateKeyJson, KeyJson, Secret, credential, key_or_subject};
 use super::object::Object;
 use super::records::{Changes, KeyFilterJson};
 use crate::budget::charge::Charge;
@@ -16,6 +16,7 @@ use crate::engine::options::Options;
 use crate::engine::request::{AccountFilter, Request, Revocation, RevokeFilter};
 use crate::error::{Error, ErrorCode, shortened};
 use crate::id::{AccountId, KeyId};
+use crate::key::explanation::LEAST_COST;
 use crate::key::record::KeyUpdate;
 use crate::key::rotation::{DEFAULT_GRACE, Rotate, read_grace};
 use crate::metadata::MAX_LEVELS;
@@ -88,6 +89,14 @@ enum RequestJson {
     },
     Get {
         key_id: KeyId,
+    },
+    #[serde(alias = "explainBySubject")]
+    Explain {
+        key: Option<KeyJson>,
+        subject: Option<String>,
+        cost_cents: Option<Value>,
+        cost_microcents: Option<Value>,
+        cost_usd: Option<Value>,
     },
     List {
         filter: Option<Object<KeyFilterJson>>,
@@ -261,6 +270,13 @@ impl RequestJson {
                 Request::EnsureSubject(subject, spec)
             }
             RequestJson::Get { key_id } => Request::Get(key_id),
+            RequestJson::Explain { key, subject, cost_cents, cost_microcents, cost_usd } => {
+                let cost = match (&cost_cents, &cost_microcents, &cost_usd) {
+                    (None, None, None) => LEAST_COST,
+                    _ => read_cost(cost_cents, cost_microcents, cost_usd, rounding)?,
+                };
+                Request::Explain(key_or_subject(key, subject, &options.key_prefix)?, cost)
+            }
             RequestJson::List { filter } => {
                 Request::List(filter.map_or_else(KeyFilterJson::default, |Object(filter)| filter).read()?)
             }

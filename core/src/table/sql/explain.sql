@@ -1,0 +1,82 @@
+-- What a charge of a key meets: the budgets of the key and its ancestors, and what is held of them. Reads only.
+-- $1: the key's id; or $2: the hash of its secret, or of the one before while that counts; or $3: its external subject.
+-- $4: how many open reservations of a budget it names at most, the oldest first.
+-- One row a key of the chain, the nearest first: its id, its state (NULL if there is no such key), name, period, budget, what
+-- is used and reserved of it and what it has room for in micro-cents, when it starts afresh; how many open reservations hold
+-- of it, how much, how much of that a charge in whose way it is gets back (none
+-- without a budget: nothing is in its way); and of some of them the id, the key that holds it,
+-- the amount, since when, until when, and whether that is over.
+WITH RECURSIVE found AS MATERIALIZED (
+    SELECT id FROM {table} WHERE id = $1::text::{id_type}
+    UNION ALL
+    SELECT id FROM {table} WHERE key_hash = $2::text
+    UNION ALL --? prev_key_hash prev_key_expires_at
+    SELECT id FROM {table} WHERE prev_key_hash = $2::text AND prev_key_expires_at > statement_timestamp() --? prev_key_hash prev_key_expires_at
+    UNION ALL
+    SELECT id FROM {table} WHERE {external_subject} = $3::text
+    LIMIT 1
+),
+chained AS MATERIALIZED (
+    SELECT c.id, c.distance
+    FROM found f
+    CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = f.id OFFSET 0) k
+    CROSS JOIN LATERAL unnest({chain}) WITH ORDINALITY AS c(id, distance) --? ancestor_ids
+    CROSS JOIN LATERAL (SELECT k.id, 1) AS c(id, distance) --! ancestor_ids
+),
+budget AS MATERIALIZED (
+    SELECT
+        c.id,
+        c.distance,
+        CASE WHEN k.id IS NOT NULL THEN {state} END AS state,
+        {k.name} AS name,
+        {k.budget_period} AS period,
+        {k.budget_cents} AS budget_cents,
+        p.before AS used,
+        {reserved} AS reserved,
+        {cap} - {reserved} - p.before AS room,
+        p.reset_at
+    FROM chained c
+    LEFT JOIN LATERAL (SELECT * FROM {table} WHERE id = c.id OFFSET 0) k ON true
+    CROSS JOIN LATERAL {period} p
+)
+, tree AS ( --? +reservations
+    SELECT b.id AS budget_id, b.id FROM budget b WHERE b.reserved > 0 --? +reservations
+    UNION --? +reservations
+    SELECT t.budget_id, k.id FROM tree t JOIN {table} k ON k.parent_id = t.id --? +reservations
+), --? +reservations
+open AS MATERIALIZED ( --? +reservations
+    SELECT --? +reservations
+        t.budget_id, --? +reservations
+        r.*, --? +reservations
+        r.expires_at <= statement_timestamp() AS is_over, --? +reservations
+        row_number() OVER (PARTITION BY t.budget_id ORDER BY r.created_at, r.id) AS place --? +reservations
+    FROM tree t --? +reservations
+    CROSS JOIN LATERAL (SELECT * FROM {reservations} WHERE key_id = t.id AND state = 'pending' OFFSET 0) r --? +reservations
+) --? +reservations
+SELECT ROW(
+    b.id,
+    b.state,
+    b.name,
+    b.period,
+    b.budget_cents,
+    b.used,
+    b.reserved,
+    b.room,
+    extract(epoch FROM b.reset_at)
+    , held.reservations, held.amount, CASE WHEN b.budget_cents IS NULL THEN 0 ELSE LEAST(held.recoverable, b.reserved) END, held.oldest --? +reservations
+    , 0, 0, 0, NULL --! +reservations
+)::text AS agentkey
+FROM budget b
+CROSS JOIN LATERAL ( --? +reservations
+    SELECT --? +reservations
+        count(*) AS reservations, --? +reservations
+        LEAST(coalesce(sum(o.amount_microcents), 0), 9223372036854775807)::bigint AS amount, --? +reservations
+        coalesce(sum(o.amount_microcents) FILTER (WHERE o.is_over AND NOT o.settles_if_expired), 0) AS recoverable, --? +reservations
+        array_agg( --? +reservations
+            ROW(o.id, o.key_id, o.amount_microcents, extract(epoch FROM o.created_at), extract(epoch FROM o.expires_at), o.is_over)::text --? +reservations
+            ORDER BY o.place --? +reservations
+        ) FILTER (WHERE o.place <= $4::text::bigint) AS oldest --? +reservations
+    FROM open o --? +reservations
+    WHERE o.budget_id = b.id --? +reservations
+) held --? +reservations
+ORDER BY b.distance

@@ -1,0 +1,187 @@
+//! What `explain` says, and what a charge then does, on a real Postgres.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop")]
+
+mod support;
+
+use std::collections::HashSet;
+
+use agentkey::engine::Credential;
+use agentkey::{AgentKey, ChargeRefusal, Cost, CreateKey, Explanation, IfExpired, KeyId, Period, Reserve};
+use support::{Dice, TestDatabase, original_table, random};
+
+/// Trees that are looked at.
+const TREES: usize = 60;
+
+/// A chain with a branch: budgets of several periods or none, used, held, due, over.
+async fn grow(db: &TestDatabase, ak: &AgentKey, dice: &mut Dice) -> (Vec<KeyId>, String) {
+    let mut chain = Vec::new();
+    let mut secrets = Vec::new();
+    for _ in 0..1 + dice.roll(4) {
+        let mut spec = CreateKey::new("acct");
+        spec.parent = chain.last().cloned().map(KeyId::into);
+        if dice.roll(5) > 0 {
+            spec.budget_cents = Some([0, 3, 50, 100][dice.roll(4)]);
+            let periods = [None, Some(Period::Hour), Some(Period::Day), Some(Period::Month)];
+            spec.budget_period = periods[dice.roll(4)];
+        }
+        let created = ak.create(spec).await.unwrap();
+        chain.push(created.id);
+        secrets.push(created.key.expose().to_owned());
+    }
+    let branch = ak.create(CreateKey::new("acct").parent(chain[0].clone())).await.unwrap();
+    secrets.push(branch.key.expose().to_owned());
+    for _ in 0..dice.roll(8) {
+        let key = &secrets[dice.roll(secrets.len())];
+        let amount = Cost::microcents(1 + dice.roll(20_000_000) as i64);
+        if dice.roll(2) == 0 {
+            let _ = ak.track_usage(key, amount).await.unwrap();
+        } else {
+            let if_expired = [IfExpired::Release, IfExpired::Settle][dice.roll(2)];
+            let _ = ak.reserve(key, Reserve::new(amount).if_expired(if_expired)).await.unwrap();
+        }
+    }
+    if dice.roll(2) == 0 {
+        db.run(
+            "UPDATE sdk_api_keys_reservations SET expires_at = now() - interval '1 second'
+             WHERE state = 'pending' AND ascii(substr(id::text, 36)) % 2 = 0",
+        )
+        .await;
+    }
+    for id in &chain {
+        let change = match dice.roll(16) {
+            0 => "revoked_at = now()",
+            1 => "disabled_at = now()",
+            2 => "expires_at = now()",
+            // What somebody lowered, so that more is used or held than there may be.
+            3 => "budget_cents = 1",
+            4..8 => "budget_reset_at = budget_reset_at - interval '40 days'",
+            _ => continue,
+        };
+        db.run(&format!("UPDATE sdk_api_keys SET {change} WHERE id = {id}")).await;
+    }
+    (chain, secrets.swap_remove(secrets.len() - 2))
+}
+
+fn refusal(explanation: &Explanation) -> (Option<ChargeRefusal>, Option<KeyId>) {
+    (explanation.reason, explanation.limit_key_id.clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charge_does_what_was_explained() {
+    let db = TestDatabase::create().await;
+    let ak = db.client().await;
+    let mut seen = HashSet::new();
+    for _ in 0..TREES {
+        let seed = random();
+        let mut dice = Dice(seed);
+        let (chain, secret) = grow(&db, &ak, &mut dice).await;
+        let leaf = chain.last().unwrap();
+        let before = db.snapshot().await;
+        let explained = ak.explain(leaf).await.unwrap();
+        assert_eq!(before, db.snapshot().await, "it only reads");
+        let by_secret = ak.explain(Credential::of_key(&secret)).await.unwrap();
+        assert_eq!(refusal(&explained), refusal(&by_secret));
+        let named: HashSet<_> =
+            explained.limits.iter().map(|limit| limit.key_id.clone().unwrap().to_string()).collect();
+        assert_eq!(named, chain.iter().map(KeyId::to_string).collect(), "seed {seed}");
+        let binding = explained.limits.iter().min_by_key(|limit| limit.attainable_microcents()).unwrap();
+        let most = binding.attainable_microcents();
+        seen.insert((explained.reason.map(|reason| reason.as_str()), explained.is_live()));
+        let charge = async |amount: i64| ak.track_usage(&secret, Cost::microcents(amount)).await.unwrap();
+        let said = async |amount: i64| ak.explain_charge(leaf, Cost::microcents(amount)).await.unwrap();
+        match explained.reason {
+            Some(ChargeRefusal::InvalidKey) => {
+                assert_eq!(charge(1).await, Err(ChargeRefusal::InvalidKey), "seed {seed}: {explained:?}");
+            }
+            Some(reason) => {
+                assert!(most < 1, "seed {seed}: {explained:?}");
+                assert_eq!(explained.limit_key_id, binding.key_id, "seed {seed}");
+                assert_eq!(charge(1).await, Err(reason), "seed {seed}: {explained:?}");
+            }
+            None => {
+                assert_eq!(refusal(&said(most).await), (None, None), "seed {seed}");
+                let refused = Some(ChargeRefusal::BudgetExceeded);
+                let too_much = said(most + 1).await;
+                assert_eq!(refusal(&too_much), (refused, binding.key_id.clone()), "seed {seed}");
+                if explained.is_live() {
+                    assert_eq!(too_much.limits[0].key_id, binding.key_id, "what binds comes first");
+                }
+                assert_eq!(
+                    charge(most + 1).await,
+                    Err(ChargeRefusal::BudgetExceeded),
+                    "seed {seed}: {explained:?}"
+                );
+                assert!(charge(most).await.is_ok(), "seed {seed}: {explained:?}");
+                let after = ak.explain(leaf).await.unwrap();
+                assert_eq!(refusal(&after), (refused, binding.key_id.clone()), "seed {seed}: {after:?}");
+            }
+        }
+    }
+    // The dice show each kind now and then.
+    assert!(seen.len() >= 4, "{seen:?}");
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn it_waits_for_nobody() {
+    let db = TestDatabase::create().await;
+    let ak = db.client().await;
+    let team = ak.create(CreateKey::new("acct").budget_cents(10)).await.unwrap();
+    let child = ak.create(CreateKey::child_of(team.id.clone())).await.unwrap();
+    let mut holder = db.session().await;
+    sqlx::raw_sql("BEGIN; SELECT FROM sdk_api_keys FOR UPDATE").execute(&mut holder).await.unwrap();
+    let explained = ak.explain(&child.id).await.unwrap();
+    assert_eq!((explained.is_allowed(), explained.limits.len()), (true, 2));
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn an_answer_shows_no_secret() {
+    let db = TestDatabase::create().await;
+    let ak = db.client().await;
+    let created = ak.create(CreateKey::new("acct").budget_cents(10)).await.unwrap();
+    let _ = ak.reserve(created.key.expose(), 5).await.unwrap().unwrap();
+    let explained = ak.explain(&created.key).await.unwrap();
+    let answer = agentkey::engine::Answer::Explained(Box::new(explained.clone())).json(true);
+    let hash = db.text("SELECT key_hash FROM sdk_api_keys").await;
+    for text in [format!("{explained:?}"), answer] {
+        assert!(!text.contains(&created.key.expose()[3..]) && !text.contains(&hash), "{text}");
+    }
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn chains_that_cannot_be_are_explained_as_charges_find_them() {
+    let db = TestDatabase::create().await;
+    let ak = db.client().await;
+    let parent = ak.create(CreateKey::new("acct").budget_cents(10)).await.unwrap();
+    let child = ak.create(CreateKey::child_of(parent.id.clone()).budget_cents(10)).await.unwrap();
+    for chain in [
+        "ARRAY[id]",
+        "ARRAY[parent_id, parent_id]",
+        "ARRAY[parent_id, NULL]",
+        "ARRAY[99999]",
+        "ARRAY[[1],[2]]",
+    ] {
+        db.run(&format!("UPDATE sdk_api_keys SET ancestor_ids = {chain} WHERE id = {}", child.id)).await;
+        let explained = ak.explain(&child.id).await.unwrap();
+        assert_eq!(explained.reason, Some(ChargeRefusal::InvalidKey), "{chain}: {explained:?}");
+        let charged = ak.track_usage(child.key.expose(), 1).await.unwrap();
+        assert_eq!(charged, Err(ChargeRefusal::InvalidKey), "{chain}");
+    }
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_table_of_the_original_has_limits_too() {
+    let db = TestDatabase::create().await;
+    db.run(&original_table("SERIAL", "TEXT")).await;
+    let ak = AgentKey::builder().pool(db.pool.clone()).unwrap();
+    let created = ak.create(CreateKey::new("acct").budget_cents(10)).await.unwrap();
+    for (cost, is_allowed) in [(10, true), (11, false)] {
+        let explained = ak.explain_charge(&created.key, cost).await.unwrap();
+        assert_eq!((explained.is_allowed(), explained.limits.len()), (is_allowed, 1));
+        assert_eq!(explained.limits[0].holds.count, 0);
+    }
+    db.drop().await;
+}
