@@ -79,6 +79,7 @@ const OTHERS: &[StatementKind] = &[
     StatementKind::Usage,
     StatementKind::PruneEvents,
     StatementKind::DiagnoseKeys,
+    StatementKind::Explain,
 ];
 
 #[tokio::test]

@@ -64,7 +64,7 @@ SELECT ROW(
     b.room,
     extract(epoch FROM b.reset_at)
     , held.reservations, held.amount, CASE WHEN b.budget_cents IS NULL THEN 0 ELSE LEAST(held.recoverable, b.reserved) END, held.oldest --? +reservations
-    , 0, 0, 0, NULL --! +reservations
+    , 0, 0, 0, NULLIF($4::text, $4::text) --! +reservations
 )::text AS agentkey
 FROM budget b
 CROSS JOIN LATERAL ( --? +reservations
