@@ -176,6 +176,18 @@ impl Error {
         self
     }
 
+    /// The same error with its message as `say` has it.
+    pub(crate) fn said(mut self, say: impl FnOnce(&str) -> String) -> Self {
+        self.message = say(&self.message);
+        self
+    }
+
+    /// The same error, which names the key whose row it is about.
+    pub(crate) fn of_key(mut self, id: &str) -> Self {
+        self.message.push_str(&format!(" (key {})", shortened(id)));
+        self
+    }
+
     /// The same error of a call of which nothing was sent.
     pub(crate) fn before_sending(mut self) -> Self {
         self.effect = Effect::None;

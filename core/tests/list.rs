@@ -75,3 +75,58 @@ async fn what_is_rare_is_found_and_every_page_goes_on_where_the_last_one_ended()
     assert_eq!(ak.stats().statements, before + 2);
     db.drop().await;
 }
+
+#[tokio::test]
+async fn of_rows_that_others_wrote_one_that_cannot_be_read_is_named_and_the_list_goes_on_after_it() {
+    let db = TestDatabase::create().await;
+    let ak = db.client().await;
+    let deep = format!("{}1{}", "[".repeat(2_000), "]".repeat(2_000));
+    let odd = [
+        r#"{"n": 1e400}"#,
+        r#"{"n": -1e-400}"#,
+        r#"{"n": 1, "n": 2}"#,
+        "[1]",
+        "null",
+        "7",
+        r#""text""#,
+        deep.as_str(),
+    ];
+    db.run(
+        "INSERT INTO sdk_api_keys (account_id, key_hash, key_prefix, budget_cents)
+         SELECT 'a', n::text, 'ak_', 100 FROM generate_series(1, 10) n",
+    )
+    .await;
+    for (place, metadata) in odd.iter().enumerate() {
+        db.run(&format!("UPDATE sdk_api_keys SET metadata = '{metadata}' WHERE id = {}", place + 1)).await;
+    }
+    assert_eq!(ids(&ak, KeyFilter::new()).await.len(), 10);
+    let with = async |metadata: serde_json::Value| {
+        ids(&ak, KeyFilter::new().metadata(metadata.as_object().unwrap().clone())).await
+    };
+    assert_eq!(with(json!({"n": 2})).await, [3]);
+    assert_eq!(with(json!({})).await, [1, 2, 3]);
+    for (key, name) in [("a\0", "b"), ("a", "b\0")] {
+        let error =
+            ak.list(KeyFilter::new().metadata([(key.to_owned(), json!(name))].into_iter().collect())).await;
+        assert_eq!(error.unwrap_err().code().as_str(), "invalid_text");
+    }
+    // Amounts beyond any budget.
+    db.run("ALTER TABLE sdk_api_keys ALTER budget_used_cents DROP NOT NULL; UPDATE sdk_api_keys SET budget_used_cents = 2147483647 WHERE id = 1; UPDATE sdk_api_keys SET budget_used_cents = -2147483648 WHERE id = 2;
+        UPDATE sdk_api_keys SET budget_cents = 0 WHERE id = 3; UPDATE sdk_api_keys SET budget_cents = NULL WHERE id = 4;
+        UPDATE sdk_api_keys SET budget_used_cents = NULL WHERE id = 5; UPDATE sdk_api_keys SET budget_used_cents = 100 WHERE id = 6")
+    .await;
+    for share in [1.0, 0.5, f64::MIN_POSITIVE] {
+        assert_eq!(ids(&ak, KeyFilter::new().over_share(share)).await, [1, 3, 6], "{share}");
+    }
+    for share in [0.0, -0.0, -1.0, 1.000_000_1, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let error = ak.list(KeyFilter::new().over_share(share)).await.unwrap_err();
+        assert!(error.message().contains("overShare"), "{error}");
+    }
+    db.run("ALTER TABLE sdk_api_keys ALTER budget_cents TYPE numeric; UPDATE sdk_api_keys SET budget_cents = 0.5 WHERE id = 8").await;
+    let ak = AgentKey::builder().pool(db.pool.clone()).unwrap();
+    let error = ak.list(KeyFilter::new()).await.unwrap_err();
+    assert!(error.message().contains("budget_cents") && error.message().contains("(key 8)"), "{error}");
+    assert_eq!(ids(&ak, KeyFilter::new().limit(7)).await, [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(ids(&ak, KeyFilter::new().after(8)).await, [9, 10]);
+    db.drop().await;
+}

@@ -201,7 +201,7 @@ pub(super) async fn explain(host: &Host, stop: Stop) -> Exit {
             drop(
                 host.note(format!(
                     r#"{{"code":"not_found","message":{}}}"#,
-                    serde_json::Value::from(message)
+                    serde_json::Value::from(without_secrets(&message))
                 ))
                 .await,
             );
@@ -209,10 +209,12 @@ pub(super) async fn explain(host: &Host, stop: Stop) -> Exit {
         }
         Stop::NotFound(message) => (Exit::NotFound, Error::new(ErrorCode::InvalidText, message)),
     };
+    // Somebody may have put a secret where something else belongs.
+    let error = error.said(without_secrets);
     let said = if host.look.json {
         error_json(&error)
     } else {
-        let mut text = format!("{} {}", paint(ERROR, "error:"), shown(&without_secrets(error.message())));
+        let mut text = format!("{} {}", paint(ERROR, "error:"), shown(error.message()));
         if let Some(sqlstate) = error.sqlstate() {
             text.push_str(&format!(" (SQLSTATE {sqlstate})"));
         }

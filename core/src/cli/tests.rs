@@ -155,10 +155,19 @@ fn no_secret_is_repeated() {
     }
     let session = Session::new(input(&["list", "--database-url", url], &[]));
     assert!(!format!("{session:?}").contains("hunter2"));
-    // A key where its id belongs.
-    let told = run(input(&["show", KEY], URL), vec![Ok(Answer::Key(None))], None);
-    assert_eq!(told.code, 3);
-    assert!(!told.error.contains(&KEY[3..]), "{}", told.error);
+    // A key or an address where an id belongs, or something else.
+    for secret in [KEY, url] {
+        for look in [&[][..], &["--json"]] {
+            let told =
+                run(input(&[look, &["show", secret]].concat(), URL), vec![Ok(Answer::Key(None))], None);
+            assert_eq!(told.code, 3);
+            let state = run(input(&[look, &["list", "--state", secret]].concat(), URL), Vec::new(), None);
+            let life = [look, &["create", "--account", "a", "--expires-in", secret]].concat();
+            for told in [told, state, run(input(&life, URL), Vec::new(), None)] {
+                assert!(!told.error.contains(&KEY[3..]) && !told.error.contains("hunter2"), "{}", told.error);
+            }
+        }
+    }
 }
 
 #[test]

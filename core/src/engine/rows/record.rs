@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::id::KeyId;
 use crate::key::new_key::invalid_budget;
 use crate::key::record::{KeyFilter, KeyRecord, KeyUpdate};
+use crate::table::literal::parse_row;
 use crate::table::shape::TableShape;
 
 /// Where a page of a list ends.
@@ -63,7 +64,20 @@ pub(crate) fn read_page(
     })
 }
 
+/// An error names the key: of a list, so that its owner can mend the row, or go on after it.
 pub(crate) fn read_record(row: &str, shape: &TableShape) -> Result<KeyRecord, Error> {
+    record(row, shape).map_err(|error| match id_of(row) {
+        Some(id) => error.of_key(&id),
+        None => error,
+    })
+}
+
+fn id_of(record: &str) -> Option<String> {
+    let key = parse_row(record)?.into_iter().next()??;
+    parse_row(&key)?.into_iter().nth(1)?.map(Cow::into_owned)
+}
+
+fn record(row: &str, shape: &TableShape) -> Result<KeyRecord, Error> {
     let [key, created_at, prefix, parent_id, subject, disabled_at, revoked_at, previous_expires_at, metadata] =
         fields(row, "a key's record")?;
     let key = key.ok_or_else(|| Error::unexpected("a record without its key"))?;
