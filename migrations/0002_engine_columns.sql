@@ -73,8 +73,8 @@ BEGIN
   FOR wanted IN
     SELECT *
       FROM (VALUES
-        ('parent_id',     false, ARRAY['parent_id'],     'parent_id IS NOT NULL'),
-        ('prev_key_hash', true,  ARRAY['prev_key_hash'], 'prev_key_hash IS NOT NULL')
+        ('parent_id',     false, ARRAY['parent_id', 'id'], 'parent_id IS NOT NULL'),
+        ('prev_key_hash', true,  ARRAY['prev_key_hash'],   'prev_key_hash IS NOT NULL')
       ) AS w (suffix, is_unique, cols, predicate)
   LOOP
     CONTINUE WHEN EXISTS (

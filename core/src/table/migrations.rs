@@ -5,14 +5,13 @@ use std::sync::Arc;
 use super::name::TableName;
 use super::template::render_migration;
 
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../migrations/0001_keys.sql"),
     include_str!("../../migrations/0002_engine_columns.sql"),
     include_str!("../../migrations/0003_reservations.sql"),
     include_str!("../../migrations/0004_events.sql"),
     include_str!("../../migrations/0005_account_index.sql"),
-    include_str!("../../migrations/0006_delegated_index.sql"),
-    include_str!("../../migrations/0007_list_indexes.sql"),
+    include_str!("../../migrations/0006_list_indexes.sql"),
 ];
 
 /// The SQL of a step, or `None` after the last.

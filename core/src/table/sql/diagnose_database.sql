@@ -56,10 +56,8 @@ wanted_indexes AS (
     FROM (VALUES
         ('keys', true, 'btree', ARRAY['key_hash'], NULL),
         ('keys', true, 'btree', ARRAY['external_subject'], 'external_subject IS NOT NULL'),
-        ('keys', false, 'btree', ARRAY['parent_id'], 'parent_id IS NOT NULL'),
         ('keys', true, 'btree', ARRAY['prev_key_hash'], 'prev_key_hash IS NOT NULL'),
         ('keys', false, 'btree', ARRAY['account_id', 'id'], NULL),
-        ('keys', false, 'hash', ARRAY['delegated_by'], 'delegated_by IS NOT NULL'),
         ('keys', false, 'btree', ARRAY['parent_id', 'id'], 'parent_id IS NOT NULL'),
         ('keys', false, 'btree', ARRAY['hashtext(delegated_by)', 'id'], 'delegated_by IS NOT NULL'),
         ('keys', false, 'btree', ARRAY['revoked_at'], 'revoked_at IS NOT NULL'),

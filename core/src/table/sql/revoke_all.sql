@@ -15,7 +15,8 @@ descendant AS (
 wanted AS MATERIALIZED (
     SELECT id FROM {table} WHERE account_id = $1::text::{account_type} AND revoked_at IS NULL
     UNION ALL
-    SELECT id FROM {table} WHERE delegated_by = $3::text AND revoked_at IS NULL
+    SELECT id FROM {table}
+    WHERE hashtext(delegated_by) = hashtext($3::text) AND delegated_by = $3::text AND revoked_at IS NULL
     UNION ALL
     SELECT id FROM descendant
 ),

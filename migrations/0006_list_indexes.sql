@@ -37,7 +37,6 @@ BEGIN
   FOR wanted IN
     SELECT w.*
       FROM (VALUES
-        ('children',   'btree', ARRAY['parent_id', 'id'], 'parent_id IS NOT NULL'),
         -- By hash: names may be longer than a btree takes.
         ('human', 'btree', ARRAY['hashtext(delegated_by)', 'id'], 'delegated_by IS NOT NULL'),
         ('revoked_at', 'btree', ARRAY['revoked_at'],      'revoked_at IS NOT NULL'),
