@@ -157,9 +157,9 @@ impl Builder {
         self
     }
 
-    /// Whether a pooler in transaction mode (PgBouncer, Supavisor) is between client and database. Statements then cost two
-    /// more round trips: the driver would else send one in two round trips, and the pooler may change servers in between.
-    /// By default the client finds out with one connection more, before its first statement. With `false` **results are
+    /// Whether a pooler in transaction mode (PgBouncer, Supavisor) is between client and database. Behind
+    /// one, each statement costs two more round trips: otherwise the pooler may change servers within a statement. By default
+    /// the client finds out before its first statement, with one more connection. With `false` **results are
     /// silently wrong** behind a pooler in transaction mode; it is right for one in session mode.
     pub fn pooler(mut self, is_there: bool) -> Self {
         self.is_behind_pooler = Some(is_there);

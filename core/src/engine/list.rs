@@ -48,7 +48,7 @@ impl List {
             let what = format!("scopes is {}: keys cannot be listed by a scope", shape.sql_type("scopes"));
             return Err(Error::migration_required(what));
         }
-        let most = filter.most() as usize - self.found.len();
+        let most = (filter.most() as usize).saturating_sub(self.found.len());
         let Some(mut params) = filter_params(filter, most, shape) else {
             return Ok(Plan::Answer(Answer::Keys(Vec::new())));
         };

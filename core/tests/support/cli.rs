@@ -1,9 +1,13 @@
 //! The program `agentkey`, run as people run it.
 
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
 use std::process::{Output, Stdio};
 
 use serde_json::Value;
 use tokio::process::Command;
+
+use crate::support::TestDatabase;
 
 /// What a run said, and its exit code.
 #[derive(Debug)]
@@ -35,4 +39,19 @@ pub async fn agentkey(url: &str, arguments: &[&str]) -> Said {
 pub fn said(output: Output) -> Said {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Said { code: output.status.code().unwrap_or(-1), output: text(output.stdout), error: text(output.stderr) }
+}
+
+/// A database with a keys table.
+pub async fn database() -> TestDatabase {
+    let db = TestDatabase::create().await;
+    let said = agentkey(&db.url, &["migrate"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    db
+}
+
+/// Runs a command that must succeed.
+pub async fn done(db: &TestDatabase, arguments: &[&str]) -> Said {
+    let said = agentkey(&db.url, arguments).await;
+    assert_eq!(said.code, 0, "{arguments:?}: {said:?}");
+    said
 }

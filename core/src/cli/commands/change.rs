@@ -45,8 +45,11 @@ fn read_flag<T>(
     value: Option<&str>,
     read: impl Fn(&str) -> Result<T, Error>,
 ) -> Result<Option<T>, Error> {
-    let named = |error: Error| Error::new(error.code(), format!("{flag}: {}", error.message()));
-    value.map(|value| read(value).map_err(named)).transpose()
+    value.map(|value| named(flag, read(value))).transpose()
+}
+
+fn named<T>(flag: &str, read: Result<T, Error>) -> Result<T, Error> {
+    read.map_err(|error| Error::new(error.code(), format!("{flag}: {}", error.message())))
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, Error> {
@@ -75,15 +78,22 @@ pub(super) async fn create(host: &Host, create: Create) -> Outcome {
         true => Answer::Created(created.clone()).json(true),
         false => created.key.expose().to_owned(),
     };
-    // It is shown only here: if it cannot be written, the key is of no use.
-    if let Err(stop) = host.out(secret).await {
-        let id = cell(&created.id.to_string());
-        host.note(format!("error: key {id} was created, but its secret could not be written: revoke it with `agentkey revoke {id}`"))
-            .await?;
-        return Err(stop);
-    }
+    let id = cell(&created.id.to_string());
+    let lost = format!(
+        "key {id} was created, but its secret could not be written: revoke it with `agentkey revoke {id}`"
+    );
+    hand_out(host, secret, &lost).await?;
     host.progress(about(&created)).await?;
     Ok(Exit::Done)
+}
+
+/// A secret is shown only once: where it cannot be written, people are told what to do.
+async fn hand_out(host: &Host, secret: String, lost: &str) -> Outcome<()> {
+    if let Err(stop) = host.out(secret).await {
+        host.note(format!("error: {lost}")).await?;
+        return Err(stop);
+    }
+    Ok(())
 }
 
 fn about(created: &Created) -> String {
@@ -137,7 +147,7 @@ async fn change(host: &Host, id: &str, changes: KeyUpdate) -> Outcome {
 
 pub(super) async fn rotate(host: &Host, rotate: Rotate) -> Outcome {
     let id = &rotate.key.id;
-    let grace = read_flag("--grace", Some(&rotate.grace), rotation::read_grace)?.unwrap_or_default();
+    let grace = named("--grace", rotation::read_grace(&rotate.grace))?;
     let with = rotation::Rotate { grace, idempotency_key: rotate.idempotency_key };
     let answer = host.call(Request::Rotate(Credential::Id(id.as_str().into()), with)).await?;
     let Answer::Rotated(outcome) = answer else { return Err(mismatch(&answer)) };
@@ -152,11 +162,12 @@ pub(super) async fn rotate(host: &Host, rotate: Rotate) -> Outcome {
             return Err(Stop::Usage(why.to_owned()));
         }
     };
-    host.out(match host.look.json {
+    let secret = match host.look.json {
         true => Answer::Rotated(Ok(rotated.clone())).json(true),
         false => rotated.key.expose().to_owned(),
-    })
-    .await?;
+    };
+    let lost = format!("key {} has a new secret, which could not be written: rotate it again", cell(id));
+    hand_out(host, secret, &lost).await?;
     let before = match &rotated.previous_expires_at {
         Some(at) => format!("the one before counts until {} UTC", time(at)),
         None => "the one before counts no more".to_owned(),
