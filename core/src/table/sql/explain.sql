@@ -3,9 +3,8 @@
 -- $4: how many open reservations of a budget it names at most, the oldest first.
 -- One row a key of the chain, the nearest first: its id, its state (NULL if there is no such key), name, period, budget, what
 -- is used and reserved of it and what it has room for in micro-cents, when it starts afresh; how many open reservations hold
--- of it, how much, how much of that a charge in whose way it is gets back (none
--- without a budget: nothing is in its way); and of some of them the id, the key that holds it,
--- the amount, since when, until when, and whether that is over.
+-- of it, how much, and how much of that comes back to a charge that needs it (none without a budget); and of some of them the
+-- id, the key that holds it, the amount, since when, until when, and whether that is over.
 WITH RECURSIVE found AS MATERIALIZED (
     SELECT id FROM {table} WHERE id = $1::text::{id_type}
     UNION ALL
