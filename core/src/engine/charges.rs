@@ -110,20 +110,16 @@ impl Engine {
         let may_wait = batch.waits_for.is_some() || self.stalls.is_fast();
         let (kind, params) = match batch.requests.as_slice() {
             [group] if !needs_batch && may_wait => {
-                let (kind, costs) = match group.as_slice() {
-                    // The general statement costs several times as much to plan.
-                    [request] => (StatementKind::ChargeOne, request.work.microcents.to_string()),
-                    _ => (StatementKind::ChargeKey, amounts(group)),
-                };
-                (kind, vec![Some(batch.keys[0].to_string()), Some(costs)])
+                let params = vec![Some(batch.keys[0].to_string()), Some(total(group).to_string())];
+                (StatementKind::ChargeOne, params)
             }
             groups if !needs_batch && batch.waits_for.is_none() => {
-                let costs = text_array(groups.iter().map(amounts));
+                let totals = integer_array(groups.iter().map(|group| total(group)));
                 let kind = match self.lanes.charge[column as usize].is_contended() {
                     true => StatementKind::ChargeContended,
                     false => StatementKind::ChargeMany,
                 };
-                (kind, vec![Some(text_array(&batch.keys)), Some(costs)])
+                (kind, vec![Some(text_array(&batch.keys)), Some(totals)])
             }
             groups => {
                 let totals = integer_array(groups.iter().map(|group| total(group)));

@@ -58,10 +58,8 @@ statements! {
     Validate => "validate.sql",
     /// A look-up of a new key's parent.
     Parent => "validate.sql",
-    /// A charge in the common case; no row means that `ChargeBatch` decides.
+    /// A charge of one key in the common case; no row means that `ChargeBatch` decides.
     ChargeOne => "charge_one.sql",
-    /// The same for several charges of one key.
-    ChargeKey => "charge_key.sql",
     /// The same for several keys.
     ChargeMany => "charge_many.sql",
     /// The same where others lock rows: it also says which ones.

@@ -92,12 +92,9 @@ pub fn statement(random: &mut Random, db: &Database) -> Drawn {
         }
         4 | 5 => {
             let lookups = some(random);
-            let costs = costs(random, &lookups);
-            match random.below(3) {
-                0 => (StatementKind::ChargeKey, vec![text(lookups[0].clone()), text(array(&costs[0]))]),
-                1 => (StatementKind::ChargeContended, vec![text(array(&lookups)), text(groups(&costs))]),
-                _ => (StatementKind::ChargeMany, vec![text(array(&lookups)), text(groups(&costs))]),
-            }
+            let totals: Vec<i64> = lookups.iter().map(|lookup| cost(random, db, lookup)).collect();
+            let kind = random.pick(&[StatementKind::ChargeContended, StatementKind::ChargeMany]);
+            (kind, vec![text(array(&lookups)), text(array(&totals))])
         }
         6 | 7 => {
             let lookups = some(random);

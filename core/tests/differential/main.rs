@@ -31,7 +31,6 @@ const COMPARED: &[StatementKind] = &[
     StatementKind::ValidateMany,
     StatementKind::Validate,
     StatementKind::ChargeOne,
-    StatementKind::ChargeKey,
     StatementKind::ChargeMany,
     StatementKind::ChargeContended,
     StatementKind::ChargeBatch,
@@ -48,7 +47,6 @@ const COMPARED: &[StatementKind] = &[
 /// Plain charges are written into no ledger: where all money is, engines do not send them.
 const IN_NO_LEDGER: &[StatementKind] = &[
     StatementKind::ChargeOne,
-    StatementKind::ChargeKey,
     StatementKind::ChargeMany,
     StatementKind::ChargeContended,
     StatementKind::ChargeBatch,

@@ -19,7 +19,7 @@ fn what_certainly_aborted_is_tried_again_after_a_pause() {
         let sent = bench.sent();
         assert_eq!(
             kinds(&sent),
-            [StatementKind::Revoke, StatementKind::ChargeKey, StatementKind::ValidateOne]
+            [StatementKind::Revoke, StatementKind::ChargeOne, StatementKind::ValidateOne]
         );
         bench.rows(&sent[0], ["(1,t)"]);
         bench.rows(&sent[1], [charged(1, 0, 3)]);

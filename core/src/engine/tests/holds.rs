@@ -36,7 +36,7 @@ fn whose_caller_is_gone_is_left_out() {
     let ([gone, first, second], batch) = held(&mut bench);
     bench.engine.cancel(gone);
     let Begun::Instead(begun) = bench.engine.begin(bench.now, batch.id) else { panic!("it is the same") };
-    assert_eq!(params(&begun), [r#"{"a","b"}"#, r#"{"{2000000}","{3000000}"}"#]);
+    assert_eq!(params(&begun), [r#"{"a","b"}"#, "{2000000,3000000}"]);
     bench.rows(&begun, [charged(1, 0, 2), charged(2, 0, 3)]);
     assert_eq!([first, second].map(|ticket| bench.usage(ticket)), [recorded(2), recorded(3)]);
     bench.assert_idle();

@@ -1,15 +1,16 @@
--- charge_one.sql for several charges: each key is charged in whole, for all that is asked of it, or has no row. Then
+-- charge_one.sql for several keys: each is charged in whole, for all that is asked of it, or has no row. Then
 -- charge_batch.sql decides. Nobody waits while holding other rows.
--- $1: text[] of key hashes or external subjects, each once. $2: text[] of bigint[], each key's costs in micro-cents.
+-- $1: text[] of key hashes or external subjects, each once. $2: bigint[], for each all that it is charged, in
+-- micro-cents.
 -- One row a key that is charged; where rows are contended for, also one a key whose row somebody else has locked: as
 -- charge_batch.sql's.
 WITH input AS MATERIALIZED (
-    SELECT i.n, i.lookup, (SELECT sum(cost) FROM unnest(i.costs::bigint[]) cost) AS total
-    FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::text[])) WITH ORDINALITY AS i(lookup, costs, n)
+    SELECT i.n, i.lookup, i.total
+    FROM unnest((SELECT $1::text::text[]), (SELECT $2::text::bigint[])) WITH ORDINALITY AS i(lookup, total, n)
 ),
 -- LIMIT 1 keeps what Postgres sets up for rows that changed since the snapshot, from one key to the next.
 locked AS MATERIALIZED (
-    SELECT k.id, i.n, i.total::bigint AS total
+    SELECT k.id, i.n, i.total
     FROM input i
     CROSS JOIN LATERAL (
         SELECT k.id

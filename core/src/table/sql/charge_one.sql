@@ -1,6 +1,6 @@
--- Charges one key in the common case: it is live and has no parent, no reset can be due and the charge fits. No row means
--- that charge_batch.sql decides.
--- $1: key hash or external subject. $2: micro-cents. The row, if the key is charged: as charge_batch.sql's.
+-- Charges one key in the common case: it is live and has no parent, no reset can be due and all that it is charged fits. No
+-- row means that charge_batch.sql decides. It waits for the key's row if somebody else has locked it, and holds no other.
+-- $1: key hash or external subject. $2: micro-cents, in all. The row, if the key is charged: as charge_batch.sql's.
 -- A budget beyond what the column holds is cut to it: a total that cannot be stored is refused.
 UPDATE {table} k
 SET

@@ -13,20 +13,19 @@ type Done = (Vec<String>, Vec<Effect>);
 
 impl Database {
     /// It waits for a locked row, which is free by then.
-    pub(super) fn charge_one(&mut self, lookup: &str, costs: Vec<i64>) -> Done {
+    pub(super) fn charge_one(&mut self, lookup: &str, total: i64) -> Done {
         self.locked = None;
-        let (row, effect) = self.charge_plain(lookup, costs, 1, false);
+        let (row, effect) = self.charge_plain(lookup, total, 1, false);
         (row.into_iter().collect(), vec![effect])
     }
 
     /// `tells_busy`: whether it says which keys had room and were locked.
-    pub(super) fn charge_many(&mut self, lookups: &[String], costs: &[String], tells_busy: bool) -> Done {
-        assert_eq!(lookups.len(), costs.len(), "arrays of different lengths");
+    pub(super) fn charge_many(&mut self, lookups: &[String], totals: &[String], tells_busy: bool) -> Done {
+        assert_eq!(lookups.len(), totals.len(), "arrays of different lengths");
         let mut rows = Vec::new();
         let mut effects = Vec::new();
-        for (n, (lookup, costs)) in lookups.iter().zip(costs).enumerate() {
-            let costs = array(costs).iter().map(|cost| number(cost)).collect();
-            let (row, effect) = self.charge_plain(lookup, costs, n + 1, tells_busy);
+        for (n, (lookup, total)) in lookups.iter().zip(totals).enumerate() {
+            let (row, effect) = self.charge_plain(lookup, number(total), n + 1, tells_busy);
             rows.extend(row);
             effects.push(effect);
         }
@@ -37,7 +36,7 @@ impl Database {
     fn charge_plain(
         &mut self,
         lookup: &str,
-        mut costs: Vec<i64>,
+        total: i64,
         place: usize,
         tells_busy: bool,
     ) -> (Option<String>, Effect) {
@@ -52,8 +51,7 @@ impl Database {
             return (None, Effect::Undecided);
         };
         let before = key.own_view(now);
-        let total = costs.iter().copied().map(i128::from).sum::<i128>();
-        if total > i128::from(before.cap() - before.reserved - before.used) {
+        if total > before.cap() - before.reserved - before.used {
             return (None, Effect::Undecided);
         }
         if locked == Some(key.id) {
@@ -63,11 +61,10 @@ impl Database {
                 false => (None, Effect::Undecided),
             };
         }
-        costs.sort_unstable();
-        key.write_used(before.used + costs.iter().sum::<i64>(), now);
+        key.write_used(before.used + total, now);
         let row = charged_row(place, (key.budget_cents, key.used, key.reserved), None);
         let (lookup, after) = (lookup.to_owned(), key.used);
-        (Some(row), Effect::Charged { lookup, costs, before: Some(before), after })
+        (Some(row), Effect::Charged { lookup, costs: vec![total], before: Some(before), after })
     }
 
     pub(super) fn charge_batch(

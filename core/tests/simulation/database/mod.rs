@@ -23,7 +23,7 @@ pub type Money = (Option<i64>, i64, i64);
 pub enum Effect {
     /// A look-up; `None` if there is no such key.
     Read { lookup: String, view: Option<View> },
-    /// Charges were decided, in ascending order of their costs. `before` is the key before them, `None` if there is no
+    /// Charges were decided, in ascending order of their costs, or all that a key was charged. `before` is the key before them, `None` if there is no
     /// live key; `after` is what is used after them.
     Charged { lookup: String, costs: Vec<i64>, before: Option<View>, after: i64 },
     /// A spend was decided.
@@ -93,7 +93,7 @@ impl Database {
     pub fn draws_on(&self, statement: &Statement, id: i64) -> bool {
         let first = statement.params.first().and_then(|param| param.as_deref()).unwrap_or_default();
         let keys: Vec<&Key> = match statement.kind {
-            StatementKind::ChargeOne | StatementKind::ChargeKey => self.find(first).into_iter().collect(),
+            StatementKind::ChargeOne => self.find(first).into_iter().collect(),
             StatementKind::ChargeMany
             | StatementKind::ChargeContended
             | StatementKind::ChargeBatch
@@ -129,13 +129,10 @@ impl Database {
             // No key of the model was ever rotated.
             (StatementKind::FormerKeys, [_]) => (Vec::new(), vec![Effect::Other]),
             (StatementKind::KeysById, [ids]) => (self.hashes(&array(ids)), vec![Effect::Other]),
-            (StatementKind::ChargeOne, [lookup, cost]) => self.charge_one(lookup, vec![number(cost)]),
-            (StatementKind::ChargeKey, [lookup, costs]) => {
-                self.charge_one(lookup, array(costs).iter().map(|cost| number(cost)).collect())
-            }
-            (kind @ (StatementKind::ChargeMany | StatementKind::ChargeContended), [lookups, costs]) => {
+            (StatementKind::ChargeOne, [lookup, total]) => self.charge_one(lookup, number(total)),
+            (kind @ (StatementKind::ChargeMany | StatementKind::ChargeContended), [lookups, totals]) => {
                 let tells_busy = kind == StatementKind::ChargeContended;
-                self.charge_many(&array(lookups), &array(costs), tells_busy)
+                self.charge_many(&array(lookups), &array(totals), tells_busy)
             }
             (StatementKind::ChargeBatch, [lookups, totals, costs, row]) => {
                 self.charge_batch(&array(lookups), &array(totals), &array(costs), row)

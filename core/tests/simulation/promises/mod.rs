@@ -5,8 +5,9 @@ mod answers;
 mod ends;
 mod sent;
 mod spends;
+mod sums;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use agentkey::engine::{Fault, Statement, StatementId, StatementKind, Ticket};
@@ -15,7 +16,8 @@ use crate::books::Book;
 use crate::coverage::Coverage;
 use crate::database::{Database, Effect, View};
 use ends::Ends;
-use spends::{Spending, charges_of, plain_charges};
+use spends::{Spending, plain_charges};
+use sums::{MOST_OPEN_CHARGES, costs_of, sums_of};
 
 pub type Checked<T = ()> = Result<T, String>;
 
@@ -104,6 +106,8 @@ pub struct Promises {
     calls: BTreeMap<(ProcessId, Ticket), Call>,
     /// Who is charged how much, by process, key and cost.
     charges: HashMap<(String, i64), (ProcessId, Ticket)>,
+    /// The charges in each statement that says of a key only what they are in all.
+    sums: HashMap<(ProcessId, StatementId), Vec<(String, i64)>>,
     spends: HashMap<String, Spending>,
     ends: Ends,
     /// Each key and its ancestors, nearest first.
@@ -133,9 +137,16 @@ impl Promises {
         promises
     }
 
-    /// Whether a cost would be the only one of its size.
+    /// Whether a cost would be the only one of its size, and every sum of open charges still be that of some alone.
     pub fn is_new_cost(&self, lookup: &str, cost: i64) -> bool {
-        !self.charges.contains_key(&(lookup.to_owned(), cost))
+        let open =
+            self.calls.values().filter(|call| !call.closed).filter_map(|call| call.ask.charge_of(lookup));
+        let open: Vec<i64> = open.collect();
+        if self.charges.contains_key(&(lookup.to_owned(), cost)) || open.len() >= MOST_OPEN_CHARGES {
+            return false;
+        }
+        let sums: HashSet<i128> = sums_of(&open).into_iter().map(|(sum, _)| sum).collect();
+        sums.iter().all(|sum| !sums.contains(&(sum + i128::from(cost))))
     }
 
     /// Whether nobody asked for a spend of this name.
@@ -255,7 +266,9 @@ impl Promises {
                     }
                 }
                 Effect::Charged { lookup, costs, before, after } => {
-                    self.decided(process, lookup, costs, *before, *after)?
+                    let parts = self.sums.get(&(process, statement.id));
+                    let costs = parts.map_or_else(|| costs.clone(), |parts| costs_of(parts, lookup));
+                    self.decided(process, lookup, &costs, *before, *after)?;
                 }
                 Effect::Spent(spent) => {
                     if spent.status == "budget_exceeded" && spent.refusal.is_none() {
@@ -308,7 +321,7 @@ impl Promises {
         };
         self.spends_received(statement, nothing_happened, result.is_ok());
         let mut is_outlived = true;
-        let charges = charges_of(statement);
+        let charges = self.charges_of(process, statement);
         for (lookup, cost) in &charges {
             let call = self.charged_call(process, lookup, *cost)?;
             let was_refused = result.is_ok() && !matches!(call.decision, Some(Decision::Recorded { .. }));
@@ -319,6 +332,7 @@ impl Promises {
             self.coverage.count("statement", "outlived by the callers' time");
         }
         self.audiences.remove(&(process, statement.id));
+        self.sums.remove(&(process, statement.id));
         Ok(())
     }
 

@@ -2,7 +2,6 @@
 
 use agentkey::engine::{Statement, StatementKind, Ticket};
 
-use super::spends::charges_of;
 use super::{Ask, Checked, Decision, ProcessId, Promises};
 use crate::database::text::array;
 use crate::database::{Database, Spent, View};
@@ -48,7 +47,6 @@ impl Promises {
             }
             StatementKind::Settle => self.ends_sent(statement)?,
             StatementKind::ChargeOne
-            | StatementKind::ChargeKey
             | StatementKind::ChargeMany
             | StatementKind::ChargeContended
             | StatementKind::ChargeBatch
@@ -57,7 +55,8 @@ impl Promises {
             | StatementKind::SpendFresh
             | StatementKind::Spend => {
                 self.spends_sent(process, statement)?;
-                let charges = charges_of(statement);
+                self.take_apart(process, statement)?;
+                let charges = self.charges_of(process, statement);
                 if charges.len() > max_batch {
                     return Err(format!("{} charges in a batch", charges.len()));
                 }

@@ -32,7 +32,7 @@ pub struct Spending {
 }
 
 /// Each charge of statements that send the costs of a key together.
-fn charges_of_groups<'a>(
+pub(super) fn charges_of_groups<'a>(
     lookups: &'a [String],
     costs: &'a [String],
 ) -> impl Iterator<Item = (String, String)> + 'a {
@@ -43,7 +43,7 @@ fn charges_of_groups<'a>(
 /// Lookup, kind, amount and details.
 type Operation = (String, char, i64, serde_json::Value);
 
-fn is_spend(kind: StatementKind) -> bool {
+pub(super) fn is_spend(kind: StatementKind) -> bool {
     is_tree(kind) || matches!(kind, StatementKind::SpendFresh | StatementKind::Spend)
 }
 
@@ -312,26 +312,5 @@ impl Spending {
             true => Ok(()),
             false => Err(format!("{grant:?} was never found: {:?}", self.seen)),
         }
-    }
-}
-
-/// The charges in a statement that have no name.
-pub fn charges_of(statement: &Statement) -> Vec<(String, i64)> {
-    if is_spend(statement.kind) {
-        return plain_charges(statement);
-    }
-    let params: Vec<&str> = statement.params.iter().map(|p| p.as_deref().unwrap_or_default()).collect();
-    let cost = |text: &str| text.parse().expect("a cost");
-    match (statement.kind, params.as_slice()) {
-        (StatementKind::ChargeOne, [lookup, micros]) => vec![((*lookup).to_owned(), cost(micros))],
-        (StatementKind::ChargeKey, [lookup, costs]) => {
-            array(costs).iter().map(|micros| ((*lookup).to_owned(), cost(micros))).collect()
-        }
-        (StatementKind::ChargeMany | StatementKind::ChargeContended, [lookups, costs])
-        | (StatementKind::ChargeBatch, [lookups, _, costs, _]) => {
-            let (lookups, costs) = (array(lookups), array(costs));
-            charges_of_groups(&lookups, &costs).map(|(lookup, text)| (lookup, cost(&text))).collect()
-        }
-        _ => Vec::new(),
     }
 }
