@@ -222,6 +222,7 @@ impl Engine {
             statements: number(stats.statements),
             retries: number(stats.retries),
             failed_touches: number(stats.failed_touches),
+            unchanged_keys: number(stats.unchanged_keys),
         }
     }
 
@@ -252,6 +253,8 @@ pub struct EngineStats {
     pub retries: f64,
     /// Background writes of `last_used_at` that failed.
     pub failed_touches: f64,
+    /// Keys looked up whose remembered row the database found unchanged.
+    pub unchanged_keys: f64,
 }
 
 fn native(statement: Statement) -> NativeStatement {

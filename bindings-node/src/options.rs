@@ -34,8 +34,12 @@ pub struct EngineOptions {
     pub max_waiting: Option<u32>,
     /// `last_used_at` is written when it is older than this, in seconds.
     pub touch_interval_seconds: Option<u32>,
-    /// Whether it is written at all.
-    pub touches: bool,
+    /// Whether a transaction of the caller's may be open: it is not written then, and no row is remembered.
+    pub single_client: bool,
+    /// Whether it is never written.
+    pub no_touches: bool,
+    /// So many rows of keys are remembered.
+    pub remembered_keys: Option<u32>,
     /// Whether every charge and reservation is written into the ledger.
     pub ledger: bool,
     /// Whether costs are recorded to the micro-cent.
@@ -84,7 +88,15 @@ impl EngineOptions {
         if let Some(seconds) = self.touch_interval_seconds {
             options.touch_interval_seconds = Some(seconds);
         }
-        options.touch_interval_seconds = options.touch_interval_seconds.filter(|_| self.touches);
+        if let Some(keys) = self.remembered_keys {
+            options.remembered_keys = keys.try_into().unwrap_or(usize::MAX);
+        }
+        if self.single_client {
+            options.remembered_keys = 0;
+        }
+        if self.single_client || self.no_touches {
+            options.touch_interval_seconds = None;
+        }
         options.max_cost_cents = self.max_cost_cents.map(i64::from);
         Ok(options)
     }

@@ -363,6 +363,7 @@ const OPTIONS: Names<AgentKeyOptions> = {
   maxWaiting: true,
   maxCostCents: true,
   touchIntervalSeconds: true,
+  rememberedKeys: true,
 };
 
 function makeEngine(options: AgentKeyOptions): native.Engine {
@@ -389,7 +390,9 @@ function makeEngine(options: AgentKeyOptions): native.Engine {
       ledger: flag("ledger", options.ledger),
       exact: rounding === "exact",
       touchIntervalSeconds: optionalCount("touchIntervalSeconds", options.touchIntervalSeconds ?? undefined, 0),
-      touches: options.touchIntervalSeconds !== null && !isSingleClient(options.pool),
+      noTouches: options.touchIntervalSeconds === null,
+      singleClient: isSingleClient(options.pool),
+      rememberedKeys: optionalCount("rememberedKeys", options.rememberedKeys, 0),
       maxCostCents: optionalCount("maxCostCents", options.maxCostCents, 1),
       seed: Math.floor(Math.random() * 2 ** 32),
     });

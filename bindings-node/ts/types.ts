@@ -59,6 +59,11 @@ interface CommonOptions {
    * node-postgres it is never written: a transaction of the caller's may be open there.
    */
   touchIntervalSeconds?: number | null;
+  /**
+   * So many rows of keys are remembered (about 300 bytes each): look-ups of several keys then ask the database only which of
+   * them changed. 0 is none, and so it is on a single client of node-postgres. Default 10,000.
+   */
+  rememberedKeys?: number;
 }
 
 /** Options of `new AgentKey`: a pool of the caller's, or a URL for a pool of its own. */
@@ -405,4 +410,6 @@ export interface Stats {
   retries: number;
   /** Background writes of `last_used_at` that failed. They fail no call. */
   failedTouches: number;
+  /** Keys looked up whose remembered row the database found unchanged. */
+  unchangedKeys: number;
 }

@@ -107,6 +107,7 @@ impl Client {
             ("pending", stats.pending as u64),
             ("retries", stats.retries),
             ("failed_touches", stats.failed_touches),
+            ("unchanged_keys", stats.unchanged_keys),
         ])
     }
 }

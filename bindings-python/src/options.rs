@@ -29,6 +29,7 @@ pub(crate) struct ClientOptions {
     settle_timeout: f64,
     max_waiting: i64,
     touch_interval_seconds: Option<i64>,
+    remembered_keys: i64,
     max_cost_cents: Option<i64>,
     pooler: Option<bool>,
 }
@@ -68,6 +69,7 @@ impl ClientOptions {
                     .map(|seconds| in_range("touch_interval_seconds", seconds, 0, most))
                     .transpose()?,
             )
+            .remembered_keys(in_range("remembered_keys", self.remembered_keys, 0, most)?)
             .key_format(self.key_format.parse::<KeyFormat>().map_err(raise)?)
             .wildcards(self.wildcards);
         if let Some(is_there) = self.pooler {

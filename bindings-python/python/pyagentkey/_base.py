@@ -122,6 +122,7 @@ class Base:
         settle_timeout: float = 60.0,
         max_waiting: int = 100_000,
         touch_interval_seconds: Optional[int] = 60,
+        remembered_keys: int = 10_000,
         max_cost_cents: Optional[int] = None,
         pooler: Optional[bool] = None,
         close_timeout: float = 10.0,
@@ -150,6 +151,8 @@ class Base:
             database that is restarted; never less than ``timeout``
         :param max_waiting: calls that may wait at once; more are refused with :class:`OverloadedError`
         :param touch_interval_seconds: ``last_used_at`` is written when it is older than this; ``None``: never
+        :param remembered_keys: so many rows of keys are remembered (about 300 bytes each): look-ups of several keys then
+            ask the database only which of them changed; 0 is none
         :param max_cost_cents: the most that one charge, reserve or settle may cost; more is an ``invalid_cost``
         :param pooler: whether a pooler in transaction mode (PgBouncer, Supavisor) is between client and database:
             statements then cost two more round trips. ``None``: the client finds out with one connection more. With
@@ -178,6 +181,7 @@ class Base:
             "touch_interval_seconds": (
                 None if touch_interval_seconds is None else whole("touch_interval_seconds", touch_interval_seconds)
             ),
+            "remembered_keys": whole("remembered_keys", remembered_keys),
             "max_cost_cents": None if max_cost_cents is None else whole("max_cost_cents", max_cost_cents),
             "pooler": pooler,
         }

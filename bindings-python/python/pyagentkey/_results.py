@@ -378,6 +378,8 @@ class Stats(Result):
     """Statements that were tried again."""
     failed_touches: int
     """Background writes of ``last_used_at`` that failed. They fail no call."""
+    unchanged_keys: int
+    """Keys looked up whose remembered row the database found unchanged."""
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,7 @@ impl Connection {
             timeout: self.timeout,
             seed: u64::from_ne_bytes(crate::random::bytes()?),
             touch_interval_seconds: None,
+            remembered_keys: 0,
             ..Options::default()
         })
     }

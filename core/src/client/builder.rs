@@ -135,6 +135,13 @@ impl Builder {
         self
     }
 
+    /// So many rows of keys are remembered (about 300 bytes each): look-ups of several keys then ask the database only which
+    /// of them changed. 0 is none. Default 10,000.
+    pub fn remembered_keys(mut self, keys: usize) -> Self {
+        self.options.remembered_keys = keys;
+        self
+    }
+
     /// How long `close` waits for requests that [`tower`](crate::tower) let pass, and for what they cost to be recorded.
     /// Default 10 seconds.
     #[cfg(feature = "tower")]

@@ -20,6 +20,21 @@ pub enum Begun {
     Nothing,
 }
 
+impl Work {
+    /// The callers that wait for it, if it has any.
+    pub(super) fn callers(&mut self) -> Option<&mut dyn AnyBatch> {
+        match self {
+            Work::Validate(_, _, batch, _) => Some(batch),
+            Work::Charge(_, _, batch, _) => Some(batch),
+            Work::Spend(_, _, batch, _) => Some(batch),
+            Work::Change(batch) => Some(batch),
+            Work::Resolve(_, batch) => Some(batch),
+            Work::Admin(request, _) => Some(request),
+            Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => None,
+        }
+    }
+}
+
 impl Engine {
     /// A statement that was polled waits for a connection: until [`Engine::begin`] it counts as not sent.
     pub fn hold(&mut self, id: StatementId) {

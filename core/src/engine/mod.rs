@@ -36,6 +36,7 @@ mod lane;
 mod lanes;
 mod list;
 mod lookups;
+mod memory;
 pub(crate) mod options;
 mod queue;
 mod request;
@@ -88,10 +89,11 @@ pub use crate::table::template::StatementKind;
 pub use crate::time::timestamp;
 
 use self::admin::Admin;
-use self::batch::{AnyBatch, Batch, Pending};
+use self::batch::{Batch, Pending};
 use self::catalogue::Table;
 use self::lanes::Lanes;
 use self::lookups::Lookup;
+use self::memory::{Memory, Question};
 use self::resolve::{FoundBy, Unresolved};
 use self::rows::ended::ReservationChange;
 use self::spends::Spending;
@@ -118,6 +120,8 @@ pub struct Stats {
     pub retries: u64,
     /// Background writes of `last_used_at` that failed. They fail no call.
     pub failed_touches: u64,
+    /// Keys looked up whose remembered row the database found unchanged.
+    pub unchanged_keys: u64,
 }
 
 /// A statement under way.
@@ -126,28 +130,13 @@ enum Work {
     /// With the time after which it is asked again.
     Catalogue(Duration),
     Refresh(Arc<Statements>),
-    Validate(KeyColumn, StatementKind, Batch<Lookup>, Arc<Statements>),
+    Validate(KeyColumn, Question, Batch<Lookup>, Arc<Statements>),
     Charge(KeyColumn, StatementKind, Batch<charges::Charge>, Arc<Statements>),
     Spend(KeyColumn, StatementKind, Batch<Spending>, Arc<Statements>),
     Change(Batch<ReservationChange>),
     Resolve(FoundBy, Batch<Unresolved>),
     Touch,
     Admin(Pending<Admin>, Option<Arc<Statements>>),
-}
-
-impl Work {
-    /// The callers that wait for it, if it has any.
-    fn callers(&mut self) -> Option<&mut dyn AnyBatch> {
-        match self {
-            Work::Validate(_, _, batch, _) => Some(batch),
-            Work::Charge(_, _, batch, _) => Some(batch),
-            Work::Spend(_, _, batch, _) => Some(batch),
-            Work::Change(batch) => Some(batch),
-            Work::Resolve(_, batch) => Some(batch),
-            Work::Admin(request, _) => Some(request),
-            Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => None,
-        }
-    }
 }
 
 /// The engine. See the module's text.
@@ -160,6 +149,7 @@ pub struct Engine {
     catalogue_attempts: u32,
     catalogue_at: Duration,
     lanes: Lanes,
+    memory: Memory,
     /// Keys that are known to have a parent.
     children: [HashSet<Arc<str>>; 2],
     /// Hashes of secrets that were replaced, and still count.
@@ -194,6 +184,7 @@ impl Engine {
     /// An engine that knows nothing of its table yet: it asks before its first statement.
     pub fn new(options: Options) -> Self {
         Engine {
+            memory: Memory::new(options.remembered_keys),
             options,
             table: Table::Unknown,
             was_migrated: false,
@@ -316,9 +307,9 @@ impl Engine {
         match work {
             Work::Catalogue(_) => self.receive_catalogue(now, result),
             Work::Refresh(asked_for) => self.receive_refresh(now, &asked_for, result),
-            Work::Validate(column, kind, batch, statements) => match result {
-                Ok(rows) => self.receive_lookups(now, column, kind, batch, rows, &statements.shape),
-                Err(fault) => self.batch_fault(|l| &mut l.validate[column as usize], now, batch, &fault),
+            Work::Validate(column, question, batch, statements) => match result {
+                Ok(rows) => self.receive_lookups(now, column, &question, batch, rows, &statements.shape),
+                Err(fault) => self.lookups_fault(now, column, question.kind, batch, &fault),
             },
             Work::Charge(column, kind, batch, statements) => match result {
                 Ok(rows) => self.receive_charges(now, column, kind, batch, rows, &statements.shape),

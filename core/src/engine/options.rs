@@ -68,6 +68,8 @@ pub struct Options {
     pub max_cost_cents: Option<i64>,
     /// `last_used_at` is written when it is older than this, in seconds. `None`: never.
     pub touch_interval_seconds: Option<u32>,
+    /// So many rows of keys are remembered: a look-up asks the database only whether they changed. 0 is none.
+    pub remembered_keys: usize,
     /// How often a statement that certainly had no effect (a deadlock, say) is tried.
     pub max_attempts: u32,
     /// Spreads retries; give each engine its own.
@@ -116,6 +118,7 @@ impl Default for Options {
             rounding: Rounding::Up,
             max_cost_cents: None,
             touch_interval_seconds: Some(60),
+            remembered_keys: 10_000,
             max_attempts: 5,
             seed: 0,
         }

@@ -43,6 +43,22 @@ pub(crate) fn integer_array(items: impl IntoIterator<Item = i64>) -> String {
     literal
 }
 
+/// Writes an array literal of texts that need no escapes, some of them NULL, such as `{"(0,1)",NULL}`.
+pub(crate) fn optional_array<'i>(items: impl IntoIterator<Item = Option<&'i str>>) -> String {
+    let mut literal = String::from("{");
+    for item in items {
+        if literal.len() > 1 {
+            literal.push(',');
+        }
+        match item {
+            Some(item) => literal.extend(["\"", item, "\""]),
+            None => literal.push_str("NULL"),
+        }
+    }
+    literal.push('}');
+    literal
+}
+
 /// A field of a literal; `None` is NULL.
 pub(crate) type Field<'t> = Option<Cow<'t, str>>;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::name::{TableName, quote, quote_literal};
+use super::name::{TableName, quote_literal};
 use super::shape::{OPTIONAL_COLUMNS, TableShape};
 use crate::key::delegation::MAX_DEPTH;
 
@@ -54,6 +54,10 @@ statements! {
     ValidateOne => "validate_one.sql",
     /// The same for several keys.
     ValidateMany => "validate_many.sql",
+    /// The same with the version of each row.
+    ValidateVersions => "validate_many.sql",
+    /// The same of rows that are remembered: only what changed is answered.
+    ValidateChanged => "validate_changed.sql",
     /// Look-ups of keys, whatever they need.
     Validate => "validate.sql",
     /// A look-up of a new key's parent.
@@ -135,10 +139,13 @@ pub(crate) struct Statements {
 impl Statements {
     pub(crate) fn new(table: &TableName, shape: TableShape, ledger: bool) -> Self {
         let text = |kind: StatementKind, template: &str| {
-            let contended =
-                matches!(kind, StatementKind::ChargeContended | StatementKind::ChargeTreeContended);
+            let variant = match kind {
+                StatementKind::ChargeContended | StatementKind::ChargeTreeContended => "contended",
+                StatementKind::ValidateVersions => "versions",
+                _ => "",
+            };
             let by = |column: KeyColumn| {
-                let rendering = Rendering { table, shape: &shape, lookup: column.name(), ledger, contended };
+                let rendering = Rendering { table, shape: &shape, lookup: column.name(), ledger, variant };
                 render(template, &rendering)
             };
             let columns: &[KeyColumn] = match template {
@@ -186,7 +193,7 @@ pub(crate) const DIAGNOSE_DATABASE: &str = include_str!("sql/diagnose_database.s
 /// A statement's text for one table.
 ///
 /// The files in `sql/` are plain SQL with these marks, which only ever become identifiers, types and other SQL, never
-/// values: `{table}`; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
+/// values: `{table}`, `{table_literal}`; `{run}`, what versions are of; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
 /// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{cap}`, `{used}`, `{reserved}` and `{room}`,
 /// a key's budget; `{is_plain}` and `{charged}`, what plain charges need and answer; `{busy}`, rows that others have;
 /// `{chain}`, its ancestors, and `{max_ancestors}`; `{entry_time}`, when an entry was written;
@@ -198,7 +205,7 @@ pub(crate) const DIAGNOSE_DATABASE: &str = include_str!("sql/diagnose_database.s
 /// `{reservations}` and `{events}`, the companion tables; `{ledger}`, whether all money is written into the ledger. A
 /// line that ends in `--? column` stands only where the table has that column (or companion, as `+events`), one that ends
 /// in `--! column` only where it has not, one that ends in `--? contended` only in
-/// `ChargeContended` and `ChargeTreeContended`, and one that ends in `--? jsonb_metadata` where keys can have metadata.
+/// `ChargeContended` and `ChargeTreeContended`, one in `--? versions` only in `ValidateVersions`, and one that ends in `--? jsonb_metadata` where keys can have metadata.
 fn render(template: &str, rendering: &Rendering<'_>) -> Arc<str> {
     let mut sql = String::with_capacity(4 * template.len());
     rendering.expand(template, false, &mut sql);
@@ -214,8 +221,9 @@ struct Rendering<'a> {
     shape: &'a TableShape,
     lookup: &'a str,
     ledger: bool,
-    /// Whether a statement tells rows that somebody else has locked from those that have no room.
-    contended: bool,
+    /// `contended`: the statement tells rows that somebody else has locked from those that have no room. `versions`: it
+    /// answers versions of rows.
+    variant: &'a str,
 }
 
 impl Rendering<'_> {
@@ -225,7 +233,7 @@ impl Rendering<'_> {
         for line in text.lines() {
             let (line, comment) = line.split_once("--").unwrap_or((line, ""));
             let has = |column: &str| match column {
-                "contended" => self.contended,
+                "contended" | "versions" => self.variant == column,
                 "jsonb_metadata" => self.shape.keeps_metadata(),
                 column => self.shape.has(column),
             };
@@ -251,6 +259,8 @@ impl Rendering<'_> {
         let type_of = |column: &str| self.shape.sql_type(column);
         match mark {
             "table" => sql.push_str(&self.table.quoted()),
+            "table_literal" => sql.push_str(&quote_literal(&self.table.quoted())),
+            "run" => self.expand(include_str!("sql/run.sql"), all_columns, sql),
             "lookup" => sql.push_str(self.lookup),
             "lookup_cast" if self.lookup == "id" => {
                 sql.push_str("::");
@@ -331,41 +341,6 @@ fn bad_scopes(sql_type: &str) -> &'static str {
     }
 }
 
-/// A migration's text for one table.
-pub(crate) fn render_migration(template: &str, table: &TableName) -> Arc<str> {
-    let quoted = table.quoted();
-    // The name stands inside a dollar-quoted block: no name may end that block.
-    let mut tag = "$agentkey$".to_owned();
-    while quoted.contains(&tag) {
-        tag.insert(tag.len() - 1, '_');
-    }
-    let mut sql = String::with_capacity(template.len() * 2);
-    let (reservations, events) = (table.companion("reservations"), table.companion("events"));
-    let values = [
-        ("$agentkey$", tag),
-        ("{table_literal}", quote_literal(&quoted)),
-        ("{table}", quoted),
-        ("{reservations_literal}", quote_literal(&reservations)),
-        ("{reservations}", quote(&reservations)),
-        ("{events_literal}", quote_literal(&events)),
-        ("{events}", quote(&events)),
-        ("{index_stem_literal}", quote_literal(&table.stem(40))),
-    ];
-    // One pass, so that no replacement is replaced again.
-    let mut rest = template;
-    while let Some((at, mark, value)) = values
-        .iter()
-        .filter_map(|(mark, value)| rest.find(mark).map(|at| (at, mark, value)))
-        .min_by_key(|(at, ..)| *at)
-    {
-        sql.push_str(&rest[..at]);
-        sql.push_str(value);
-        rest = &rest[at + mark.len()..];
-    }
-    sql.push_str(rest);
-    Arc::from(sql)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::shape::tests::shape;
@@ -380,16 +355,9 @@ mod tests {
                 shape: &shape(&[("user_id", "text")]),
                 lookup: "key_hash",
                 ledger: false,
-                contended: false,
+                variant: "",
             },
         );
         assert_eq!(&*sql, "SELECT k.user_id, NULL::text\n, true\nFROM \"sdk_api_keys\" k");
-    }
-
-    #[test]
-    fn no_name_ends_a_migrations_block() {
-        let table = TableName::new("\"a$agentkey$ {events}\"").unwrap();
-        let sql = render_migration("DO $agentkey$ {table} $agentkey$;", &table);
-        assert_eq!(&*sql, "DO $agentkey_$ \"a$agentkey$ {events}\" $agentkey_$;");
     }
 }

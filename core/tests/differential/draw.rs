@@ -83,7 +83,15 @@ pub fn statement(random: &mut Random, db: &Database) -> Drawn {
     let text = |text: String| Some(text);
     match random.below(16) {
         0 => (StatementKind::ValidateOne, vec![text(one(random))]),
-        1 => (StatementKind::ValidateMany, vec![text(array(&some(random)))]),
+        1 if random.chance(40) => (StatementKind::ValidateMany, vec![text(array(&some(random)))]),
+        1 if random.chance(40) => (StatementKind::ValidateVersions, vec![text(array(&some(random)))]),
+        1 => {
+            let lookups = some(random);
+            // What is remembered of each is told when the statement runs: the row as it is, another one, or none.
+            let known: Vec<&str> =
+                lookups.iter().map(|_| random.pick(&["same", "same", "other", "none"])).collect();
+            (StatementKind::ValidateChanged, vec![text(array(&lookups)), text(array(&known))])
+        }
         2 => (StatementKind::Validate, vec![text(array(&some(random)))]),
         3 => {
             let lookup = one(random);

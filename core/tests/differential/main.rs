@@ -16,7 +16,8 @@ mod table;
 
 use std::collections::BTreeMap;
 
-use agentkey::engine::StatementKind;
+use agentkey::engine::{StatementKind, parse_row};
+use database::text::array;
 use random::Random;
 use support::TestDatabase;
 use table::{State, Table, normal, state_of};
@@ -29,6 +30,8 @@ const START: i64 = 1_764_000_000;
 const COMPARED: &[StatementKind] = &[
     StatementKind::ValidateOne,
     StatementKind::ValidateMany,
+    StatementKind::ValidateVersions,
+    StatementKind::ValidateChanged,
     StatementKind::Validate,
     StatementKind::ChargeOne,
     StatementKind::ChargeMany,
@@ -121,7 +124,14 @@ async fn round(table: &mut Table, seed: u64, rows: &mut BTreeMap<String, usize>)
         });
         let texts: Vec<usize> = texts.collect();
         let mut after = model.clone();
-        let (said, _) = after.execute(&table.statement(kind, params.clone()), None);
+        let asks = kind == StatementKind::ValidateChanged;
+        let versions = table.statement(StatementKind::ValidateVersions, params[..1].to_vec());
+        let of_model = if asks {
+            remembered(&params, &model.clone().execute(&versions, None).0)
+        } else {
+            params.clone()
+        };
+        let (said, _) = after.execute(&table.statement(kind, of_model), None);
         let said = normal(said);
         let keeps = random.chance(70);
         for (n, text) in texts.iter().copied().enumerate() {
@@ -129,7 +139,11 @@ async fn round(table: &mut Table, seed: u64, rows: &mut BTreeMap<String, usize>)
             let what =
                 format!("seed {seed}, step {step}: {kind:?} by {column:?} at {}\n{params:#?}", model.now);
             table.run("BEGIN").await;
-            let answered = table.execute(model.now, text, &params).await;
+            let of_table = match asks {
+                true => remembered(&params, &table.versions(model.now, column, &params[..1]).await),
+                false => params.clone(),
+            };
+            let answered = table.execute(model.now, text, &of_table).await;
             assert_eq!(
                 answered,
                 said,
@@ -150,6 +164,31 @@ async fn round(table: &mut Table, seed: u64, rows: &mut BTreeMap<String, usize>)
             model = after;
         }
     }
+}
+
+/// The parameters of a statement that asks what changed: the keys, and for each whether its row is remembered as it is,
+/// otherwise, or not at all. `rows` are those of the keys, with their versions.
+fn remembered(params: &[Option<String>], rows: &[String]) -> Vec<Option<String>> {
+    let [lookups, known] = params else { panic!("keys, and what is known of each") };
+    let rows: Vec<Vec<Option<String>>> = rows
+        .iter()
+        .map(|row| parse_row(row).unwrap().into_iter().map(|field| field.map(Into::into)).collect())
+        .collect();
+    let of = |n: usize| rows.iter().find(|row| row[0].as_deref() == Some(&n.to_string()));
+    let run = of(0).unwrap()[2].clone();
+    let column = |field: usize| {
+        let known = array(known.as_deref().unwrap());
+        let values = known.iter().zip(1..).map(|(known, n)| match (known.as_str(), of(n)) {
+            ("same", Some(row)) => format!("\"{}\"", row[field].as_deref().unwrap()),
+            ("other", Some(row)) if field == 22 => {
+                format!("{}", row[22].as_deref().unwrap().parse::<u32>().unwrap() ^ 1)
+            }
+            ("other", Some(row)) => format!("\"{}\"", row[field].as_deref().unwrap()),
+            _ => "NULL".to_owned(),
+        });
+        Some(format!("{{{}}}", values.collect::<Vec<_>>().join(",")))
+    };
+    vec![lookups.clone(), column(22), column(23), column(9), run]
 }
 
 fn shown(model: &database::Database) -> String {

@@ -63,6 +63,21 @@ impl Table {
         normal(run(&mut self.connection, &sql, params).await)
     }
 
+    /// The rows of keys with their versions, as they are.
+    pub async fn versions(
+        &mut self,
+        now: i64,
+        column: Option<&str>,
+        lookups: &[Option<String>],
+    ) -> Vec<String> {
+        self.run(&format!("SET clock.now = '{now}'")).await;
+        let is_it = |(kind, of, _): &&(StatementKind, Option<&'static str>, String)| {
+            *kind == StatementKind::ValidateVersions && *of == column
+        };
+        let sql = self.texts.iter().find(is_it).unwrap().2.clone();
+        run(&mut self.connection, &sql, lookups).await
+    }
+
     pub async fn run(&mut self, sql: &str) {
         self.connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
     }
@@ -112,6 +127,16 @@ pub fn normal(rows: Vec<String>) -> Vec<String> {
         if let Some("refused" | "budget_exceeded") = fields.get(1).and_then(Option::as_deref) {
             // Nothing was recorded: there are no amounts, and no reservation.
             fields[2..7].fill(None);
+        }
+        match fields.as_mut_slice() {
+            // Versions are the database's own.
+            [.., xmin, ctid]
+                if xmin.is_some() && ctid.as_deref().is_some_and(|ctid| ctid.starts_with("(")) =>
+            {
+                (*xmin, *ctid) = (None, None);
+            }
+            [Some(place), _, run] if place == "0" => *run = None,
+            _ => {}
         }
         // No ancestors, or an array of none.
         fields.iter_mut().for_each(|field| _ = field.take_if(|field| field == "{}"));

@@ -50,6 +50,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("statement", "left a locked row out"),
     ("statement", "waited for a locked row"),
     ("statement", "left out, for somebody is gone"),
+    ("statement", "asked what changed"),
     ("reply", "for an engine that is gone"),
     ("fault", "aborted"),
     ("fault", "refused for one row"),

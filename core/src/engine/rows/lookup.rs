@@ -2,15 +2,16 @@
 
 use std::borrow::Cow;
 
+use super::ancestor::read_ancestors;
 use super::scopes::parse_stored;
 use super::time::{Moment, is_over};
+use super::version::Version;
 use super::{Field, fields, integer, is_true, place, read_key_id};
 use crate::budget::limit::Limit;
 use crate::budget::money::{Balance, MICROCENTS_PER_CENT};
 use crate::error::Error;
 use crate::id::{AccountId, KeyId};
 use crate::key::grant::{Denial, DenialReason, Grant, Verdict};
-use crate::table::literal::{parse_array, parse_row};
 use crate::table::shape::TableShape;
 
 /// A row of `validate_one.sql`, `validate_many.sql` or `validate.sql`, in the order of `key_columns.sql`.
@@ -60,6 +61,36 @@ impl LookedUp<'_> {
 impl<'r, 's> KeyRow<'r, 's> {
     pub(crate) fn read(row: &'r str, shape: &'s TableShape) -> Result<Self, Error> {
         Ok(KeyRow { fields: fields(row, "a key's row")?, shape })
+    }
+
+    /// A row with its version. Without either, if there is no such key: its place.
+    pub(crate) fn read_versioned(
+        row: &'r str,
+        shape: &'s TableShape,
+    ) -> Result<(Self, Option<Version>), Error> {
+        let all: [Field<'r>; 24] = fields(row, "a key's row")?;
+        let mut all = all.into_iter();
+        let fields = std::array::from_fn(|_| all.next().flatten());
+        let text = |field: Option<Field<'_>>| field.flatten().map(Cow::into_owned);
+        let [xmin, ctid] = [text(all.next()), text(all.next())];
+        let row = KeyRow { fields, shape };
+        let version = match (xmin, ctid, text(Some(row.fields[9].clone()))) {
+            (Some(xmin), Some(ctid), Some(used)) => Some(Version { xmin, ctid, used }),
+            _ => None,
+        };
+        Ok((row, version))
+    }
+
+    /// A row that was read before, at another place and time.
+    pub(crate) fn again(mut self, place: usize, now: &'r str) -> Self {
+        self.fields[0] = Some(Cow::Owned((place + 1).to_string()));
+        self.fields[16] = Some(Cow::Borrowed(now));
+        self
+    }
+
+    /// The place of a key that is not there.
+    pub(crate) fn nobodys_place(&self) -> Option<usize> {
+        self.fields[1].is_none().then(|| place(&self.fields[0]).ok()).flatten()
     }
 
     /// The same with the states of its ancestors, which `spend.sql` answers beside it.
@@ -165,7 +196,7 @@ impl<'r, 's> KeyRow<'r, 's> {
 }
 
 /// `used` is cents and micro-cents, nothing if a period begins; `reserved` is micro-cents.
-fn balance(
+pub(super) fn balance(
     budget_cents: Option<i64>,
     used: Option<(&Field<'_>, &Field<'_>)>,
     reserved: i64,
@@ -188,7 +219,7 @@ fn reserved(cents: &Field<'_>, microcents: &Field<'_>, shape: &TableShape) -> Re
 }
 
 /// Why a row stops a key, in the order in which reasons are checked.
-fn reason(
+pub(super) fn reason(
     revoked: &Field<'_>,
     disabled: &Field<'_>,
     is_expired: bool,
@@ -205,66 +236,6 @@ fn reason(
     } else {
         None
     }
-}
-
-/// An ancestor, as far as it bears on its descendants.
-struct Ancestor {
-    /// `None` if the chain that says there is one cannot be.
-    id: Option<KeyId>,
-    reason: Option<DenialReason>,
-    limit: Option<Limit>,
-    seconds_left: Option<i64>,
-}
-
-/// Reads what `validate.sql` says of ancestors: an array of rows. One that was deleted stops its descendants too.
-fn read_ancestors(states: &str, now: Moment, shape: &TableShape) -> Result<Vec<Ancestor>, Error> {
-    let wrong = || Error::unexpected("an ancestor");
-    let states = parse_array(states).ok_or_else(wrong)?;
-    states
-        .iter()
-        .map(|state| {
-            let fields = parse_row(state.as_deref().ok_or_else(wrong)?).ok_or_else(wrong)?;
-            let Ok(fields): Result<[_; 11], _> = fields.try_into() else { return Err(wrong()) };
-            let [
-                id,
-                exists,
-                budget,
-                used,
-                used_micro,
-                reserved,
-                reset_at,
-                expires_at,
-                revoked,
-                disabled,
-                next_reset,
-            ] = fields;
-            let expires_at = Moment::read(expires_at.as_deref(), "expires_at")?;
-            let id = id.map(|id| read_key_id(&id, shape)).transpose()?;
-            let budget_cents = integer(&budget, "budget_cents")?;
-            let period_used = next_reset.is_none().then_some((&used, &used_micro));
-            let reserved = integer(&reserved, "budget_reserved_cents")?.unwrap_or(0);
-            let balance = balance(budget_cents, period_used, reserved)?;
-            let reason = match is_true(&exists) {
-                true => reason(&revoked, &disabled, is_over(expires_at, now), &balance),
-                false => Some(DenialReason::Revoked),
-            };
-            let limit = match (reason, budget_cents, &id) {
-                (Some(DenialReason::BudgetExceeded), Some(budget_cents), Some(id)) => Some(Limit {
-                    key_id: id.clone(),
-                    budget_cents,
-                    used_cents: balance.used_cents(),
-                    reserved_cents: balance.reserved_cents(),
-                    resets_at: Moment::read(
-                        next_reset.as_deref().or(reset_at.as_deref()),
-                        "budget_reset_at",
-                    )?
-                    .and_then(Moment::reset),
-                }),
-                _ => None,
-            };
-            Ok(Ancestor { id, reason, limit, seconds_left: expires_at.and_then(|at| at.seconds_after(now)) })
-        })
-        .collect()
 }
 
 fn limit(reason: DenialReason, grant: &Grant) -> Option<Limit> {

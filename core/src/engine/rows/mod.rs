@@ -3,6 +3,7 @@
 //! A row is one composite literal. The order of its fields is declared once, in the SQL file that writes it, and read
 //! once, here.
 
+mod ancestor;
 pub(crate) mod charged;
 pub(crate) mod ended;
 pub(crate) mod explained;
@@ -14,6 +15,7 @@ pub(crate) mod refunded;
 pub(crate) mod scopes;
 pub(crate) mod spent;
 pub(crate) mod time;
+pub(crate) mod version;
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,6 +1,7 @@
 -- The columns of the keys table, and its companion tables where they are there and are ours.
 -- $1: the quoted table name. $2, $3: the names of the reservations and events tables.
--- One row a column: name, type, the base type of a domain, NOT NULL. One row a companion: +kind, qualified name.
+-- One row a column: name, type, the base type of a domain, NOT NULL. One row a companion: +kind, qualified name. A row
+-- +versions where a row's version says whether it changed: in an ordinary table, on a server that tells its crashes.
 SELECT ROW(
     a.attname,
     format_type(a.atttypid, a.atttypmod),
@@ -36,3 +37,10 @@ WHERE c.oid = to_regclass($1::text)
     JOIN pg_catalog.pg_attribute a ON a.attrelid = t.id AND a.attname = pair.theirs
     WHERE a.atttypid <> k.atttypid
   )
+UNION ALL
+SELECT ROW('+versions', '', '', false)::text
+FROM pg_catalog.pg_class c
+WHERE c.oid = to_regclass($1::text)
+  AND c.relkind = 'r'
+  AND current_setting('server_version_num')::integer >= 150000
+  AND to_regproc('pg_catalog.pg_stat_get_bgwriter_stat_reset_time') IS NOT NULL

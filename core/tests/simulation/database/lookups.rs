@@ -32,6 +32,43 @@ impl Database {
         (rows, effects)
     }
 
+    /// Rows with their versions; `known`: of which versions, of which run, nothing is answered.
+    pub(super) fn validate_versions(
+        &self,
+        lookups: &[String],
+        known: Option<(&[String], &str)>,
+    ) -> (Vec<String>, Vec<Effect>) {
+        let (_, effects) = self.validate(lookups, Self::plain_row);
+        let run = self.run();
+        let mut rows = Vec::new();
+        for (at, lookup) in lookups.iter().enumerate() {
+            let Some(key) = self.find(lookup) else {
+                if known.is_some() {
+                    rows.push(format!("({},,,,,,,,,,0,,,,,,{},f,f,f,,,,)", at + 1, self.now));
+                }
+                continue;
+            };
+            let xmin = self.version(key);
+            if known.is_none_or(|(xmins, of)| xmins[at] != xmin || of != run) {
+                rows.push(format!("({},{},{xmin},\"(0,{})\")", at + 1, self.plain_row(key).0, key.id));
+            }
+        }
+        rows.push(format!("(0,{},{run})", self.now));
+        (rows, effects)
+    }
+
+    /// What changes with every change of a row.
+    fn version(&self, key: &Key) -> String {
+        let mut hasher = std::hash::DefaultHasher::new();
+        std::hash::Hash::hash(&format!("{key:?}"), &mut hasher);
+        (std::hash::Hasher::finish(&hasher) as u32).to_string()
+    }
+
+    /// The server is started anew from time to time.
+    fn run(&self) -> String {
+        format!("run {}", self.now / 1_000)
+    }
+
     pub(super) fn plain_row(&self, key: &Key) -> Row {
         let has_parent = !key.ancestors.is_empty();
         let is_decided = !has_parent && !key.may_be_due(self.now);

@@ -125,6 +125,10 @@ impl Database {
             (StatementKind::Catalogue, _) => (self.catalogue(), vec![Effect::Other]),
             (StatementKind::Validate, [lookups]) => self.validate(&array(lookups), Self::general_row),
             (StatementKind::ValidateMany, [lookups]) => self.validate(&array(lookups), Self::plain_row),
+            (StatementKind::ValidateVersions, [lookups]) => self.validate_versions(&array(lookups), None),
+            (StatementKind::ValidateChanged, [lookups, xmins, _, _, run]) => {
+                self.validate_versions(&array(lookups), Some((&array(xmins), run)))
+            }
             (StatementKind::ValidateOne, [lookup]) => self.validate(&[(*lookup).to_owned()], Self::plain_row),
             // No key of the model was ever rotated.
             (StatementKind::FormerKeys, [_]) => (Vec::new(), vec![Effect::Other]),
@@ -197,6 +201,7 @@ impl Database {
             "+events",
         ];
         let columns = original.iter().chain(&counted).chain(added.iter().filter(|_| self.migrated));
+        let columns = columns.chain(&["+versions"]);
         columns.map(|column| format!("({column},bigint,bigint,f)")).collect()
     }
 

@@ -28,7 +28,14 @@ impl Promises {
             self.coverage.count("statement", "waited for a locked row");
         }
         match statement.kind {
-            StatementKind::Validate | StatementKind::ValidateMany | StatementKind::ValidateOne => {
+            StatementKind::Validate
+            | StatementKind::ValidateMany
+            | StatementKind::ValidateVersions
+            | StatementKind::ValidateChanged
+            | StatementKind::ValidateOne => {
+                if statement.kind == StatementKind::ValidateChanged {
+                    self.coverage.count("statement", "asked what changed");
+                }
                 let plain = statement.kind == StatementKind::ValidateOne;
                 let lookups = if plain { vec![first.to_owned()] } else { batch()? };
                 let waiting: Vec<Ticket> = self
