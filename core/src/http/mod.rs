@@ -40,9 +40,12 @@ mod ending;
 mod exchange;
 mod guard;
 mod limit;
+mod manage;
 mod response;
+mod route;
 mod routes;
 mod signup;
+mod visit;
 
 #[cfg(test)]
 mod tests;
@@ -57,5 +60,7 @@ pub use exchange::Exchange;
 pub use guard::{Guard, Pass};
 pub use limit::RateLimit;
 pub use response::{Header, Response};
-pub use routes::{RevokePolicy, Route, RouteOptions, Routes, Visit, VisitCall};
+pub use route::Route;
+pub use routes::{RevokePolicy, RouteOptions, Routes, VisitCall};
 pub use signup::{SignupAccount, SignupBudget};
+pub use visit::Visit;
