@@ -9,6 +9,7 @@ use super::bearer::{Credentials, token};
 use super::body::Body;
 use super::call::{Call, Caller};
 use super::limit::{Limiter, RateLimit};
+use super::openapi;
 use super::response::{CREATED, Response};
 use super::route::Route;
 use super::signup::{Signup, SignupAccount, SignupBudget};
@@ -145,7 +146,7 @@ impl Routes {
         if call.body == Body::TooLarge {
             return Err(Response::body_too_large());
         }
-        if call.route.manages() && !self.0.manage {
+        if !self.serves(&call.route) {
             return Err(not_found());
         }
         if call.route == Route::Signup {
@@ -169,6 +170,19 @@ impl Routes {
         let token = token(credentials, "Missing API key")?;
         visit.looks_up(action);
         Ok(Call::Validate(Caller::Key(token)))
+    }
+
+    /// The OpenAPI 3.1 description of the routes that are served, as JSON.
+    pub fn openapi(&self) -> String {
+        openapi::description(|route| self.serves(route))
+    }
+
+    fn serves(&self, route: &Route) -> bool {
+        match route {
+            Route::Unknown => false,
+            Route::Signup => self.0.signup.is_some(),
+            route => self.0.manage || !route.manages(),
+        }
     }
 
     /// The response to a creation, with what `create` answers as JSON.

@@ -7,6 +7,7 @@ mod clerk;
 mod guard;
 mod keys;
 mod manage;
+mod openapi;
 mod properties;
 mod signup;
 mod turns;

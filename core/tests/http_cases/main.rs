@@ -5,6 +5,7 @@
 mod support;
 
 mod case;
+mod routes;
 mod wire;
 
 use std::sync::{Arc, Mutex};
