@@ -24,7 +24,7 @@ def description_of(options: dict[str, Any]) -> Description:
 
 
 def operation_of(description: Description, method: str, path: str) -> Any:
-    path = path.split("?")[0].rstrip("/").lower()
+    path = path.split("?", maxsplit=1)[0].rstrip("/").lower()
     # What is named comes before what is a parameter.
     for template in sorted(description["paths"], key=lambda template: "{" in template):
         if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):

@@ -5,7 +5,6 @@
 mod support;
 
 mod case;
-mod routes;
 mod wire;
 
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,9 @@
 //! The shared cases of the self-serve routes (tests/cases/routes), as a router of axum and as a service of tower.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop")]
+
+mod support;
+#[path = "http_cases/wire.rs"]
+mod wire;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,9 +15,15 @@ use axum::http::Request;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::case::{Problem, ensure};
-use crate::support::TestDatabase;
-use crate::wire::{self, Server};
+use support::TestDatabase;
+use wire::Server;
+
+/// A failure in words.
+type Problem = String;
+
+fn ensure(holds: bool, problem: impl FnOnce() -> Problem) -> Result<(), Problem> {
+    if holds { Ok(()) } else { Err(problem()) }
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -123,7 +134,7 @@ async fn every_case_of_the_routes_passes_through_every_door() {
 }
 
 fn routes(ak: &AgentKey, options: &Map<String, Value>) -> KeyRoutes {
-    let mut routes = KeyRoutes::new(ak.clone());
+    let mut routes = KeyRoutes::new(ak.clone()).signup(true);
     for (name, value) in options {
         routes = match name.as_str() {
             "manage" => routes.manage(value.as_bool().unwrap()),
@@ -200,6 +211,9 @@ async fn take(server: &Server, step: &Step, names: &mut Names) -> Result<(), Pro
     ensure(wanted.contains(&json!(answer.status)), || {
         format!("{}, not {}: {text}", answer.status, step.status)
     })?;
+    // What the routes answer themselves is stored nowhere; what the router answers has no body.
+    let is_stored = answer.headers.get("cache-control").is_none_or(|value| value != "no-store");
+    ensure(text.is_empty() || !is_stored, || "it may be stored".to_owned())?;
     let got: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
     if let Some(expected) = &step.answer {
         compare("", expected, &got, names)?;
