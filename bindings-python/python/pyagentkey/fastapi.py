@@ -235,7 +235,7 @@ def _add_route(router: APIRouter, routes: asgi.KeyRoutes, path: str, method: str
         return _Carried(routes, path.format(**request.path_params), request)
 
     status = min(operation["responses"])
-    described = {key: operation[key] for key in ("parameters", "requestBody") if key in operation}
+    described: dict[str, Any] = {key: operation[key] for key in ("parameters", "requestBody") if key in operation}
     router.add_api_route(
         path,
         carry,
