@@ -1,5 +1,6 @@
 // The shared cases of the self-serve routes (tests/cases/routes), over real HTTP, in Express 4 and 5.
 import { readFileSync, readdirSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
 import { AgentKey, type RouteOptions, createAgentKeyRoutes } from "agentkey";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -36,13 +37,13 @@ function casesOf(file: string): Case[] {
 
 let db: TestDatabase;
 let ak: AgentKey;
-let app: App;
+let app: App | undefined;
 beforeAll(async () => {
   db = await TestDatabase.create();
   ak = new AgentKey({ pool: db.pool });
   await ak.migrate();
 });
-afterEach(() => app.stop());
+afterEach(() => app?.stop());
 afterAll(async () => {
   await ak.close();
   await db.drop();
@@ -81,13 +82,19 @@ async function run(c: Case, express: (typeof EXPRESS)[number][1]): Promise<void>
   for (const { as, send, body, status = 200, answer, lacks = [], keep } of c.steps) {
     const [method, path] = send.split(" ") as [string, string];
     const key = as === undefined ? {} : { key: names.get(as)!.key };
-    const got = await app.request(method, fill(names, path), body === undefined ? key : { ...key, body });
+    const got = await app!.request(method, fill(names, path), body === undefined ? key : { ...key, body });
     expect([status].flat(), `${send}: ${got.text}`).toContain(got.status);
     if (answer !== undefined) expect(got.body, send).toMatchObject(expected(names, answer, got.body) as object);
     for (const text of lacks) expect(got.text).not.toContain(fill(names, text));
     if (keep !== undefined) names.set(keep, { id: String(got.body.id), key: got.body.key });
   }
 }
+
+test("the package has the description of its routes", () => {
+  const shipped = createRequire(import.meta.url)("agentkey/openapi.json") as { paths: object };
+  expect(shipped).toEqual(JSON.parse(readFileSync(join(import.meta.dirname, "../../core/src/http/openapi.json"), "utf8")));
+  expect(Object.keys(shipped.paths)).toContain("/sdk-keys/{id}/rotate");
+});
 
 describe.each(EXPRESS)("%s", (_, express) => {
   describe.each(readdirSync(FOLDER))("%s", (file) => {

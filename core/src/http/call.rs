@@ -50,11 +50,11 @@ pub enum Call {
     /// Say what the smallest charge of a key would meet. No double is asked for this, nor for what follows.
     Explain(KeyId),
     /// List keys.
-    List(KeyFilter),
+    List(Box<KeyFilter>),
     /// Read a key.
     Get(KeyId),
     /// Change a key.
-    Update(KeyId, KeyUpdate),
+    Update(KeyId, Box<KeyUpdate>),
     /// Give a key a new secret.
     Rotate(Credential, Rotate),
 }
@@ -83,9 +83,9 @@ impl Call {
             Call::Create(new) => Request::Create(new.spec.clone()),
             Call::Revoke(revocation) => Request::Revoke(revocation.clone()),
             Call::Explain(id) => Request::Explain(Credential::Id(id.clone()), LEAST_COST),
-            Call::List(filter) => Request::List(filter.clone()),
+            Call::List(filter) => Request::List((**filter).clone()),
             Call::Get(id) => Request::Get(id.clone()),
-            Call::Update(id, update) => Request::Update(id.clone(), update.clone()),
+            Call::Update(id, update) => Request::Update(id.clone(), (**update).clone()),
             Call::Rotate(of, rotate) => Request::Rotate(of.clone(), rotate.clone()),
             Call::EnsureSubject(_) => return None,
         })

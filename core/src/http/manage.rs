@@ -97,7 +97,7 @@ impl Change {
         }
         let id = key.grant.id.clone();
         match self {
-            Change::Update(update) => Ok(Call::Update(id, update)),
+            Change::Update(update) => Ok(Call::Update(id, Box::new(update))),
             // Its secret is as good as the key: that of a key which may do more must not come into the caller's hands.
             Change::Rotate(rotate) => {
                 match &key.grant.scopes {

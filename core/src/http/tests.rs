@@ -190,7 +190,7 @@ impl World {
                     Ok(Answer::Explained(Box::new(Explanation::of(limits, LEAST_COST))))
                 }
                 Next::Call(Call::List(filter)) => {
-                    self.asked.push(Asked::List(filter));
+                    self.asked.push(Asked::List(*filter));
                     Ok(Answer::Keys(self.keys.clone()))
                 }
                 Next::Call(Call::Get(id)) => {
@@ -198,7 +198,7 @@ impl World {
                     Ok(Answer::Key(self.keys.iter().find(is_it).cloned().map(Box::new)))
                 }
                 Next::Call(Call::Update(id, update)) => {
-                    self.asked.push(Asked::Update(id, update));
+                    self.asked.push(Asked::Update(id, *update));
                     match &self.changes {
                         Some(error) => Err(error.clone()),
                         None => Ok(Answer::Key(self.keys.first().cloned().map(Box::new))),

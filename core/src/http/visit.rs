@@ -160,7 +160,7 @@ impl Visit {
             }
             Action::List { query } => {
                 let page = Page::read(&caller, &query)?;
-                let call = Call::List(page.filter().clone());
+                let call = Call::List(Box::new(page.filter().clone()));
                 (State::Listing(Box::new(caller), page), call)
             }
             Action::Update { id, body } => find(&id, Change::update(&caller, &body)?, caller)?,
