@@ -6,10 +6,10 @@ SHELL := bash
 with_postgres := tests/postgres.sh run --
 
 .DEFAULT_GOAL := help
-.PHONY: help sql soak fleet doors test-doors demo demo-express demo-axum demo-fastapi test check bench bench-node bench-python packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
+.PHONY: help sql soak fuzz-http fleet doors test-doors demo demo-express demo-axum demo-fastapi test check bench bench-node bench-python packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */make \1|/' | \
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */make \1|/' | \
 		while IFS='|' read -r target text; do printf '%-15s %s\n' "$$target" "$$text"; done
 	@echo "DATABASE_URL is used if it is set; otherwise a Postgres is started and stopped again."
 
@@ -161,6 +161,11 @@ packages-python: have-cargo $(venv-ready)
 bench-python: have-cargo $(venv-ready)
 	@$(build-python)
 	$(in-python) ../$(with_postgres) python bench/bench.py
+
+fuzz-http: have-cargo $(venv-ready) ## the self-serve routes under requests that schemathesis makes up, a thousand each way for each route
+	@$(build-python)
+	@echo "==> fuzz-http"
+	$(in-python) AGENTKEY_FUZZ_EXAMPLES=$${AGENTKEY_FUZZ_EXAMPLES:-1000} ../$(with_postgres) python -m pytest -q tests/test_fuzz.py
 
 # --- all languages
 

@@ -282,6 +282,8 @@ export interface NativeRouteOptions {
   signupPeriod?: string
   /** Whether a key may revoke only itself and its descendants. */
   onlyDescendants: boolean
+  /** Whether a key may manage its descendants. */
+  manage: boolean
   /** A header that may hold the key. */
   apiKeyHeader?: string
 }
@@ -329,9 +331,11 @@ export interface NativeVerification {
 /** A request to the routes. */
 export interface NativeVisit {
   /** Which route it takes. */
-  route: 'signup' | 'me' | 'create' | 'delete'
+  route: 'signup' | 'me' | 'create' | 'delete' | 'list' | 'update' | 'rotate' | 'disable' | 'enable'
   /** The key's id in the path. */
   id?: string
+  /** What follows the question mark. */
+  query?: string
   /** The header. */
   authorization?: string
   /** The header that may hold the key. */

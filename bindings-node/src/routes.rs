@@ -35,6 +35,8 @@ pub struct NativeRouteOptions {
     pub signup_period: Option<String>,
     /// Whether a key may revoke only itself and its descendants.
     pub only_descendants: bool,
+    /// Whether a key may manage its descendants.
+    pub manage: bool,
     /// A header that may hold the key.
     pub api_key_header: Option<String>,
 }
@@ -43,10 +45,14 @@ pub struct NativeRouteOptions {
 #[napi(object)]
 pub struct NativeVisit {
     /// Which route it takes.
-    #[napi(ts_type = "'signup' | 'me' | 'create' | 'delete'")]
+    #[napi(
+        ts_type = "'signup' | 'me' | 'create' | 'delete' | 'list' | 'update' | 'rotate' | 'disable' | 'enable'"
+    )]
     pub route: String,
     /// The key's id in the path.
     pub id: Option<String>,
+    /// What follows the question mark.
+    pub query: Option<String>,
     /// The header.
     pub authorization: Option<String>,
     /// The header that may hold the key.
@@ -98,6 +104,7 @@ impl Routes {
         if options.only_descendants {
             read.revoke_policy = RevokePolicy::Descendants;
         }
+        read.manage = options.manage;
         let opens_signup_unasked = read.opens_signup_unasked();
         let routes = http::Routes::new(&read).map_err(thrown)?;
         let api_key_header = options.api_key_header.map(|name| http::api_key_header(&name)).transpose();
@@ -107,11 +114,18 @@ impl Routes {
     /// Begins to serve a request.
     #[napi]
     pub fn visit(&self, visit: NativeVisit) -> Exchange {
+        let id = visit.id.unwrap_or_default();
         let route = match visit.route.as_str() {
             "signup" => Route::Signup,
             "me" => Route::Me,
             "create" => Route::Create,
-            _ => Route::Delete { id: visit.id.unwrap_or_default() },
+            "delete" => Route::Delete { id },
+            "list" => Route::List { query: visit.query.unwrap_or_default() },
+            "update" => Route::Update { id },
+            "rotate" => Route::Rotate { id },
+            "disable" => Route::Disable { id },
+            "enable" => Route::Enable { id },
+            _ => Route::Unknown,
         };
         let mut call = VisitCall::new(route, Utc::now());
         call.authorization = visit.authorization;

@@ -78,6 +78,11 @@ export interface RouteOptions {
   signupBudget?: { maxCents: number; period?: string | null };
   /** Which keys a caller may revoke: all of its account, or only itself and its descendants. Default `account`. */
   revokePolicy?: "account" | "descendants";
+  /**
+   * Whether a caller may manage the keys below its own: `GET /sdk-keys`, `PATCH /sdk-keys/:id`, and
+   * `POST /sdk-keys/:id/rotate`, `/disable` and `/enable`. Default false, as the original has no such routes.
+   */
+  manage?: boolean;
   /** A header that may hold the key, as of `agentKeyMiddleware`. */
   apiKeyHeader?: string;
 }
@@ -126,21 +131,24 @@ export function makeGuard(options: ConstructorParameters<typeof Guard>[0]): Guar
   }
 }
 
-/** The self-serve routes: `POST /signup`, `GET /sdk-keys/me`, `POST /sdk-keys`, `DELETE /sdk-keys/:id`. */
+/**
+ * The self-serve routes: `POST /signup`, `GET /sdk-keys/me`, `POST /sdk-keys`, `DELETE /sdk-keys/:id`, and with `manage`
+ * those for the keys below the caller's.
+ */
 export function createAgentKeyRoutes(
   ak: Pick<Client, "validate" | "create" | "revoke">,
   options: RouteOptions = {},
 ): Router {
+  const manage = flag("manage", options.manage);
   const routes = makeRoutes(options);
   const serve = (route: NativeVisit["route"]) => async (req: Request, res: Response) => {
     try {
-      const hasBody = route === "signup" || route === "create";
-      const read = hasBody ? await bodyOf(req) : undefined;
+      const read = WITH_BODY.includes(route) ? await bodyOf(req) : undefined;
       const isTooLarge = read === TOO_LARGE;
       const body = isTooLarge ? undefined : read;
       const { authorization } = req.headers;
       const apiKey = headerOf(req, routes.apiKeyHeader);
-      const visit = { route, id: idOf(req), authorization, apiKey, body, isTooLarge, address: req.ip, isDouble: !isOwn(ak) };
+      const visit = { route, id: idOf(req), query: queryOf(req), authorization, apiKey, body, isTooLarge, address: req.ip, isDouble: !isOwn(ak) };
       await finish(ak, routes.visit(visit), res);
     } catch (error) {
       // Express 4 forwards no rejected promise.
@@ -153,7 +161,21 @@ export function createAgentKeyRoutes(
   router.get("/sdk-keys/me", serve("me"));
   router.post("/sdk-keys", serve("create"));
   router.delete("/sdk-keys/:id", serve("delete"));
+  if (manage) {
+    router.get("/sdk-keys", serve("list"));
+    router.patch("/sdk-keys/:id", serve("update"));
+    router.post("/sdk-keys/:id/rotate", serve("rotate"));
+    router.post("/sdk-keys/:id/disable", serve("disable"));
+    router.post("/sdk-keys/:id/enable", serve("enable"));
+  }
   return router;
+}
+
+const WITH_BODY: NativeVisit["route"][] = ["signup", "create", "update", "rotate"];
+
+function queryOf({ url }: Request): string {
+  const at = url.indexOf("?");
+  return at < 0 ? "" : url.slice(at + 1);
 }
 
 function idOf(req: Request): string | undefined {
@@ -183,6 +205,7 @@ const ROUTE_OPTIONS: Names<RouteOptions> = {
   signupMaxExpiresIn: true,
   signupBudget: true,
   revokePolicy: true,
+  manage: true,
   apiKeyHeader: true,
 };
 
@@ -208,6 +231,7 @@ function makeRoutes(options: RouteOptions): Routes {
       signupMaxCents: signupBudget?.maxCents,
       signupPeriod: signupBudget?.period ?? undefined,
       onlyDescendants: revokePolicy === "descendants",
+      manage: flag("manage", options.manage),
       apiKeyHeader: optionalText("apiKeyHeader", options.apiKeyHeader),
     });
     if (routes.opensSignupUnasked) warnOfSignup();

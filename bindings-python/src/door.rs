@@ -289,7 +289,7 @@ pub struct Routes {
 impl Routes {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "Python's keyword arguments")]
-    #[pyo3(signature = (*, signup, signup_scopes, require_email_for_signup, signup_rate_limit, signup_account, signup_max_expires_in, signup_budget, revoke_policy, api_key_header))]
+    #[pyo3(signature = (*, signup, signup_scopes, require_email_for_signup, signup_rate_limit, signup_account, signup_max_expires_in, signup_budget, revoke_policy, manage, api_key_header))]
     fn new(
         signup: Option<bool>,
         signup_scopes: Option<Vec<String>>,
@@ -299,6 +299,7 @@ impl Routes {
         signup_max_expires_in: String,
         signup_budget: Option<(i64, Option<String>)>,
         revoke_policy: &str,
+        manage: bool,
         api_key_header: Option<&str>,
     ) -> PyResult<Self> {
         let most = i64::from(u32::MAX);
@@ -326,13 +327,19 @@ impl Routes {
             "descendants" => RevokePolicy::Descendants,
             _ => return Err(wrong_value("revoke_policy must be \"account\" or \"descendants\"")),
         };
+        options.manage = manage;
         let opens_signup_unasked = options.opens_signup_unasked();
         let routes = http::Routes::new(&options).map_err(raise)?;
         let api_key_header = api_key_header.map(http::api_key_header).transpose().map_err(raise)?;
         Ok(Routes { routes, opens_signup_unasked, api_key_header })
     }
 
-    /// Begins to serve a request.
+    /// The OpenAPI description of the routes that are served.
+    fn openapi(&self) -> String {
+        self.routes.openapi()
+    }
+
+    /// Begins to serve a request. The path has the query with it.
     #[expect(clippy::too_many_arguments, reason = "what a request says")]
     #[pyo3(signature = (method, path, authorization, api_key, body, address, is_double))]
     fn visit(

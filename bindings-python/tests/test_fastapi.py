@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import Request
 
 from pyagentkey import AgentKey, AsyncAgentKey, Grant
+from pyagentkey.asgi import KeyRoutes
 from pyagentkey.fastapi import KeyRefused, require_key
 
 from .apps import fastapi_app
@@ -39,6 +40,26 @@ def test_openapi_tells_of_keys() -> None:
     assert "security" not in paths["/signup"]["post"]
     for path, method in (("/sdk-keys", "post"), ("/sdk-keys/me", "get"), ("/sdk-keys/{id}", "delete")):
         assert paths[path][method]["security"] == [{"AgentKey": []}]
+
+
+def test_openapi_has_the_routes_as_the_core_describes_them() -> None:
+    ak = AsyncAgentKey("postgresql://")
+    ours = KeyRoutes(ak, signup=True, manage=True).openapi()["paths"]
+    paths = fastapi_app(ak, options={"manage": True}).openapi()["paths"]
+    assert set(ours) == set(paths) - {"/"}
+    for path, operations in ours.items():
+        assert set(operations) == set(paths[path])
+        for method, described in operations.items():
+            operation = paths[path][method]
+            assert set(operation["responses"]) == set(described["responses"])
+            assert operation["summary"] == described["summary"]
+            assert operation.get("parameters", []) == described.get("parameters", [])
+            assert ("requestBody" in operation, "security" in operation) == (
+                "requestBody" in described,
+                "security" in described,
+            )
+    kept = paths["/sdk-keys/me"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert "holds" in kept["properties"]["explanation"]["properties"]["limits"]["items"]["properties"]
 
 
 def test_an_app_may_answer_refusals_itself(db: Database) -> None:

@@ -235,12 +235,17 @@ class Routes:
         signup_max_expires_in: str,
         signup_budget: tuple[SupportsIndex, str | None] | None,
         revoke_policy: str,
+        manage: bool,
         api_key_header: str | None,
     ) -> Routes: ...
     @property
     def api_key_header(self, /) -> str | None:
         """
         The name of the header that may hold the key, in lower case.
+        """
+    def openapi(self, /) -> str:
+        """
+        The OpenAPI description of the routes that are served.
         """
     @property
     def opens_signup_unasked(self, /) -> bool:
@@ -259,7 +264,7 @@ class Routes:
         is_double: bool,
     ) -> Exchange:
         """
-        Begins to serve a request.
+        Begins to serve a request. The path has the query with it.
         """
 
 @final

@@ -11,10 +11,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Iterable
-from typing import Literal, Optional, Union
+from typing import Any, Literal, Optional, Union
 from urllib.parse import quote
 
 from . import _native
@@ -134,7 +135,8 @@ class RequireKey:
 
 class KeyRoutes:
     """An app of the self-serve routes ``POST /signup``, ``GET /sdk-keys/me``, ``POST /sdk-keys`` and
-    ``DELETE /sdk-keys/{id}``, relative to where it is mounted."""
+    ``DELETE /sdk-keys/{id}``, and with ``manage`` those for the keys below the caller's, relative to where it is
+    mounted."""
 
     def __init__(
         self,
@@ -148,6 +150,7 @@ class KeyRoutes:
         signup_max_expires_in: str = "365d",
         signup_budget: Optional[tuple[int, Optional[str]]] = None,
         revoke_policy: Literal["account", "descendants"] = "account",
+        manage: bool = False,
         api_key_header: Optional[str] = None,
     ) -> None:
         """
@@ -160,6 +163,8 @@ class KeyRoutes:
         :param signup_max_expires_in: the longest that a signup's key may live
         :param signup_budget: cents and period that a signup may spend, and does if it names no budget
         :param revoke_policy: which keys a caller may revoke: all of its account, or only itself and its descendants
+        :param manage: whether a caller may manage the keys below its own: ``GET /sdk-keys``,
+            ``PATCH /sdk-keys/{id}``, and ``POST /sdk-keys/{id}/rotate``, ``/disable`` and ``/enable``
         :param api_key_header: a header that may hold the key, as of :class:`RequireKey`
         """
         if isinstance(signup_rate_limit, int):
@@ -174,6 +179,7 @@ class KeyRoutes:
             signup_max_expires_in=signup_max_expires_in,
             signup_budget=signup_budget,
             revoke_policy=revoke_policy,
+            manage=manage,
             api_key_header=api_key_header,
         )
         if self._routes.opens_signup_unasked:
@@ -192,12 +198,18 @@ class KeyRoutes:
             path = path[len(root) :]
         await self.serve(path, scope, receive, send)
 
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI description of these routes."""
+        description: dict[str, Any] = json.loads(self._routes.openapi())
+        return description
+
     async def serve(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves a request whose path, without the prefix of the routes, is ``path``."""
         client = scope.get("client")
+        query: bytes = scope.get("query_string", b"")
         exchange = self._routes.visit(
             scope["method"],
-            quote(path),
+            f"{quote(path)}?{query.decode('latin-1')}",
             *credentials(scope, self._routes.api_key_header),
             await read(receive),
             client[0] if client else None,

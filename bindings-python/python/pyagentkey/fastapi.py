@@ -203,10 +203,12 @@ def create_router(
     signup_max_expires_in: str = "365d",
     signup_budget: Optional[tuple[int, Optional[str]]] = None,
     revoke_policy: Literal["account", "descendants"] = "account",
+    manage: bool = False,
     api_key_header: Optional[str] = None,
 ) -> APIRouter:
-    """The self-serve routes ``POST /signup``, ``GET /sdk-keys/me``, ``POST /sdk-keys`` and ``DELETE /sdk-keys/{id}``.
-    Options as of :class:`pyagentkey.asgi.KeyRoutes`."""
+    """The self-serve routes ``POST /signup``, ``GET /sdk-keys/me``, ``POST /sdk-keys`` and ``DELETE /sdk-keys/{id}``,
+    and with ``manage`` those for the keys below the caller's. The app's OpenAPI description has them. Options as
+    of :class:`pyagentkey.asgi.KeyRoutes`."""
     routes = asgi.KeyRoutes(
         ak,
         signup=signup,
@@ -217,54 +219,48 @@ def create_router(
         signup_max_expires_in=signup_max_expires_in,
         signup_budget=signup_budget,
         revoke_policy=revoke_policy,
+        manage=manage,
         api_key_header=api_key_header,
     )
     router = APIRouter(tags=["keys"])
-    bearer = [Depends(_Bearer())]
-
-    async def sign_up(request: Request) -> Response:
-        """A key for anybody."""
-        return _Carried(routes, "/signup", request)
-
-    async def me(request: Request) -> Response:
-        """What the caller's key may do."""
-        return _Carried(routes, "/sdk-keys/me", request)
-
-    async def create(request: Request) -> Response:
-        """A key that may do no more than the caller's."""
-        return _Carried(routes, "/sdk-keys", request)
-
-    async def revoke(request: Request, id: str) -> Response:
-        """Revokes a key of the caller's account."""
-        return _Carried(routes, f"/sdk-keys/{id}", request)
-
-    wrong: Responses = {400: _error("A field is no good; the message names it")}
-    unknown: Responses = {404: _error("No such key")}
-    some: Responses = {key: RESPONSES[key] for key in (401, 500)}
-    limited: Responses = {429: _error("Too many signups")}
-    if signup is not False:
-        router.add_api_route(
-            "/signup",
-            sign_up,
-            methods=["POST"],
-            status_code=201,
-            responses={**wrong, **limited},
-            openapi_extra=_body(True),
-        )
-    router.add_api_route("/sdk-keys/me", me, methods=["GET"], responses=some, dependencies=bearer)
-    router.add_api_route(
-        "/sdk-keys",
-        create,
-        methods=["POST"],
-        status_code=201,
-        responses={**wrong, **RESPONSES},
-        dependencies=bearer,
-        openapi_extra=_body(False),
-    )
-    router.add_api_route(
-        "/sdk-keys/{id}", revoke, methods=["DELETE"], responses={**some, **unknown}, dependencies=bearer
-    )
+    description = routes.openapi()
+    for path, operations in description["paths"].items():
+        for method, operation in operations.items():
+            _add_route(router, routes, path, method, _inlined(operation, description))
     return router
+
+
+def _add_route(router: APIRouter, routes: asgi.KeyRoutes, path: str, method: str, operation: dict[str, Any]) -> None:
+    async def carry(request: Request) -> Response:
+        return _Carried(routes, path.format(**request.path_params), request)
+
+    status = min(operation["responses"])
+    described: dict[str, Any] = {key: operation[key] for key in ("parameters", "requestBody") if key in operation}
+    router.add_api_route(
+        path,
+        carry,
+        methods=[method.upper()],
+        name=operation["operationId"],
+        status_code=int(status),
+        summary=operation["summary"],
+        description=operation.get("description", ""),
+        response_description=operation["responses"][status]["description"],
+        responses=operation["responses"],
+        dependencies=[Depends(_Bearer())] if operation.get("security") else None,
+        openapi_extra=described,
+    )
+
+
+def _inlined(part: Any, description: dict[str, Any]) -> Any:
+    """The same with what it refers to in its place: a router has no components of its own."""
+    if isinstance(part, list):
+        return [_inlined(each, description) for each in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        _, _, kind, name = part["$ref"].split("/")
+        return _inlined(description["components"][kind][name], description)
+    return {name: _inlined(each, description) for name, each in part.items()}
 
 
 class _Carried(Response):
@@ -305,17 +301,3 @@ def _refusal(request: HTTPConnection, response: _native.Response) -> KeyRefused:
         if not general and response.status not in of_status:
             of_class.setdefault(KeyRefused, _refuse)
     return KeyRefused(response)
-
-
-def _body(signup: bool) -> dict[str, Any]:
-    properties: dict[str, Any] = {
-        "scopes": {"type": "array", "items": {"type": "string"}},
-        "budget_cents": {"type": "integer", "minimum": 0},
-        "budget_period": {"type": "string", "enum": ["hour", "day", "week", "month", "year"]},
-        "expires_in": {"type": "string", "examples": ["30m", "12h", "7d", "1mo"]},
-        "name": {"type": "string"},
-    }
-    if signup:
-        properties = {"email": {"type": "string", "format": "email"}, **properties}
-    schema = {"type": "object", "properties": properties}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -12,7 +12,10 @@ use crate::engine::{AccountFilter, Answer, Request, Revocation};
 use crate::error::{Error, ErrorCode};
 use crate::id::KeyId;
 use crate::key::credential::Credential;
+use crate::key::explanation::LEAST_COST;
 use crate::key::new_key::CreateKey;
+use crate::key::record::{KeyFilter, KeyUpdate};
+use crate::key::rotation::Rotate;
 
 /// Who calls, as far as the request tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +47,16 @@ pub enum Call {
     EnsureSubject(String),
     /// Revoke a key.
     Revoke(Revocation),
+    /// Say what the smallest charge of a key would meet. No double is asked for this, nor for what follows.
+    Explain(KeyId),
+    /// List keys.
+    List(Box<KeyFilter>),
+    /// Read a key.
+    Get(KeyId),
+    /// Change a key.
+    Update(KeyId, Box<KeyUpdate>),
+    /// Give a key a new secret.
+    Rotate(Credential, Rotate),
 }
 
 /// A key to create.
@@ -69,6 +82,11 @@ impl Call {
             }
             Call::Create(new) => Request::Create(new.spec.clone()),
             Call::Revoke(revocation) => Request::Revoke(revocation.clone()),
+            Call::Explain(id) => Request::Explain(Credential::Id(id.clone()), LEAST_COST),
+            Call::List(filter) => Request::List((**filter).clone()),
+            Call::Get(id) => Request::Get(id.clone()),
+            Call::Update(id, update) => Request::Update(id.clone(), (**update).clone()),
+            Call::Rotate(of, rotate) => Request::Rotate(of.clone(), rotate.clone()),
             Call::EnsureSubject(_) => return None,
         })
     }
@@ -119,6 +137,11 @@ impl Call {
                 };
                 ("revoke", json!([key_id, account]))
             }
+            Call::Explain(_) => ("explain", json!([])),
+            Call::List(_) => ("list", json!([])),
+            Call::Get(_) => ("get", json!([])),
+            Call::Update(..) => ("update", json!([])),
+            Call::Rotate(..) => ("rotate", json!([])),
         };
         json!({ "method": method, "args": args }).to_string()
     }
@@ -135,6 +158,9 @@ impl Call {
             Call::Revoke(_) => Ok(Answer::Revoked(json == "true")),
             // Its answer is the body of the response, as it stands.
             Call::Create(_) => Err(Error::new(ErrorCode::UnexpectedResponse, "a created key is not read")),
+            Call::Explain(_) | Call::List(_) | Call::Get(_) | Call::Update(..) | Call::Rotate(..) => {
+                Err(Error::unexpected("an answer of a double that was not asked"))
+            }
         }
     }
 }

@@ -8,7 +8,8 @@ use super::call::Call;
 use super::clerk::Verification;
 use super::ending::{Ending, Price};
 use super::guard::Guard;
-use super::routes::{Routes, Visit, VisitCall};
+use super::routes::{Routes, VisitCall};
+use super::visit::Visit;
 use crate::engine::Answer;
 use crate::error::Error;
 

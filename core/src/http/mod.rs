@@ -40,9 +40,13 @@ mod ending;
 mod exchange;
 mod guard;
 mod limit;
+mod manage;
+mod openapi;
 mod response;
+mod route;
 mod routes;
 mod signup;
+mod visit;
 
 #[cfg(test)]
 mod tests;
@@ -56,6 +60,9 @@ pub use ending::{Ending, Price, Routed};
 pub use exchange::Exchange;
 pub use guard::{Guard, Pass};
 pub use limit::RateLimit;
+pub use openapi::OPENAPI;
 pub use response::{Header, Response};
-pub use routes::{RevokePolicy, Route, RouteOptions, Routes, Visit, VisitCall};
+pub use route::Route;
+pub use routes::{RevokePolicy, RouteOptions, Routes, VisitCall};
 pub use signup::{SignupAccount, SignupBudget};
+pub use visit::Visit;

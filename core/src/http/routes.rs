@@ -1,4 +1,4 @@
-//! The self-serve routes: sign up, look at a key, make a child of it, revoke.
+//! The self-serve routes: sign up, look at a key, make keys below it, manage these, revoke.
 
 use std::sync::Arc;
 
@@ -8,15 +8,13 @@ use super::admission::Next;
 use super::bearer::{Credentials, token};
 use super::body::Body;
 use super::call::{Call, Caller};
-use super::child::{child_failed, child_of};
 use super::limit::{Limiter, RateLimit};
+use super::openapi;
 use super::response::{CREATED, Response};
+use super::route::Route;
 use super::signup::{Signup, SignupAccount, SignupBudget};
-use crate::engine::json::grant;
-use crate::engine::{Answer, Revocation};
-use crate::error::{Error, ErrorCode};
-use crate::id::KeyId;
-use crate::key::grant::{Denial, DenialReason, Grant, Verdict};
+use super::visit::{Action, Visit};
+use crate::error::Error;
 
 /// What the routes are told; every option has a default.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +36,9 @@ pub struct RouteOptions {
     pub signup_budget: Option<SignupBudget>,
     /// Which keys a caller may revoke.
     pub revoke_policy: RevokePolicy,
+    /// Whether a caller may manage the keys below its own: list, change, rotate, disable and enable them. Not by default:
+    /// the original has no such routes, and an application may have its own at their paths.
+    pub manage: bool,
 }
 
 impl Default for RouteOptions {
@@ -51,6 +52,7 @@ impl Default for RouteOptions {
             signup_max_expires_in: "365d".to_owned(),
             signup_budget: None,
             revoke_policy: RevokePolicy::default(),
+            manage: false,
         }
     }
 }
@@ -71,69 +73,6 @@ pub enum RevokePolicy {
     Account,
     /// Of these only itself and its descendants.
     Descendants,
-}
-
-/// Where a request goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Route {
-    /// `POST /signup`
-    Signup,
-    /// `GET /sdk-keys/me`
-    Me,
-    /// `POST /sdk-keys`
-    Create,
-    /// `DELETE /sdk-keys/:id`
-    Delete {
-        /// The last segment, percent-decoded.
-        id: String,
-    },
-    /// None of these.
-    Unknown,
-}
-
-impl Route {
-    /// The route of a request, for bindings whose framework has not routed it. The path is relative to where the routes
-    /// are mounted; a slash at its end and the case of its letters do not matter, as in Express.
-    pub fn of(method: &str, path: &str) -> Route {
-        let path = path.split(['?', '#']).next().unwrap_or_default();
-        let Some(path) = path.strip_suffix('/').unwrap_or(path).strip_prefix('/') else {
-            return Route::Unknown;
-        };
-        let is = |text: &str, name: &str| text.eq_ignore_ascii_case(name);
-        match path.split_once('/') {
-            None if method == "POST" && is(path, "signup") => Route::Signup,
-            None if method == "POST" && is(path, "sdk-keys") => Route::Create,
-            Some((head, "")) if is(head, "sdk-keys") => Route::Unknown,
-            Some((head, id)) if is(head, "sdk-keys") && !id.contains('/') => match method {
-                "GET" | "HEAD" if is(id, "me") => Route::Me,
-                "DELETE" => Route::Delete { id: percent_decoded(id) },
-                _ => Route::Unknown,
-            },
-            _ => Route::Unknown,
-        }
-    }
-}
-
-/// What cannot be decoded stays as it is: no key has such an id.
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        if first == b'%' {
-            let mut byte = [0];
-            let Some(digits) = tail.get(..2) else { return text.to_owned() };
-            if hex::decode_to_slice(digits, &mut byte).is_err() {
-                return text.to_owned();
-            }
-            bytes.push(byte[0]);
-            rest = &tail[2..];
-        } else {
-            bytes.push(first);
-            rest = tail;
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 /// A request to the routes.
@@ -181,37 +120,8 @@ struct Inner {
     signup: Option<Signup>,
     limiter: Option<Limiter>,
     revoke_policy: RevokePolicy,
+    manage: bool,
 }
-
-/// A request on its way through the routes.
-#[derive(Debug)]
-pub struct Visit {
-    revoke_policy: RevokePolicy,
-    is_double: bool,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    /// The caller is looked up, and then wants this.
-    LookingUp(Action),
-    SigningUp,
-    /// A child is made.
-    Creating,
-    Revoking,
-    Over,
-}
-
-/// What a caller wants who must be known.
-#[derive(Debug)]
-enum Action {
-    Show,
-    Create(Body),
-    Delete { id: String },
-}
-
-/// No id is longer, whatever the column.
-const LONGEST_ID: usize = 255;
 
 impl Routes {
     /// # Errors
@@ -221,36 +131,57 @@ impl Routes {
             signup: if options.signup == Some(false) { None } else { Some(Signup::new(options)?) },
             limiter: options.signup_rate_limit.map(Limiter::new),
             revoke_policy: options.revoke_policy,
+            manage: options.manage,
         })))
     }
 
     /// Begins to serve a request.
     pub fn visit(&self, call: VisitCall) -> (Visit, Next) {
-        let is_double = call.is_double;
-        let visit = |state| Visit { revoke_policy: self.0.revoke_policy, is_double, state };
-        let answered = |response| (visit(State::Over), Next::Respond(response));
+        let mut visit = Visit::over(self.0.revoke_policy, call.is_double);
+        let next = self.begin(&mut visit, call).map_or_else(Next::Respond, Next::Call);
+        (visit, next)
+    }
+
+    fn begin(&self, visit: &mut Visit, call: VisitCall) -> Result<Call, Response> {
         if call.body == Body::TooLarge {
-            return answered(Response::body_too_large());
+            return Err(Response::body_too_large());
         }
+        if !self.serves(&call.route) {
+            return Err(not_found());
+        }
+        if call.route == Route::Signup {
+            let create = self.sign_up(&call)?;
+            visit.signs_up();
+            return Ok(create);
+        }
+        let body = call.body;
         let action = match call.route {
-            Route::Signup => {
-                return match self.sign_up(&call) {
-                    Ok(create) => (visit(State::SigningUp), Next::Call(create)),
-                    Err(response) => answered(response),
-                };
-            }
-            Route::Unknown => return answered(not_found()),
+            Route::Signup | Route::Unknown => return Err(not_found()),
             Route::Me => Action::Show,
-            Route::Create => Action::Create(call.body),
+            Route::Create => Action::Create(body),
             Route::Delete { id } => Action::Delete { id },
+            Route::List { query } => Action::List { query },
+            Route::Update { id } => Action::Update { id, body },
+            Route::Rotate { id } => Action::Rotate { id, body },
+            Route::Disable { id } => Action::Switch { id, disabled: true },
+            Route::Enable { id } => Action::Switch { id, disabled: false },
         };
         let credentials = Credentials::new(call.authorization.as_deref()).api_key(call.api_key.as_deref());
-        match token(credentials, "Missing API key") {
-            Ok(token) => {
-                let validate = Call::Validate(Caller::Key(token));
-                (visit(State::LookingUp(action)), Next::Call(validate))
-            }
-            Err(response) => answered(response),
+        let token = token(credentials, "Missing API key")?;
+        visit.looks_up(action);
+        Ok(Call::Validate(Caller::Key(token)))
+    }
+
+    /// The OpenAPI 3.1 description of the routes that are served, as JSON.
+    pub fn openapi(&self) -> String {
+        openapi::description(|route| self.serves(route))
+    }
+
+    fn serves(&self, route: &Route) -> bool {
+        match route {
+            Route::Unknown => false,
+            Route::Signup => self.0.signup.is_some(),
+            route => self.0.manage || !route.manages(),
         }
     }
 
@@ -273,90 +204,4 @@ impl Routes {
 
 fn not_found() -> Response {
     Response::error(404, "Not found")
-}
-
-impl Visit {
-    /// Goes on with what the client answered.
-    pub fn answered(&mut self, answer: Result<Answer, Error>, now: DateTime<Utc>) -> Next {
-        let wrong = || Error::new(ErrorCode::UnexpectedResponse, "an answer to another call");
-        match (std::mem::replace(&mut self.state, State::Over), answer) {
-            (State::LookingUp(action), Ok(Answer::Validated(verdict))) => {
-                self.looked_up(action, verdict, now)
-            }
-            (State::SigningUp | State::Creating, Ok(answer @ Answer::Created(_))) => {
-                Next::Respond(Routes::created(answer.json(false)))
-            }
-            (State::SigningUp, Err(error)) => Next::Respond(Response::failed(&error)),
-            (State::Creating, Err(error)) => Next::Respond(child_failed(&error)),
-            (State::Revoking, Ok(Answer::Revoked(true))) => {
-                Next::Respond(Response::new(200, r#"{"revoked":true}"#.to_owned()))
-            }
-            (State::Revoking, Ok(Answer::Revoked(false))) => {
-                Next::Respond(Response::error(404, "Key not found"))
-            }
-            (_, Err(error)) => Next::Respond(Response::unavailable(&error)),
-            (_, Ok(_)) => Next::Respond(Response::unavailable(&wrong())),
-        }
-    }
-
-    fn looked_up(&mut self, action: Action, verdict: Verdict, now: DateTime<Utc>) -> Next {
-        match verdict {
-            Ok(caller) => self.serve(action, &caller),
-            // Who has spent all may still look at the key and give it up, but makes no children.
-            Err(Denial { reason: DenialReason::BudgetExceeded, key: Some(caller), .. })
-                if !matches!(action, Action::Create(_)) =>
-            {
-                self.serve(action, &caller)
-            }
-            Err(denial) => Next::Respond(Response::denied(&denial, now)),
-        }
-    }
-
-    fn serve(&mut self, action: Action, caller: &Grant) -> Next {
-        match action {
-            Action::Show => Next::Respond(Response::new(200, grant(caller, false))),
-            Action::Create(body) => match child_of(caller, &body) {
-                Ok(new) => {
-                    self.state = State::Creating;
-                    Next::Call(Call::Create(Box::new(new)))
-                }
-                Err(response) => Next::Respond(response),
-            },
-            Action::Delete { id } if !may_be_id(&id, &caller.id) => {
-                Next::Respond(Response::bad_request("Invalid key ID"))
-            }
-            Action::Delete { id } if id.is_empty() || id.len() > LONGEST_ID || id.contains('\0') => {
-                Next::Respond(Response::error(404, "Key not found"))
-            }
-            Action::Delete { .. } if self.is_double && self.revoke_policy == RevokePolicy::Descendants => {
-                Next::Respond(Response::error(404, "Key not found"))
-            }
-            Action::Delete { id } => {
-                let id = if self.is_double { id_for_double(id, &caller.id) } else { id.into() };
-                let revocation = Revocation::of_key(id).of_account(caller.account_id.clone());
-                self.state = State::Revoking;
-                Next::Call(Call::Revoke(match self.revoke_policy {
-                    RevokePolicy::Account => revocation,
-                    RevokePolicy::Descendants => revocation.within(caller.id.clone()),
-                }))
-            }
-        }
-    }
-}
-
-/// A double of the original's shape knows ids that are numbers as numbers.
-fn id_for_double(text: String, of_caller: &KeyId) -> KeyId {
-    const LARGEST_SAFE: i64 = (1 << 53) - 1;
-    match (of_caller, text.parse()) {
-        (KeyId::Integer(_), Ok(number @ 0..=LARGEST_SAFE)) => KeyId::Integer(number),
-        _ => KeyId::Text(text),
-    }
-}
-
-/// Where ids are numbers, one that does not begin with a digit is refused as in the original.
-fn may_be_id(text: &str, of_caller: &KeyId) -> bool {
-    match of_caller {
-        KeyId::Integer(_) => text.starts_with(|first: char| first.is_ascii_digit()),
-        KeyId::Text(_) => true,
-    }
 }

@@ -6,6 +6,8 @@ mod calls;
 mod clerk;
 mod guard;
 mod keys;
+mod manage;
+mod openapi;
 mod properties;
 mod signup;
 mod turns;
@@ -20,10 +22,14 @@ use crate::engine::rows::new_row::NewRow;
 use crate::engine::{Answer, Options, Revocation, Verdict};
 use crate::error::{Error, ErrorCode};
 use crate::id::{AccountId, KeyId};
+use crate::key::credential::Credential;
 use crate::key::delegation::Parent;
+use crate::key::explanation::{ExplainedLimit, Explanation, LEAST_COST};
 use crate::key::grant::{Denial, DenialReason, Grant};
 use crate::key::new_key::{CreateKey, Created};
 use crate::key::raw::RawKey;
+use crate::key::record::{KeyFilter, KeyRecord, KeyUpdate};
+use crate::key::rotation::{Rotate, RotateRefusal, Rotated};
 
 fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_764_000_000, 0).unwrap()
@@ -98,14 +104,25 @@ struct World {
     revokes: Result<bool, Error>,
     /// Why keys cannot be created.
     creates: Option<Error>,
+    /// What an explanation says.
+    limits: Vec<ExplainedLimit>,
+    /// The keys that can be read. The first is the answer to a change.
+    keys: Vec<KeyRecord>,
+    /// Why keys cannot be changed.
+    changes: Option<Error>,
+    /// Why keys are not rotated.
+    refuses: Option<RotateRefusal>,
     asked: Vec<Asked>,
 }
 
 /// What the client was asked to write.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Asked {
     Create(NewKey),
     Revoke(Revocation),
+    List(KeyFilter),
+    Update(KeyId, KeyUpdate),
+    Rotate(KeyId, Rotate),
 }
 
 impl World {
@@ -116,6 +133,10 @@ impl World {
             client: Options::default(),
             revokes: Ok(true),
             creates: None,
+            limits: Vec::new(),
+            keys: Vec::new(),
+            changes: None,
+            refuses: None,
             asked: Vec::new(),
         }
     }
@@ -162,6 +183,34 @@ impl World {
                 Next::Call(Call::Revoke(revocation)) => {
                     self.asked.push(Asked::Revoke(revocation));
                     self.revokes.clone().map(Answer::Revoked)
+                }
+                Next::Call(Call::Explain(id)) => {
+                    assert_eq!(id, KeyId::Integer(7));
+                    let limits = std::mem::take(&mut self.limits);
+                    Ok(Answer::Explained(Box::new(Explanation::of(limits, LEAST_COST))))
+                }
+                Next::Call(Call::List(filter)) => {
+                    self.asked.push(Asked::List(*filter));
+                    Ok(Answer::Keys(self.keys.clone()))
+                }
+                Next::Call(Call::Get(id)) => {
+                    let is_it = |key: &&KeyRecord| key.grant.id.to_string() == id.to_string();
+                    Ok(Answer::Key(self.keys.iter().find(is_it).cloned().map(Box::new)))
+                }
+                Next::Call(Call::Update(id, update)) => {
+                    self.asked.push(Asked::Update(id, *update));
+                    match &self.changes {
+                        Some(error) => Err(error.clone()),
+                        None => Ok(Answer::Key(self.keys.first().cloned().map(Box::new))),
+                    }
+                }
+                Next::Call(Call::Rotate(Credential::Id(id), rotate)) => {
+                    self.asked.push(Asked::Rotate(id.clone(), rotate));
+                    let key = RawKey::of_text("ak_rotated");
+                    Ok(Answer::Rotated(
+                        self.refuses
+                            .map_or_else(|| Ok(Rotated { key, id, previous_expires_at: later(60) }), Err),
+                    ))
                 }
                 other => panic!("{other:?}"),
             };

@@ -40,6 +40,8 @@ pub struct KeyRecord {
     pub previous_expires_at: Option<DateTime<Utc>>,
     /// What the application keeps with it. What no reader of ours takes is a text.
     pub metadata: Option<Value>,
+    /// The keys above it, nearest first.
+    pub(crate) ancestors: Vec<KeyId>,
 }
 
 /// What became of a key, whatever its ancestors and its budget.

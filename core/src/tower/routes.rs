@@ -23,8 +23,8 @@ use crate::http::{
 
 type Address = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
 
-/// The routes `POST /signup`, `GET /sdk-keys/me`, `POST /sdk-keys` and `DELETE /sdk-keys/{id}`, relative to where they are
-/// mounted.
+/// The routes `POST /signup`, `GET /sdk-keys/me`, `POST /sdk-keys` and `DELETE /sdk-keys/{id}`, and with
+/// [`manage`](KeyRoutes::manage) those for the keys below the caller's, relative to where they are mounted.
 ///
 /// ```no_run
 /// # #[cfg(feature = "axum")]
@@ -118,6 +118,14 @@ impl KeyRoutes {
         self
     }
 
+    /// Whether a caller may manage the keys below its own: `GET /sdk-keys`, `PATCH /sdk-keys/{id}`, and
+    /// `POST /sdk-keys/{id}/rotate`, `/disable` and `/enable`. Default false.
+    #[must_use]
+    pub fn manage(mut self, manage: bool) -> Self {
+        self.options.manage = manage;
+        self
+    }
+
     /// A header that may hold the key, as of [`AgentKeyLayer`](super::AgentKeyLayer::api_key_header).
     ///
     /// # Errors
@@ -149,13 +157,21 @@ impl KeyRoutes {
     /// As [`service`](KeyRoutes::service).
     #[cfg(feature = "axum")]
     pub fn router<S: Clone + Send + Sync + 'static>(self) -> Result<::axum::Router<S>, Error> {
-        use ::axum::routing::{get_service, post_service};
+        use ::axum::routing::{get_service, patch_service, post_service};
 
-        let has_signup = self.options.signup != Some(false);
+        let (has_signup, manage) = (self.options.signup != Some(false), self.options.manage);
         let service = self.service()?;
         let mut router = ::axum::Router::new()
             .route("/sdk-keys", post_service(service.clone()))
             .route("/sdk-keys/{id}", get_service(service.clone()).delete_service(service.clone()));
+        if manage {
+            router = router
+                .route("/sdk-keys", get_service(service.clone()))
+                .route("/sdk-keys/{id}", patch_service(service.clone()));
+            for path in ["/sdk-keys/{id}/rotate", "/sdk-keys/{id}/disable", "/sdk-keys/{id}/enable"] {
+                router = router.route(path, post_service(service.clone()));
+            }
+        }
         if has_signup {
             router = router.route("/signup", post_service(service));
         }
@@ -167,6 +183,11 @@ impl std::fmt::Debug for KeyRoutes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KeyRoutes").field("options", &self.options).finish_non_exhaustive()
     }
+}
+
+/// The path and the query.
+fn target(parts: &Parts) -> &str {
+    parts.uri.path_and_query().map_or("", |target| target.as_str())
 }
 
 fn peer(parts: &Parts) -> Option<String> {
@@ -220,13 +241,13 @@ impl Inner {
         B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
     {
         let (parts, body) = request.into_parts();
-        let mut visit = VisitCall::new(Route::of(parts.method.as_str(), parts.uri.path()), now());
+        let mut visit = VisitCall::new(Route::of(parts.method.as_str(), target(&parts)), now());
         let Presented { authorization, api_key } =
             Presented::of(&parts.headers, self.api_key_header.as_ref());
         visit.authorization = authorization;
         visit.api_key = api_key;
         visit.address = (self.address)(&parts);
-        if matches!(visit.route, Route::Signup | Route::Create) {
+        if visit.route.has_body() {
             visit.body = read(body).await;
         }
         let (mut exchange, mut next) = Exchange::with_routes(&self.routes, visit);

@@ -337,7 +337,7 @@ impl<'a> Success<'a> {
         self
     }
 
-    fn of(grant: &'a Grant) -> Self {
+    pub(super) fn of(grant: &'a Grant) -> Self {
         Success {
             valid: Some(true),
             id: &grant.id,

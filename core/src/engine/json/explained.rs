@@ -1,12 +1,15 @@
 //! Explanations as JSON.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::answers::json;
+use super::answers::{Success, json};
 use crate::budget::money::{MICROCENTS_PER_CENT, cents_rounded_up};
 use crate::id::KeyId;
 use crate::key::explanation::{ExplainedLimit, Explanation, Hold};
+use crate::key::grant::Grant;
 use crate::time::{write_optional_time, write_time};
 
 #[derive(Serialize)]
@@ -14,7 +17,7 @@ use crate::time::{write_optional_time, write_time};
 struct ExplanationJson<'a> {
     allowed: bool,
     reason: Option<&'static str>,
-    limit_key_id: &'a Option<KeyId>,
+    limit_key_id: Option<&'a KeyId>,
     live: bool,
     limits: Vec<LimitJson<'a>>,
 }
@@ -22,8 +25,10 @@ struct ExplanationJson<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct LimitJson<'a> {
-    key_id: &'a Option<KeyId>,
-    name: &'a Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own: Option<bool>,
+    key_id: Option<&'a KeyId>,
+    name: Option<&'a str>,
     live: bool,
     reason: Option<&'static str>,
     budget_cents: Option<i64>,
@@ -58,8 +63,8 @@ struct HoldsJson<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct HoldJson<'a> {
-    reservation_id: &'a str,
-    key_id: &'a KeyId,
+    reservation_id: Option<&'a str>,
+    key_id: Option<&'a KeyId>,
     amount_cents: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     amount_microcents: Option<i64>,
@@ -74,9 +79,43 @@ pub(super) fn explanation(explanation: &Explanation, exact: bool) -> String {
     json(&ExplanationJson {
         allowed: explanation.is_allowed(),
         reason: explanation.reason.map(|reason| reason.as_str()),
-        limit_key_id: &explanation.limit_key_id,
+        limit_key_id: explanation.limit_key_id.as_ref(),
         live: explanation.is_live(),
         limits: explanation.limits.iter().map(|limit| LimitJson::of(limit, exact)).collect(),
+    })
+}
+
+/// What `validate` answers for a live key, and an explanation for who holds it. Of the keys above it that says how much
+/// there is and what is held since when, but neither which keys these are, nor who else holds: an id may be all that
+/// somebody needs to revoke a key.
+pub(crate) fn grant_explained(grant: &Grant, explanation: &Explanation) -> String {
+    #[derive(Serialize)]
+    struct Explained<'a> {
+        #[serde(flatten)]
+        grant: Success<'a>,
+        explanation: ExplanationJson<'a>,
+    }
+    let is_own = |limit: &ExplainedLimit| limit.key_id.as_ref() == Some(&grant.id);
+    // What is held below the key itself: of what is held above it, these are known.
+    let own: HashSet<&str> = explanation
+        .limits
+        .iter()
+        .filter(|limit| is_own(limit))
+        .flat_map(|limit| limit.holds.oldest.iter().map(|hold| hold.reservation_id.as_str()))
+        .collect();
+    let limit = |limit| match (LimitJson::of(limit, false), is_own(limit)) {
+        (shown, true) => LimitJson { own: Some(true), ..shown },
+        (shown, false) => shown.of_another(&own),
+    };
+    json(&Explained {
+        grant: Success::of(grant),
+        explanation: ExplanationJson {
+            allowed: explanation.is_allowed(),
+            reason: explanation.reason.map(|reason| reason.as_str()),
+            limit_key_id: explanation.limit_key_id.as_ref().filter(|id| **id == grant.id),
+            live: explanation.is_live(),
+            limits: explanation.limits.iter().map(limit).collect(),
+        },
     })
 }
 
@@ -85,8 +124,9 @@ impl<'a> LimitJson<'a> {
         let (balance, holds) = (&limit.balance, &limit.holds);
         let remaining = limit.remaining_microcents();
         LimitJson {
-            key_id: &limit.key_id,
-            name: &limit.name,
+            own: None,
+            key_id: limit.key_id.as_ref(),
+            name: limit.name.as_deref(),
             live: limit.is_live(),
             reason: limit.reason.map(|reason| reason.as_str()),
             budget_cents: limit.budget_cents,
@@ -110,11 +150,24 @@ impl<'a> LimitJson<'a> {
     }
 }
 
+impl LimitJson<'_> {
+    /// A key above the one that asks, which made the reservations `own`.
+    fn of_another(mut self, own: &HashSet<&str>) -> Self {
+        (self.own, self.key_id, self.name) = (Some(false), None, None);
+        for hold in &mut self.holds.oldest {
+            if hold.reservation_id.is_none_or(|id| !own.contains(id)) {
+                (hold.reservation_id, hold.key_id) = (None, None);
+            }
+        }
+        self
+    }
+}
+
 impl<'a> HoldJson<'a> {
     fn of(hold: &'a Hold, exact: bool) -> Self {
         HoldJson {
-            reservation_id: hold.reservation_id.as_str(),
-            key_id: &hold.key_id,
+            reservation_id: Some(hold.reservation_id.as_str()),
+            key_id: Some(&hold.key_id),
             amount_cents: cents_rounded_up(hold.amount_microcents),
             amount_microcents: exact.then_some(hold.amount_microcents),
             created_at: hold.created_at,

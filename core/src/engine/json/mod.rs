@@ -10,3 +10,5 @@ mod requests;
 
 pub use self::answers::error_json;
 pub(crate) use self::answers::{grant, json};
+pub(crate) use self::explained::grant_explained;
+pub(crate) use self::records::{record_for_holder, records_for_holder};

@@ -97,7 +97,8 @@ struct Record<'a> {
     revoked_at: Option<DateTime<Utc>>,
     #[serde(serialize_with = "write_optional_time")]
     previous_expires_at: Option<DateTime<Utc>>,
-    metadata: &'a Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a Option<Value>>,
 }
 
 impl<'a> Record<'a> {
@@ -113,9 +114,31 @@ impl<'a> Record<'a> {
             disabled_at: record.disabled_at,
             revoked_at: record.revoked_at,
             previous_expires_at: record.previous_expires_at,
-            metadata: &record.metadata,
+            metadata: Some(&record.metadata),
         }
     }
+}
+
+/// What the holder of a key above it may know: not what the application keeps with it.
+fn for_holder(record: &KeyRecord) -> Record<'_> {
+    Record { metadata: None, ..Record::of(record, false) }
+}
+
+pub(crate) fn record_for_holder(record: &KeyRecord) -> String {
+    json(&for_holder(record))
+}
+
+/// A page, and what to go on after if there may be more.
+pub(crate) fn records_for_holder<'a>(
+    records: impl IntoIterator<Item = &'a KeyRecord>,
+    next: Option<&KeyId>,
+) -> String {
+    #[derive(Serialize)]
+    struct Page<'a> {
+        keys: Vec<Record<'a>>,
+        next: Option<&'a KeyId>,
+    }
+    json(&Page { keys: records.into_iter().map(for_holder).collect(), next })
 }
 
 pub(super) fn record(record: Option<&KeyRecord>, exact: bool) -> String {

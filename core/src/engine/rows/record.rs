@@ -102,6 +102,7 @@ fn record(row: &str, shape: &TableShape) -> Result<KeyRecord, Error> {
         revoked_at: timestamp(revoked_at.as_deref(), "revoked_at")?,
         previous_expires_at: timestamp(previous_expires_at.as_deref(), "prev_key_expires_at")?,
         metadata: metadata.map(read_metadata),
+        ancestors: looked_up.ancestors,
     })
 }
 

@@ -287,12 +287,15 @@ fn a_subject_that_is_first_seen_by_a_hold_gets_its_row_once_and_is_charged_by_it
 #[test]
 fn what_a_double_answers_to_the_routes_is_handed_on() {
     let visit = |route, body| {
-        let (mut exchange, next) =
-            Exchange::with_routes(&World::of(anything()).routes, call(route, Some("Bearer ak_1"), body));
+        let visit = VisitCall { is_double: true, ..call(route, Some("Bearer ak_1"), body) };
+        let (mut exchange, next) = Exchange::with_routes(&World::of(anything()).routes, visit);
         assert!(matches!(next, Next::Call(Call::Validate(_))), "{next:?}");
         let next = exchange.told(Ok(r#"{"valid":true,"id":7,"accountId":"acct"}"#), now());
         (exchange, next)
     };
+    let (_, next) = visit(Route::Me, Body::Missing);
+    assert!(!response_of(next).body.contains("explanation"), "no double can explain");
+
     let (mut exchange, next) = visit(Route::Create, Body::Json(json!({"expires_in": "24h"})));
     let args: Value = serde_json::from_str(&call_of(next).json()).unwrap();
     assert_eq!(args["args"][0]["expiresIn"], "24h", "as it was written");
@@ -310,7 +313,7 @@ fn what_a_double_answers_to_the_routes_is_handed_on() {
         ("1", 404, r#"{"error":"Key not found"}"#),
     ] {
         let (mut exchange, next) = visit(Route::Delete { id: "8".to_owned() }, Body::Missing);
-        assert_eq!(call_of(next).json(), r#"{"args":["8","acct"],"method":"revoke"}"#);
+        assert_eq!(call_of(next).json(), r#"{"args":[8,"acct"],"method":"revoke"}"#);
         assert_answer(&response_of(exchange.told(Ok(json), now())), status, body);
     }
 }

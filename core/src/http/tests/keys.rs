@@ -21,7 +21,20 @@ fn paths_lead_where_express_leads_them() {
         ("POST", "/sdk-keys/me", Route::Unknown),
         ("POST", "/sdk-keys", Route::Create),
         ("POST", "/sdk-keys/", Route::Create),
-        ("GET", "/sdk-keys", Route::Unknown),
+        ("GET", "/sdk-keys", Route::List { query: String::new() }),
+        ("GET", "/sdk-keys/?a=%31&b=x?y#z", Route::List { query: "a=%31&b=x?y".to_owned() }),
+        ("PATCH", "/sdk-keys/8", Route::Update { id: "8".to_owned() }),
+        ("PATCH", "/sdk-keys", Route::Unknown),
+        ("PATCH", "/sdk-keys/", Route::Unknown),
+        ("POST", "/sdk-keys/8/rotate", Route::Rotate { id: "8".to_owned() }),
+        ("POST", "/SDK-keys/%38/Rotate/", Route::Rotate { id: "8".to_owned() }),
+        ("POST", "/sdk-keys/8%2Frotate", Route::Unknown),
+        ("POST", "/sdk-keys/a%2Fb/disable", Route::Disable { id: "a/b".to_owned() }),
+        ("POST", "/sdk-keys/8/enable?x", Route::Enable { id: "8".to_owned() }),
+        ("POST", "/sdk-keys/8/rotat%65", Route::Unknown),
+        ("POST", "/sdk-keys/8/rotate/9", Route::Unknown),
+        ("GET", "/sdk-keys/8/rotate", Route::Unknown),
+        ("GET", "/sdk-keys/8", Route::Unknown),
         ("DELETE", "/sdk-keys/8", delete("8")),
         ("DELETE", "/sdk-keys/me", delete("me")),
         ("DELETE", "/sdk-keys/a%2Fb%20c", delete("a/b c")),
@@ -68,7 +81,7 @@ fn without_a_live_key_every_route_answers_as_the_guard_does() {
 }
 
 #[test]
-fn me_is_the_callers_validate_result() {
+fn me_is_the_callers_validate_result_and_what_a_charge_meets() {
     let caller = Grant {
         user_id: Some("u".to_owned()),
         scopes: list(&["read"]),
@@ -83,7 +96,7 @@ fn me_is_the_callers_validate_result() {
     assert_answer(
         &World::of(caller).me(),
         200,
-        r#"{"valid":true,"id":7,"accountId":"acct","userId":"u","scopes":["read"],"budgetCents":100,"budgetUsedCents":20,"budgetRemainingCents":80,"budgetPeriod":"day","budgetResetAt":"2025-11-24T16:01:00.000Z","expiresAt":"2025-11-24T17:00:00.000Z","delegatedBy":"alice","name":"default","budgetReservedCents":0}"#,
+        r#"{"valid":true,"id":7,"accountId":"acct","userId":"u","scopes":["read"],"budgetCents":100,"budgetUsedCents":20,"budgetRemainingCents":80,"budgetPeriod":"day","budgetResetAt":"2025-11-24T16:01:00.000Z","expiresAt":"2025-11-24T17:00:00.000Z","delegatedBy":"alice","name":"default","budgetReservedCents":0,"explanation":{"allowed":false,"reason":"invalid_key","limitKeyId":null,"live":false,"limits":[]}}"#,
     );
 }
 
