@@ -311,7 +311,7 @@ def _body(signup: bool) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "scopes": {"type": "array", "items": {"type": "string"}},
         "budget_cents": {"type": "integer", "minimum": 0},
-        "budget_period": {"type": "string", "enum": ["hour", "day", "week", "month", "year"]},
+        "budget_period": {"type": "string", "pattern": "^(hour|day|week|month|year|[1-9][0-9]{0,4}[mhd])$"},
         "expires_in": {"type": "string", "examples": ["30m", "12h", "7d", "1mo"]},
         "name": {"type": "string"},
     }

@@ -39,6 +39,7 @@ pub(super) fn child_of(caller: &Grant, body: &Body) -> Result<NewKey, Response> 
     }
     let spec = CreateKey {
         metadata: None,
+        limits: Vec::new(),
         account_id: caller.account_id.clone(),
         user_id: caller.user_id.clone(),
         scopes,

@@ -2,15 +2,15 @@
 
 use std::borrow::Cow;
 
+use super::ancestors::read_ancestors;
 use super::scopes::parse_stored;
 use super::time::{Moment, is_over};
 use super::{Field, fields, integer, is_true, place, read_key_id};
-use crate::budget::limit::Limit;
+use crate::budget::limit::{Limit, LimitState};
 use crate::budget::money::{Balance, MICROCENTS_PER_CENT};
 use crate::error::Error;
-use crate::id::{AccountId, KeyId};
+use crate::id::AccountId;
 use crate::key::grant::{Denial, DenialReason, Grant, Verdict};
-use crate::table::literal::{parse_array, parse_row};
 use crate::table::shape::TableShape;
 
 /// A row of `validate_one.sql`, `validate_many.sql` or `validate.sql`, in the order of `key_columns.sql`.
@@ -39,8 +39,10 @@ pub(crate) struct LookedUp<'r> {
     last_used_at: Option<Moment>,
     now: Moment,
     pub(crate) verdict: Verdict,
-    /// The ids of its ancestors, nearest first.
-    pub(crate) ancestors: Vec<KeyId>,
+    /// How many keys are above it.
+    pub(crate) ancestors: usize,
+    /// What it may spend beside its budget.
+    pub(crate) limits: Vec<LimitState>,
     /// Until it or an ancestor expires.
     pub(crate) seconds_left: Option<i64>,
 }
@@ -137,7 +139,7 @@ impl<'r, 's> KeyRow<'r, 's> {
         let mut denial = own_reason.map(|reason| (reason, limit(reason, &grant)));
         let mut seconds_left = expires_at.and_then(|at| at.seconds_after(now));
         let ancestors = match ancestors {
-            Some(states) => read_ancestors(&states, now, shape)?,
+            Some(states) => read_ancestors(&states, &grant.id, now, shape)?,
             None => Vec::new(),
         };
         for ancestor in &ancestors {
@@ -158,14 +160,15 @@ impl<'r, 's> KeyRow<'r, 's> {
             last_used_at: Moment::read(last_used_at.as_deref(), "last_used_at")?,
             now,
             verdict,
-            ancestors: ancestors.into_iter().filter_map(|ancestor| ancestor.id).collect(),
+            ancestors: ancestors.iter().filter(|ancestor| !ancestor.is_limit).count(),
+            limits: ancestors.into_iter().take_while(|a| a.is_limit).filter_map(|a| a.state).collect(),
             seconds_left,
         })
     }
 }
 
 /// `used` is cents and micro-cents, nothing if a period begins; `reserved` is micro-cents.
-fn balance(
+pub(super) fn balance(
     budget_cents: Option<i64>,
     used: Option<(&Field<'_>, &Field<'_>)>,
     reserved: i64,
@@ -188,7 +191,7 @@ fn reserved(cents: &Field<'_>, microcents: &Field<'_>, shape: &TableShape) -> Re
 }
 
 /// Why a row stops a key, in the order in which reasons are checked.
-fn reason(
+pub(super) fn reason(
     revoked: &Field<'_>,
     disabled: &Field<'_>,
     is_expired: bool,
@@ -207,66 +210,6 @@ fn reason(
     }
 }
 
-/// An ancestor, as far as it bears on its descendants.
-struct Ancestor {
-    /// `None` if the chain that says there is one cannot be.
-    id: Option<KeyId>,
-    reason: Option<DenialReason>,
-    limit: Option<Limit>,
-    seconds_left: Option<i64>,
-}
-
-/// Reads what `validate.sql` says of ancestors: an array of rows. One that was deleted stops its descendants too.
-fn read_ancestors(states: &str, now: Moment, shape: &TableShape) -> Result<Vec<Ancestor>, Error> {
-    let wrong = || Error::unexpected("an ancestor");
-    let states = parse_array(states).ok_or_else(wrong)?;
-    states
-        .iter()
-        .map(|state| {
-            let fields = parse_row(state.as_deref().ok_or_else(wrong)?).ok_or_else(wrong)?;
-            let Ok(fields): Result<[_; 11], _> = fields.try_into() else { return Err(wrong()) };
-            let [
-                id,
-                exists,
-                budget,
-                used,
-                used_micro,
-                reserved,
-                reset_at,
-                expires_at,
-                revoked,
-                disabled,
-                next_reset,
-            ] = fields;
-            let expires_at = Moment::read(expires_at.as_deref(), "expires_at")?;
-            let id = id.map(|id| read_key_id(&id, shape)).transpose()?;
-            let budget_cents = integer(&budget, "budget_cents")?;
-            let period_used = next_reset.is_none().then_some((&used, &used_micro));
-            let reserved = integer(&reserved, "budget_reserved_cents")?.unwrap_or(0);
-            let balance = balance(budget_cents, period_used, reserved)?;
-            let reason = match is_true(&exists) {
-                true => reason(&revoked, &disabled, is_over(expires_at, now), &balance),
-                false => Some(DenialReason::Revoked),
-            };
-            let limit = match (reason, budget_cents, &id) {
-                (Some(DenialReason::BudgetExceeded), Some(budget_cents), Some(id)) => Some(Limit {
-                    key_id: id.clone(),
-                    budget_cents,
-                    used_cents: balance.used_cents(),
-                    reserved_cents: balance.reserved_cents(),
-                    resets_at: Moment::read(
-                        next_reset.as_deref().or(reset_at.as_deref()),
-                        "budget_reset_at",
-                    )?
-                    .and_then(Moment::reset),
-                }),
-                _ => None,
-            };
-            Ok(Ancestor { id, reason, limit, seconds_left: expires_at.and_then(|at| at.seconds_after(now)) })
-        })
-        .collect()
-}
-
 fn limit(reason: DenialReason, grant: &Grant) -> Option<Limit> {
     grant.budget_cents.filter(|_| reason == DenialReason::BudgetExceeded).map(|budget_cents| Limit {
         key_id: grant.id.clone(),
@@ -274,12 +217,16 @@ fn limit(reason: DenialReason, grant: &Grant) -> Option<Limit> {
         used_cents: grant.budget_used_cents,
         reserved_cents: grant.budget_reserved_cents,
         resets_at: grant.budget_reset_at,
+        period: None,
+        when_exceeded: None,
+        breaker: None,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::KeyId;
     use crate::table::name::TableName;
 
     fn shape() -> TableShape {
