@@ -53,7 +53,7 @@ async fn concurrent_limits_are_never_passed_singly_or_together() {
     let child = CreateKey::child_of(&parent.id).limits([KeyLimit::new(120).every(Period::Hour)]);
     let child = ak.create(child).await.unwrap();
     // The first window is full, and the second, and then the limit of the month.
-    for [window, all] in [[150, 150], [150, 300], [100, 400]] {
+    for [window, all] in [[150, 150], [150, 300], [101, 400]] {
         let mut spending = JoinSet::new();
         for n in 0..2 * CALLERS {
             let key = if n % 3 == 0 { &child.key } else { &parent.key };
