@@ -41,8 +41,8 @@ class KeyLimit(_Cents, total=False):
     period: Optional[str]
     """How often it starts afresh: ``5m``, ``36h``, ``7d``, or a named period. None given is once for life."""
     when_exceeded: Literal["refuse", "disable"]
-    """What a charge does that would pass it. ``disable``: it is refused, and the key switched off until somebody enables
-    it."""
+    """What a charge does that would pass it. ``disable``: it is refused, and the key switched off until somebody
+    enables it."""
 
 
 @runtime_checkable

@@ -547,8 +547,8 @@ class AsyncAgentKey(Base):
         :param scopes: ``None`` is everything that its parent may do
         :param budget_cents: ``None`` is no budget. What is used and held stays
         :param budget_period: a new period begins now, and what is used counts in it; ``None`` is one budget for life
-        :param limits: in place of those that it had; one of the same period goes on. A key that has children gets no more
-            than it had before them
+        :param limits: in place of those that it had; one of the same period goes on. A key that has children gets no
+            more than it had before them
         :param expires_in: from now on; ``None`` is for ever
         :param metadata: in place of what the key kept; ``None`` is nothing
         """

@@ -353,8 +353,8 @@ class Explanation(Result):
     limits: list[ExplainedLimit] = field(
         default_factory=list, metadata={"read": lambda limits: [read(ExplainedLimit, limit) for limit in limits]}
     )
-    """The key, its ancestors and the limits of each, what binds first: keys that are revoked or gone, then those that are switched off or
-    expired, then the others, the one with the least room first. Empty if there is no such key."""
+    """The key, its ancestors and the limits of each, what binds first: keys that are revoked or gone, then those that
+    are switched off or expired, then the others, the one with the least room first. Empty if there is no such key."""
 
     def __bool__(self) -> bool:
         return self.allowed
