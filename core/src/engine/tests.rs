@@ -3,6 +3,7 @@
 mod admin;
 mod answers_json;
 mod batching;
+mod breaker;
 mod catalogue;
 mod faults;
 mod holds;
