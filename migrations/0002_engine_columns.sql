@@ -61,7 +61,11 @@ BEGIN
       ('prev_key_hash',              'TEXT COLLATE pg_catalog."C"'),
       ('prev_key_expires_at',        'TIMESTAMPTZ'),
       ('disabled_at',                'TIMESTAMPTZ'),
-      ('metadata',                   'JSONB')
+      ('metadata',                   'JSONB'),
+      -- Of a limit of a key, which is a row of its own: what a charge that would pass it does. NULL of keys.
+      ('when_exceeded',              'TEXT'),
+      -- Whether a key has, or had, children: those born before this column are found by their parent_id.
+      ('has_children',               'BOOLEAN')
     ) AS w (name, definition)
    WHERE w.name <> ALL (present);
 

@@ -10,7 +10,7 @@ const NOBODY = "\0";
 
 /** A key's data for the core. */
 export function keySpec(options: CreateKeyOptions | EnsureSubjectOptions | undefined | null): object {
-  const { accountId, userId, scopes, budgetCents, budgetPeriod, expiresIn, delegatedBy, name, metadata, parent, ...unknown } = options ?? {};
+  const { accountId, userId, scopes, budgetCents, budgetPeriod, limits, expiresIn, delegatedBy, name, metadata, parent, ...unknown } = options ?? {};
   return {
     // The core refuses these by name: a misspelt budget must not make a key without one.
     ...unknown,
@@ -19,12 +19,19 @@ export function keySpec(options: CreateKeyOptions | EnsureSubjectOptions | undef
     scopes: scopes == null ? null : scopeList("Invalid scopes", scopes),
     budgetCents: cents(budgetCents),
     budgetPeriod: text("invalid_budget_period", "budget period", budgetPeriod),
+    limits: limits == null ? null : limitList(limits),
     expiresIn: text("invalid_duration", "duration", expiresIn),
     delegatedBy: text("invalid_text", "delegated_by", delegatedBy),
     name: text("invalid_text", "name", name),
     metadata: metadata == null ? null : objectOf(metadata),
     parent: parentOf(parent),
   };
+}
+
+/** Limits, which are objects with a number of cents. */
+function limitList(limits: unknown): object[] {
+  if (!Array.isArray(limits)) throw invalid("invalid_budget", "limits", limits);
+  return limits.map((limit: unknown) => ({ ...objectOf(limit, "limit"), cents: cents((limit as { cents?: unknown }).cents) ?? undefined }));
 }
 
 /** What is changed of a key: the members that are given, also as `null`. What none of them is the core refuses. */
@@ -72,10 +79,10 @@ export function spendingOf(spending: unknown): object {
   };
 }
 
-/** Metadata, which is an object. */
-function objectOf(metadata: unknown): object {
-  if (typeof metadata !== "object" || metadata === null || Array.isArray(metadata)) throw invalid("invalid_text", "metadata", metadata);
-  return metadata;
+/** Metadata, or a limit: an object. */
+function objectOf(value: unknown, field = "metadata"): object {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw invalid("invalid_text", field, value);
+  return value;
 }
 
 /** The members of a rotation for the core, which knows them. */

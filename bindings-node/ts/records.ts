@@ -1,4 +1,4 @@
-import type { KeyId } from "./types.js";
+import type { KeyId, KeyLimit } from "./types.js";
 
 /** A key's row, without its secret. */
 export interface KeyRecord<Id extends KeyId = number> {
@@ -21,6 +21,8 @@ export interface KeyRecord<Id extends KeyId = number> {
   budgetRemainingMicrocents?: number;
   /** Why `validate` refuses the key; `null` of a live one. Its ancestors count. */
   reason: "revoked" | "disabled" | "expired" | "budget_exceeded" | null;
+  /** What it may spend in other periods beside its budget. */
+  limits: LimitState[];
   /** The beginning of the secret, to tell keys apart. */
   keyPrefix: string;
   parentId: Id | null;
@@ -35,6 +37,19 @@ export interface KeyRecord<Id extends KeyId = number> {
   previousExpiresAt: string | null;
   /** What the application keeps with it. What no reader of ours takes is a text. */
   metadata: Record<string, unknown> | string | null;
+}
+
+/** One of a key's limits, and what is used of it. */
+export interface LimitState {
+  cents: number;
+  /** `null` is once for life. */
+  period: string | null;
+  whenExceeded: "refuse" | "disable";
+  usedCents: number;
+  reservedCents: number;
+  /** Never below 0. */
+  remainingCents: number;
+  resetsAt: string | null;
 }
 
 /** Which keys are listed. */
@@ -67,6 +82,8 @@ export interface KeyUpdate {
   budgetCents?: number | null;
   /** A new period begins now, and what is used counts in it. `null`: one budget for life. */
   budgetPeriod?: string | null;
+  /** In place of the limits that it had; one of the same period goes on. A key that has children gets no more than it had before them. */
+  limits?: readonly KeyLimit[];
   /** From now on: `30m`, `12h`, `7d`, `1mo`. `null` is for ever. */
   expiresIn?: string | null;
   /** In place of what the key kept; `null` is nothing. */
@@ -84,13 +101,13 @@ export interface Explanation<Id extends KeyId = number> {
   /** Whether every key of the chain is live: `validate` and `reserve` refuse any other. */
   live: boolean;
   /**
-   * The key and its ancestors, what binds first: keys that are revoked or gone, then those that are switched off or expired,
+   * The key, its ancestors and the limits of each, what binds first: keys that are revoked or gone, then those that are switched off or expired,
    * then the others, the one with the least room first. Empty if there is no such key.
    */
   limits: ExplainedLimit<Id>[];
 }
 
-/** A key of a chain, and its budget. */
+/** A key of a chain and its budget, or one of its limits. */
 export interface ExplainedLimit<Id extends KeyId = number> {
   /** `null` if the row names an ancestor that cannot be. */
   keyId: Id | null;
@@ -106,6 +123,8 @@ export interface ExplainedLimit<Id extends KeyId = number> {
   budgetRemainingCents: number | null;
   budgetPeriod: string | null;
   budgetResetAt: string | null;
+  /** Of one of the key's limits: what a charge does that would pass it. */
+  whenExceeded?: "refuse" | "disable";
   /** Only of a client with `rounding: "exact"`, as all micro-cents here. */
   budgetUsedMicrocents?: number;
   budgetReservedMicrocents?: number;

@@ -70,8 +70,17 @@ interface CommonOptions {
 export type AgentKeyOptions = CommonOptions &
   ({ pool: Queryable; connectionString?: undefined } | { connectionString: string; pool?: undefined });
 
-/** How often a budget starts afresh. `hour`, `week` and `year` need the option `budgetPeriods: "all"`. */
-export type BudgetPeriod = "hour" | "day" | "week" | "month" | "year";
+/** How often a budget starts afresh; a window is so many minutes, hours or days. All but `day` and `month` need the option `budgetPeriods: "all"`. */
+export type BudgetPeriod = "hour" | "day" | "week" | "month" | "year" | `${number}${"m" | "h" | "d"}`;
+
+/** What may be spent in a period, beside the budget. */
+export interface KeyLimit {
+  cents: number;
+  /** How often it starts afresh; none given is once for life. No two limits of a key have the same. */
+  period?: BudgetPeriod | (string & {}) | null;
+  /** What a charge does that would pass it. `disable`: it is refused, and the key switched off until somebody enables it. Default `refuse`. */
+  whenExceeded?: "refuse" | "disable" | null;
+}
 
 /** What a new key may do and spend. */
 export interface CreateKeyOptions {
@@ -85,6 +94,8 @@ export interface CreateKeyOptions {
   budgetCents?: number | null;
   /** How often the budget starts afresh; none given is one budget for life. */
   budgetPeriod?: BudgetPeriod | (string & {}) | null;
+  /** What may be spent in other periods beside the budget, six at most. Every charge draws on each of them, too. */
+  limits?: readonly KeyLimit[] | null;
   /** Time to live: `30m`, `12h`, `7d`, `1mo`. None given is for ever. */
   expiresIn?: string | null;
   /** The human who authorises the key. */
@@ -164,6 +175,9 @@ export interface ValidateFailure<Id extends KeyId = number> {
     reservedCents: number;
     /** ISO 8601. */
     resetsAt: string | null;
+    /** Of one of the key's `limits`, as `whenExceeded`. */
+    period?: string;
+    whenExceeded?: "refuse" | "disable";
   };
 }
 
@@ -378,7 +392,7 @@ export interface UsageFilter {
   /** ISO 8601, excluded. */
   to?: string;
   /** Default `day`. */
-  by?: BudgetPeriod;
+  by?: "hour" | "day" | "week" | "month" | "year";
 }
 
 /** What a key and its descendants spent in a period. */

@@ -1,7 +1,7 @@
 //! Answers as Python objects. The classes are Python's; the hot ones are made here, the others of JSON by Python.
 
 use agentkey::Error;
-use agentkey::engine::{AccountId, Answer, ChargeRefusal, Charged, KeyId, Verdict};
+use agentkey::engine::{AccountId, Answer, ChargeRefusal, Charged, KeyId, Verdict, WhenExceeded};
 use agentkey::{Denial, Grant};
 use chrono::{DateTime, Utc};
 use pyo3::prelude::*;
@@ -108,6 +108,8 @@ fn denial_object(py: Python<'_>, denial: &Denial) -> PyResult<Py<PyAny>> {
             limit.used_cents,
             limit.reserved_cents,
             limit.resets_at.map(told),
+            limit.period.as_deref(),
+            limit.when_exceeded.map(WhenExceeded::as_str),
         ))
     });
     let class = class!(py, "Denial")?;

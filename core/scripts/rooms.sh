@@ -34,8 +34,8 @@ done
 
 names=$(sed -n '/^pub use/,/;/p;/^pub mod/p' lib.rs | tr -d '\n' | sed -E 's/pub (use|mod)[^;{]*\{/\n/g; s/pub mod [a-z_]+;/\n&/g' | tr '{},;' '\n' |
     sed -E 's/^ *(pub (use|mod) )?([a-z_]+::)*//; s/ //g' | grep -cE '^[A-Za-z_]+$')
-if ((names > 40)); then
-    echo "core/src/lib.rs exports $names names, more than 40" >&2
+if ((names > 42)); then
+    echo "core/src/lib.rs exports $names names, more than 42" >&2
     status=1
 fi
 

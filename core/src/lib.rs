@@ -74,6 +74,7 @@ pub mod tower;
 
 pub use budget::charge::{Charge, ChargeRefusal, Charged, Overrun};
 pub use budget::ledger::{EventFilter, UsageFilter};
+pub use budget::limit::KeyLimit;
 pub use budget::money::Cost;
 pub use budget::period::Period;
 pub use budget::reservation::{IfExpired, ReservationId, ReservationRefusal, Reserve, Settlement};

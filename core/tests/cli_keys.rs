@@ -118,6 +118,37 @@ async fn keys_are_listed_shown_and_changed() {
 }
 
 #[tokio::test]
+async fn limits_are_given_shown_explained_and_taken_away() {
+    let db = database().await;
+    let create = ["create", "--account", "a", "--json", "--limit", "200/5m:disable", "--limit", "2000/month"];
+    let created = done(&db, &create).await.json();
+    let id = created["id"].to_string();
+    let show = done(&db, &["show", &id]).await.output;
+    assert!(
+        show.contains("$2.00 every 5m ($2.00 free, switches the key off); $20.00 every month ($20.00 free)"),
+        "{show}"
+    );
+    charge(&db, created["key"].as_str().unwrap(), 200, "r1").await;
+    let explained = done(&db, &["explain", &id]).await.output;
+    assert!(
+        explained.contains("$2.00/5m, switches off") && explained.contains("$20.00/month"),
+        "{explained}"
+    );
+    let listed = done(&db, &["list", "--json"]).await.json();
+    assert_eq!(listed.as_array().unwrap().len(), 1, "limits are no keys: {listed}");
+    let updated = done(&db, &["update", &id, "--json", "--limit", "5000"]).await.json();
+    assert_eq!(updated["limits"][0]["cents"], json!(5000));
+    let updated = done(&db, &["update", &id, "--json", "--no-limits"]).await.json();
+    assert_eq!(updated["limits"], json!([]));
+    for bad in ["x/5m", "200/5s", "200/5m:explode", "-1/day", ""] {
+        let ended = agentkey(&db.url, &["create", "--account", "a", &format!("--limit={bad}")]).await;
+        assert_eq!((ended.code, ended.output.as_str()), (2, ""), "{bad}: {ended:?}");
+        assert!(bad == "-1/day" || ended.error.contains("--limit"), "{ended:?}");
+    }
+    db.drop().await;
+}
+
+#[tokio::test]
 async fn keys_are_listed_by_what_they_may_hold_and_used() {
     let db = database().await;
     let key =

@@ -242,7 +242,7 @@ const BROKEN: [(&str, &str); 9] = [
     ("an array of arrays", "ARRAY[ARRAY[{parent}, {other}], ARRAY[{other}, {parent}]]"),
     (
         "too many",
-        "(SELECT array_agg(id) FROM (SELECT id FROM sdk_api_keys WHERE account_id = 'many' ORDER BY id LIMIT 8) k)",
+        "(SELECT array_agg(id) FROM (SELECT id FROM sdk_api_keys WHERE account_id = 'many' ORDER BY id LIMIT 56) k)",
     ),
     ("one that is gone", "ARRAY[{parent}, 999999]"),
 ];
@@ -262,7 +262,7 @@ async fn used(db: &TestDatabase, key: &Created) -> (i64, i64) {
 async fn a_chain_that_cannot_be_lets_nothing_pass() {
     let db = TestDatabase::create().await;
     for ak in clients(&db).await {
-        for _ in 0..8 {
+        for _ in 0..56 {
             let _ = key(&ak, "many").await;
         }
         for (what, chain) in BROKEN {

@@ -9,7 +9,7 @@
 ...             await ak.track_usage(created.key, 12)
 """
 
-from ._arguments import Subject
+from ._arguments import KeyLimit, Subject
 from ._async import AsyncAgentKey
 from ._base import (
     ExtendResult,
@@ -45,6 +45,7 @@ from ._results import (
     Holds,
     KeyRecord,
     Limit,
+    LimitState,
     Released,
     Reservation,
     ReservationRefusal,
@@ -79,8 +80,10 @@ __all__ = [
     "Hold",
     "Holds",
     "InvalidInputError",
+    "KeyLimit",
     "KeyRecord",
     "Limit",
+    "LimitState",
     "MigrationRequiredError",
     "OverloadedError",
     "RefusedError",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Any, Final, Optional, Protocol, Union, runtime_checkable
+from typing import Any, Final, Literal, Optional, Protocol, TypedDict, Union, runtime_checkable
 from uuid import UUID
 
 from ._data import camel
@@ -28,6 +28,21 @@ class Subject:
     """The external subject of a row: a parent that has no key."""
 
     name: str
+
+
+class _Cents(TypedDict):
+    cents: int
+    """What may be spent."""
+
+
+class KeyLimit(_Cents, total=False):
+    """What a key may spend in a period, beside its budget."""
+
+    period: Optional[str]
+    """How often it starts afresh: ``5m``, ``36h``, ``7d``, or a named period. None given is once for life."""
+    when_exceeded: Literal["refuse", "disable"]
+    """What a charge does that would pass it. ``disable``: it is refused, and the key switched off until somebody
+    enables it."""
 
 
 @runtime_checkable
@@ -232,6 +247,7 @@ def new_key(  # noqa: PLR0917
     scopes: Optional[Iterable[str]],
     budget_cents: Optional[int],
     budget_period: Optional[str],
+    limits: Optional[Iterable[KeyLimit]],
     expires_in: Optional[str],
     delegated_by: Optional[str],
     name: Optional[str],
@@ -245,6 +261,7 @@ def new_key(  # noqa: PLR0917
         "scopes": texts("scopes", scopes),
         "budgetCents": whole("budget_cents", budget_cents),
         "budgetPeriod": optional_text("budget_period", budget_period),
+        "limits": None if limits is None else key_limits(limits),
         "expiresIn": optional_text("expires_in", expires_in),
         "delegatedBy": optional_text("delegated_by", delegated_by),
         "name": optional_text("name", name),
@@ -262,11 +279,22 @@ def _parent(parent: Union[Id, Subject, None]) -> Any:
     return {"id": id_text("parent", parent)}
 
 
+def key_limits(limits: Iterable[KeyLimit]) -> list[dict[str, Any]]:
+    """Limits as the core reads them: it refuses members that it does not know."""
+    if isinstance(limits, (str, Mapping)):
+        raise TypeError("limits must be a list of dicts")
+    listed = list(limits)
+    if not all(isinstance(limit, Mapping) for limit in listed):
+        raise TypeError("limits must be a list of dicts")
+    return [{camel(name): value for name, value in limit.items()} for limit in listed]
+
+
 def changes(  # noqa: PLR0917
     name: Union[str, Unset],
     scopes: Union[Iterable[str], Unset, None],
     budget_cents: Union[int, Unset, None],
     budget_period: Union[str, Unset, None],
+    limits: Union[Iterable[KeyLimit], Unset],
     expires_in: Union[str, Unset, None],
     kept: Union[dict[str, Any], Unset, None],
 ) -> dict[str, Any]:
@@ -280,6 +308,8 @@ def changes(  # noqa: PLR0917
         given["budgetCents"] = whole("budget_cents", budget_cents)
     if not isinstance(budget_period, Unset):
         given["budgetPeriod"] = optional_text("budget_period", budget_period)
+    if not isinstance(limits, Unset):
+        given["limits"] = key_limits(limits)
     if not isinstance(expires_in, Unset):
         given["expiresIn"] = optional_text("expires_in", expires_in)
     if not isinstance(kept, Unset):

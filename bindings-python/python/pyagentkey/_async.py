@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
 from . import _arguments as arguments
-from ._arguments import MAX_PLAIN, UNSET, Cents, Id, Subject, Unset, Usd
+from ._arguments import MAX_PLAIN, UNSET, Cents, Id, KeyLimit, Subject, Unset, Usd
 from ._awaited import Awaited, HotCall, is_async, must_be_awaited
 from ._base import (
     CHARGED,
@@ -26,6 +26,7 @@ from ._base import (
     Base,
     BudgetPeriod,
     ExtendResult,
+    NamedPeriod,
     ReleaseResult,
     ReserveResult,
     RotateResult,
@@ -71,6 +72,7 @@ class AsyncAgentKey(Base):
         scopes: Optional[Iterable[str]] = None,
         budget_cents: Optional[int] = None,
         budget_period: Optional[BudgetPeriod] = None,
+        limits: Optional[Iterable[KeyLimit]] = None,
         expires_in: Optional[str] = None,
         delegated_by: Optional[str] = None,
         name: Optional[str] = None,
@@ -82,6 +84,9 @@ class AsyncAgentKey(Base):
         :param account_id: whose key it is; of a child by default its parent's
         :param scopes: what it may do; ``None`` is everything, an empty list nothing
         :param budget_cents: what it may spend in a period, or for life; 0 refuses every call
+        :param limits: what it may spend in other periods beside the budget, six at most:
+            ``[{"cents": 200, "period": "5m", "when_exceeded": "disable"}, {"cents": 2000, "period": "month"}]``. Every
+            charge draws on each of them, too. ``disable`` switches the key off until somebody enables it
         :param expires_in: ``30m``, ``12h``, ``7d``, ``1mo`` (30 days); ``None`` is never
         :param delegated_by: the human who authorises it
         :param metadata: what the application keeps with it, JSON values
@@ -95,6 +100,7 @@ class AsyncAgentKey(Base):
             scopes,
             budget_cents,
             budget_period,
+            limits,
             expires_in,
             delegated_by,
             name,
@@ -378,7 +384,7 @@ class AsyncAgentKey(Base):
         *,
         from_: Optional[datetime] = None,
         to: Optional[datetime] = None,
-        by: BudgetPeriod = "day",
+        by: NamedPeriod = "day",
     ) -> Many[UsageOfPeriod]:
         """What a key and its descendants spent, by period of the calendar in UTC, as far as the ledger knows; each says
         whether that is all."""
@@ -407,6 +413,7 @@ class AsyncAgentKey(Base):
         scopes: Optional[Iterable[str]] = None,
         budget_cents: Optional[int] = None,
         budget_period: Optional[BudgetPeriod] = None,
+        limits: Optional[Iterable[KeyLimit]] = None,
         expires_in: Optional[str] = None,
         delegated_by: Optional[str] = None,
         name: Optional[str] = None,
@@ -421,6 +428,7 @@ class AsyncAgentKey(Base):
             scopes,
             budget_cents,
             budget_period,
+            limits,
             expires_in,
             delegated_by,
             name,
@@ -529,6 +537,7 @@ class AsyncAgentKey(Base):
         scopes: Union[Iterable[str], Unset, None] = UNSET,
         budget_cents: Union[int, Unset, None] = UNSET,
         budget_period: Union[BudgetPeriod, Unset, None] = UNSET,
+        limits: Union[Iterable[KeyLimit], Unset] = UNSET,
         expires_in: Union[str, Unset, None] = UNSET,
         metadata: Union[dict[str, Any], Unset, None] = UNSET,
     ) -> Optional[KeyRecord]:
@@ -538,10 +547,12 @@ class AsyncAgentKey(Base):
         :param scopes: ``None`` is everything that its parent may do
         :param budget_cents: ``None`` is no budget. What is used and held stays
         :param budget_period: a new period begins now, and what is used counts in it; ``None`` is one budget for life
+        :param limits: in place of those that it had; one of the same period goes on. A key that has children gets no
+            more than it had before them
         :param expires_in: from now on; ``None`` is for ever
         :param metadata: in place of what the key kept; ``None`` is nothing
         """
-        with_ = arguments.changes(name, scopes, budget_cents, budget_period, expires_in, metadata)
+        with_ = arguments.changes(name, scopes, budget_cents, budget_period, limits, expires_in, metadata)
         return await self._submit(key_or_none, "update", key_id=arguments.id_text("key_id", key_id), with_=with_)
 
     async def disable(self, key_id: Id) -> Optional[KeyRecord]:

@@ -44,7 +44,9 @@ RotateResult = Union[Rotated, RotateRefusal]
 SettleResult = Union[Settlement, ReservationRefusal]
 ReleaseResult = Union[Released, ReservationRefusal]
 ExtendResult = Union[Extended, ReservationRefusal]
-BudgetPeriod = Literal["hour", "day", "week", "month", "year"]
+NamedPeriod = Literal["hour", "day", "week", "month", "year"]
+BudgetPeriod = Union[NamedPeriod, str]
+"""A named period, or a window of so many minutes, hours or days: ``5m``, ``36h``, ``7d``."""
 
 
 def outcome(done: type[R], refused: type[S]) -> Callable[[str], Union[R, S]]:

@@ -39,6 +39,9 @@ class Limit(Result):
     reserved_cents: int = 0
     resets_at: Optional[datetime] = field(default=None, metadata=TIME)
     """When it begins anew; ``None`` is never."""
+    period: Optional[str] = field(default=None, metadata=OPTIONAL)
+    """Of one of the key's ``limits``, as ``when_exceeded``."""
+    when_exceeded: Optional[Literal["refuse", "disable"]] = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)
@@ -311,7 +314,7 @@ class Holds(Result):
 
 @dataclass(frozen=True)
 class ExplainedLimit(Money):
-    """A key of a chain, and its budget."""
+    """A key of a chain and its budget, or one of its limits."""
 
     key_id: Union[int, str, None]
     """``None`` if the row names an ancestor that cannot be."""
@@ -327,6 +330,8 @@ class ExplainedLimit(Money):
     budget_remaining_cents: Optional[int] = None
     budget_period: Optional[str] = None
     budget_reset_at: Optional[datetime] = field(default=None, metadata=TIME)
+    when_exceeded: Optional[Literal["refuse", "disable"]] = field(default=None, metadata=OPTIONAL)
+    """Of one of the key's limits: what a charge does that would pass it."""
     holds: Holds = field(default_factory=Holds, metadata={"read": lambda holds: read(Holds, holds)})
     """The open reservations that hold of the budget: the key's own and those of its descendants."""
     budget_used_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
@@ -348,8 +353,8 @@ class Explanation(Result):
     limits: list[ExplainedLimit] = field(
         default_factory=list, metadata={"read": lambda limits: [read(ExplainedLimit, limit) for limit in limits]}
     )
-    """The key and its ancestors, what binds first: keys that are revoked or gone, then those that are switched off or
-    expired, then the others, the one with the least room first. Empty if there is no such key."""
+    """The key, its ancestors and the limits of each, what binds first: keys that are revoked or gone, then those that
+    are switched off or expired, then the others, the one with the least room first. Empty if there is no such key."""
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -383,6 +388,21 @@ class Stats(Result):
 
 
 @dataclass(frozen=True)
+class LimitState(Result):
+    """One of a key's limits, and what is used of it."""
+
+    cents: int
+    period: Optional[str] = None
+    """``None`` is once for life."""
+    when_exceeded: Literal["refuse", "disable"] = "refuse"
+    used_cents: int = 0
+    reserved_cents: int = 0
+    remaining_cents: int = 0
+    """Never below 0."""
+    resets_at: Optional[datetime] = field(default=None, metadata=TIME)
+
+
+@dataclass(frozen=True)
 class KeyRecord(Money):
     """A key's row, without its secret."""
 
@@ -405,6 +425,10 @@ class KeyRecord(Money):
     """The human who authorised it."""
     reason: Optional[Literal["revoked", "disabled", "expired", "budget_exceeded"]] = None
     """Why ``validate`` refuses it; ``None`` of a live one. Its ancestors count."""
+    limits: list[LimitState] = field(
+        default_factory=list, metadata={"read": lambda limits: [read(LimitState, limit) for limit in limits]}
+    )
+    """What it may spend in other periods beside its budget."""
     key_prefix: str = ""
     """The beginning of the secret, to tell keys apart."""
     parent_id: Union[int, str, None] = None

@@ -141,6 +141,10 @@ pub(super) struct Create {
     pub(super) scopes: Option<Vec<String>>,
     #[command(flatten)]
     pub(super) budget: Budget,
+    /// What it may spend in another period, in cents, and that it switches itself off there: 2000/month, 200/5m:disable;
+    /// may be given several times
+    #[arg(long, value_name = "LIMIT")]
+    pub(super) limit: Vec<String>,
     /// How long it lives: 30m, 12h, 7d, 1mo
     #[arg(long, value_name = "DURATION")]
     pub(super) expires_in: Option<String>,
@@ -176,7 +180,7 @@ pub(super) struct Budget {
     /// What it may spend, in dollars: 12.50
     #[arg(long, value_name = "USD", conflicts_with = "budget_cents", allow_negative_numbers = true)]
     pub(super) budget_usd: Option<String>,
-    /// When the budget starts afresh: hour, day, week, month, year
+    /// When the budget starts afresh: hour, day, week, month, year, or a window such as 5m, 36h
     #[arg(long, value_name = "PERIOD")]
     pub(super) budget_period: Option<String>,
 }
@@ -214,7 +218,7 @@ pub(super) struct List {
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("changes").required(true).multiple(true).args(
-    ["name", "scopes", "all_scopes", "budget_cents", "budget_usd", "no_budget", "budget_period", "no_period", "expires_in", "no_expiry"]))]
+    ["name", "scopes", "all_scopes", "budget_cents", "budget_usd", "no_budget", "limit", "no_limits", "budget_period", "no_period", "expires_in", "no_expiry"]))]
 pub(super) struct Update {
     #[command(flatten)]
     pub(super) key: OfKey,
@@ -232,6 +236,13 @@ pub(super) struct Update {
     /// It has no budget of its own
     #[arg(long, conflicts_with_all = ["budget_cents", "budget_usd"])]
     pub(super) no_budget: bool,
+    /// What it may spend in another period, in place of all its limits: 2000/month, 200/5m:disable; may be given several
+    /// times
+    #[arg(long, value_name = "LIMIT", conflicts_with = "no_limits")]
+    pub(super) limit: Vec<String>,
+    /// It has no limits beside its budget
+    #[arg(long)]
+    pub(super) no_limits: bool,
     /// It has one budget for life
     #[arg(long, conflicts_with = "budget_period")]
     pub(super) no_period: bool,

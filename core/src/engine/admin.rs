@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::Pending;
+use super::breaker::Trip;
 use super::busy::Look;
 use super::catalogue::Table;
 use super::diagnosis::Diagnosis;
@@ -26,7 +27,7 @@ use crate::budget::charge::ChargeRefusal;
 use crate::budget::ledger::{EventFilter, UsageFilter};
 use crate::error::{Error, ErrorCode};
 use crate::id::KeyId;
-use crate::table::literal::{integer_array, text_array};
+use crate::table::literal::text_array;
 use crate::table::migrations;
 use crate::table::shape::ROTATION;
 use crate::table::template::{StatementKind, Statements};
@@ -42,6 +43,7 @@ const PRUNED_AT_ONCE: u64 = 1_000_000;
 pub(super) enum Admin {
     Insert(Box<NewRow>),
     Keys(KeyWork),
+    Trip(Box<Trip>),
     Rotate(Box<Rotation>),
     Revoke(Revocation, Look),
     RevokeAll(RevokeAll),
@@ -63,7 +65,8 @@ impl Repeatable for Admin {
             | Admin::Usage(_)
             | Admin::VerifyLedger(_)
             | Admin::PruneEvents(_)
-            | Admin::Diagnose(_) => Repeats::Few,
+            | Admin::Diagnose(_)
+            | Admin::Trip(_) => Repeats::Few,
             Admin::Keys(work) if work.is_repeatable() => Repeats::Few,
             // A subject gets its row once, however often that is asked for. Looking for a parent only reads.
             Admin::Insert(row) if row.is_subject() || row.parent().is_some() => Repeats::Few,
@@ -89,6 +92,7 @@ impl Admin {
             Admin::Rotate(rotation) => Some(&mut rotation.look),
             Admin::RevokeAll(revoke) => Some(&mut revoke.look),
             Admin::Keys(work) => work.look(),
+            Admin::Trip(trip) => Some(&mut trip.look),
             _ => None,
         }
     }
@@ -100,6 +104,7 @@ impl Admin {
             Admin::Rotate(rotation) => rotation.look.is_waiting,
             Admin::RevokeAll(revoke) => revoke.look.is_waiting,
             Admin::Keys(work) => work.is_waiting(),
+            Admin::Trip(trip) => trip.look.is_waiting,
             _ => false,
         }
     }
@@ -189,9 +194,15 @@ impl Engine {
                         None => find_parent(parent, statements),
                     }
                 }
-                None => send(StatementKind::Insert, vec![Some(row.parameter(shape, &self.options)?)]),
+                None => {
+                    if row.has_limits() {
+                        shape.require(NEEDED)?;
+                    }
+                    send(StatementKind::Insert, vec![Some(row.parameter(shape, &self.options)?)])
+                }
             },
             Admin::Keys(work) => work.plan(statements, &self.options),
+            Admin::Trip(trip) => Ok(trip.plan(statements)),
             Admin::Rotate(rotation) => rotation.plan(statements),
             Admin::Revoke(revocation, look) => match revoke_params(revocation, *look, shape) {
                 Some(params) => send(StatementKind::Revoke, params),
@@ -216,24 +227,7 @@ impl Engine {
                 let params = [id, refund.amount().to_string(), refund.details()];
                 send(StatementKind::Refund, params.map(Some).to_vec())
             }
-            Admin::Sweep(sweep) => {
-                shape.require(NEEDED)?;
-                if let Some(ids) = sweep.part() {
-                    let actions = text_array(ids.iter().map(|_| "expire"));
-                    let amounts = integer_array(ids.iter().map(|_| 0));
-                    let params = vec![Some(text_array(ids)), Some(actions), Some(amounts), None];
-                    return send(StatementKind::Settle, params);
-                }
-                let bounds = [self.options.max_batch.to_string(), sweep.left.to_string()];
-                match &sweep.of {
-                    None => send(StatementKind::ExpiredReservations, bounds.map(Some).to_vec()),
-                    Some(id) => {
-                        shape.require(LINK)?;
-                        let params = bounds.into_iter().chain([id.to_string()]);
-                        send(StatementKind::ExpiredOfKey, params.map(Some).collect())
-                    }
-                }
-            }
+            Admin::Sweep(sweep) => sweep.plan(statements, self.options.max_batch),
             Admin::Events(filter) => {
                 shape.require(&["+events"])?;
                 match event_params(filter, shape) {
@@ -320,6 +314,7 @@ impl Engine {
                 None => Answer::SubjectEnsured,
             },
             Admin::Keys(work) => return work.after(rows, shape()?),
+            Admin::Trip(trip) => return trip.after(rows),
             Admin::Rotate(rotation) => return rotation.after(rows, shape()?),
             Admin::Revoke(revocation, look) => match rows.first() {
                 Some(row) if is_busy(row)? => {
@@ -383,6 +378,10 @@ impl Engine {
             // A sweep of the engine's own has no caller.
             (Admin::Sweep(Sweep { of: Some(of), .. }), answer) => {
                 self.end_sweep(of, matches!(answer, Ok(Answer::Swept(ended)) if ended > 0));
+            }
+            (Admin::Trip(trip), Ok(answer)) => {
+                self.answer_with(request, answer);
+                self.answer_refused_with(trip);
             }
             (_, Ok(answer)) => self.answer_with(request, answer),
             (_, Err(error)) => self.answer_error(request, error),

@@ -41,7 +41,8 @@ impl Explain {
     }
 
     pub(super) fn after(&self, rows: &[String], shape: &TableShape) -> Result<Next, Error> {
-        let limits = rows.iter().map(|row| read_limit(row, shape)).collect::<Result<Vec<_>, _>>()?;
+        let limits = rows.iter().filter_map(|row| read_limit(row, shape).transpose());
+        let limits = limits.collect::<Result<Vec<_>, _>>()?;
         Ok(Next::Answer(Answer::Explained(Box::new(Explanation::of(limits, self.cost)))))
     }
 

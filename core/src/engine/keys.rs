@@ -8,15 +8,19 @@ use super::explain::Explain;
 use super::list::List;
 use super::revoke::is_busy;
 use super::route::text_of;
+use super::rows::limits::{Relimited, limit_rows, read_relimited, unusable_hashes};
 use super::rows::lookup::KeyRow;
 use super::rows::record::{changes, read_record};
+use super::spends::NEEDED;
 use super::{Answer, Options};
+use crate::budget::limit::KeyLimit;
 use crate::error::Error;
 use crate::id::KeyId;
 use crate::key::delegation::{Ancestry, Parent, ParentLookup};
+use crate::key::raw::KeyHash;
 use crate::key::record::{KeyRecord, KeyUpdate};
 use crate::table::literal::text_array;
-use crate::table::shape::TableShape;
+use crate::table::shape::{LIMITS, TableShape};
 use crate::table::template::{KeyColumn, StatementKind, Statements};
 
 /// An operation on keys as their owner sees them.
@@ -33,6 +37,8 @@ pub(super) enum KeyWork {
 pub(super) struct Update {
     key_id: KeyId,
     changes: KeyUpdate,
+    /// Of the rows that its limits may need.
+    limit_hashes: Vec<KeyHash>,
     stage: Stage,
     look: Look,
 }
@@ -41,19 +47,25 @@ pub(super) struct Update {
 enum Stage {
     FindParent,
     OfParent(KeyId),
+    Limit,
     Write,
 }
 
 impl KeyWork {
     pub(super) fn update(key_id: KeyId, changes: KeyUpdate, options: &Options) -> Result<Self, Error> {
         changes.check(options.valid_scopes.as_deref(), options.accepted_periods)?;
-        let stage = if changes.is_bounded() { Stage::FindParent } else { Stage::Write };
-        Ok(KeyWork::Update(Box::new(Update { key_id, changes, stage, look: Look::default() })))
+        let limit_hashes = unusable_hashes(changes.limits.as_ref().map_or(0, Vec::len))?;
+        let mut update =
+            Update { key_id, changes, limit_hashes, stage: Stage::FindParent, look: Look::default() };
+        if !update.changes.is_bounded() {
+            update.stage = update.first_write();
+        }
+        Ok(KeyWork::Update(Box::new(update)))
     }
 
     pub(super) fn look(&mut self) -> Option<&mut Look> {
         match self {
-            KeyWork::Update(update) if matches!(update.stage, Stage::Write) => Some(&mut update.look),
+            KeyWork::Update(update) if update.stage.writes() => Some(&mut update.look),
             _ => None,
         }
     }
@@ -67,7 +79,10 @@ impl KeyWork {
         match self {
             KeyWork::Get(_) | KeyWork::Explain(_) | KeyWork::List(_) => true,
             // Its times count from when it was done.
-            KeyWork::Update(update) => !matches!(update.stage, Stage::Write) || update.changes.is_absolute(),
+            KeyWork::Update(update) => match update.stage {
+                Stage::FindParent | Stage::OfParent(_) | Stage::Limit => true,
+                Stage::Write => update.changes.is_absolute(),
+            },
         }
     }
 
@@ -91,6 +106,10 @@ impl KeyWork {
                 (Some(_), Stage::OfParent(parent)) => {
                     let sql: Arc<str> = statements.sql_by(KeyColumn::Id, StatementKind::Parent);
                     Plan::Send(StatementKind::Parent, sql, vec![Some(text_array([parent.to_string()]))])
+                }
+                (Some(id), Stage::Limit) => {
+                    let params = update.limits(id, shape, options)?;
+                    send(StatementKind::UpdateLimits, params)
                 }
                 (Some(id), Stage::Write) => {
                     let waits_for = update.look.is_waiting.then(|| id.clone());
@@ -117,15 +136,23 @@ impl KeyWork {
                 Stage::FindParent => match first()? {
                     None => none(),
                     Some(KeyRecord { parent_id: Some(parent), .. }) => go_on(update, Stage::OfParent(parent)),
-                    Some(_) => go_on(update, Stage::Write),
+                    Some(_) => go_on(update, update.first_write()),
                 },
                 Stage::OfParent(_) => {
                     let parent = rows.first().ok_or_else(Ancestry::missing)?;
                     let mut update = update.clone();
                     update.bind(KeyRow::read(parent, shape)?)?;
-                    go_on(&update, Stage::Write)
+                    let stage = update.first_write();
+                    go_on(&update, stage)
                 }
-                Stage::Write if rows.is_empty() => none(),
+                Stage::Limit | Stage::Write if rows.is_empty() => none(),
+                Stage::Limit => match read_relimited(&rows[0])? {
+                    Relimited::Busy => Next::LookAgain(Admin::Keys(self.clone())),
+                    Relimited::Done if update.changes.has_only_limits() => {
+                        Next::Continue(Admin::Keys(KeyWork::Get(update.key_id.clone())))
+                    }
+                    Relimited::Done => go_on(update, Stage::Write),
+                },
                 Stage::Write if is_busy(&rows[0])? => Next::LookAgain(Admin::Keys(self.clone())),
                 Stage::Write => Next::Continue(Admin::Keys(KeyWork::Get(update.key_id.clone()))),
             },
@@ -133,11 +160,38 @@ impl KeyWork {
     }
 }
 
+impl Stage {
+    fn writes(&self) -> bool {
+        matches!(self, Stage::Limit | Stage::Write)
+    }
+}
+
 impl Update {
+    /// Limits first: they may be refused.
+    fn first_write(&self) -> Stage {
+        if self.changes.limits.is_some() { Stage::Limit } else { Stage::Write }
+    }
+
+    fn limits(
+        &self,
+        id: String,
+        shape: &TableShape,
+        options: &Options,
+    ) -> Result<Vec<Option<String>>, Error> {
+        shape.require(LIMITS)?;
+        shape.require(NEEDED)?;
+        let limits = self.changes.limits.as_deref().unwrap_or_default();
+        KeyLimit::check_fits(limits, shape.max_cents())?;
+        // What the next statement would refuse is refused before anything is written.
+        changes(id.clone(), &self.changes, shape, options)?;
+        let waits_for = self.look.is_waiting.then(|| id.clone());
+        Ok(vec![Some(id), Some(limit_rows(limits, &self.limit_hashes, options).to_string()), waits_for])
+    }
+
     /// Keeps a child within the bounds of its parent.
     fn bind(&mut self, parent: KeyRow<'_, '_>) -> Result<(), Error> {
         let parent = parent.decided()?;
-        let parent = Ancestry::new(parent.verdict, parent.ancestors, parent.seconds_left)?;
+        let parent = Ancestry::new(parent.verdict, parent.ancestors.len(), parent.seconds_left)?;
         let mut bounded = self.changes.bounded();
         parent.bind(&mut bounded, None)?;
         if let Some(scopes) = &mut self.changes.scopes {

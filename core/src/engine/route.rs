@@ -78,7 +78,10 @@ impl Engine {
             }
             Request::RevokeAll(filter) => self.route_admin(caller, Admin::RevokeAll(filter.into())),
             Request::Events(filter) => self.route_admin(caller, Admin::Events(filter)),
-            Request::Usage(filter) => self.route_admin(caller, Admin::Usage(filter)),
+            Request::Usage(filter) => {
+                filter.by.of_calendar()?;
+                self.route_admin(caller, Admin::Usage(filter));
+            }
             Request::VerifyLedger(id) => self.route_admin(caller, Admin::VerifyLedger(id)),
             Request::PruneEvents(age) => self.route_admin(caller, Admin::PruneEvents(age)),
             Request::Diagnose(of) => self.route_admin(caller, Admin::Diagnose(of)),

@@ -277,7 +277,13 @@ impl Engine {
                     (None, None) => Ok(Decision::NoKey),
                 };
                 match decision {
-                    Ok(Decision::Final(answer)) => self.answer_with(&request, answer),
+                    Ok(Decision::Final(answer)) => {
+                        let limit = match &answer {
+                            Answer::Reserved(Err(refusal)) => refusal.limit.clone(),
+                            _ => None,
+                        };
+                        self.answer_spend(request, answer, limit.as_ref());
+                    }
                     Ok(Decision::NoKey) => {
                         let (caller, spending) = request.split();
                         let id = spending.id.clone();
@@ -304,8 +310,9 @@ impl Engine {
                         }
                         again.push(request);
                     }
-                    Ok(Decision::AfterSweep(limit)) => {
-                        self.answer_with(&request, spend.does_not_fit(limit));
+                    Ok(Decision::AfterSweep(limit) | Decision::Exceeded(limit)) => {
+                        let answer = spend.does_not_fit(limit.clone());
+                        self.answer_spend(request, answer, limit.as_ref());
                     }
                     Err(error) => self.answer_error(&request, error),
                 }

@@ -4,13 +4,16 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Engine;
-use super::admin::Admin;
+use super::admin::{Admin, Plan};
 use super::batch::Pending;
 use super::rows::ended::EndedRow;
+use super::rows::new_row::LINK;
 use super::rows::only_field;
+use super::spends::NEEDED;
 use crate::error::Error;
 use crate::id::KeyId;
-use crate::table::template::KeyColumn;
+use crate::table::literal::{integer_array, text_array};
+use crate::table::template::{KeyColumn, StatementKind, Statements};
 
 /// A sweep: a statement lists some reservations, the next one ends them, until there are no more.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,8 +84,31 @@ impl Sweep {
         (self, is_over)
     }
 
+    pub(super) fn plan(&self, statements: &Statements, max_batch: usize) -> Result<Plan, Error> {
+        let shape = &statements.shape;
+        let send = |kind, params| Ok(Plan::Send(kind, statements.sql(kind), params));
+        shape.require(NEEDED)?;
+        if let Some(ids) = self.part() {
+            let actions = text_array(ids.iter().map(|_| "expire"));
+            let amounts = integer_array(ids.iter().map(|_| 0));
+            return send(
+                StatementKind::Settle,
+                vec![Some(text_array(ids)), Some(actions), Some(amounts), None],
+            );
+        }
+        let bounds = [max_batch.to_string(), self.left.to_string()];
+        match &self.of {
+            None => send(StatementKind::ExpiredReservations, bounds.map(Some).to_vec()),
+            Some(id) => {
+                shape.require(LINK)?;
+                let params = bounds.into_iter().chain([id.to_string()]);
+                send(StatementKind::ExpiredOfKey, params.map(Some).collect())
+            }
+        }
+    }
+
     /// What is to be ended next; `None` if a list is wanted first.
-    pub(super) fn part(&self) -> Option<&[String]> {
+    fn part(&self) -> Option<&[String]> {
         self.parts.as_ref()?.last().map(Vec::as_slice)
     }
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod answers_json;
 mod batching;
+mod breaker;
 mod catalogue;
 mod faults;
 mod holds;
@@ -194,7 +195,7 @@ fn live(place: usize, id: u32) -> String {
 /// The same for a key with a parent, and what `validate.sql` then says of it.
 fn child(place: usize, id: u32) -> [String; 2] {
     let own = format!("({place},{id},7,,,,,,100,0,0,0,0,,,1764000000,1764000000,f,f");
-    [format!("{own},t,,)"), format!(r#"{own},t,,"{{""(1,t,,0,0,0,,,f,f,)""}}")"#)]
+    [format!("{own},t,,)"), format!(r#"{own},t,,"{{""(1,t,,0,0,0,,,f,f,,,)""}}")"#)]
 }
 
 /// A live key whose last use is old.

@@ -24,6 +24,7 @@ pub(super) fn child_of(caller: &Grant, body: &Body) -> Result<NewKey, Response> 
     may_live(caller, lifetime)?;
     let spec = CreateKey {
         metadata: None,
+        limits: Vec::new(),
         account_id: caller.account_id.clone(),
         user_id: caller.user_id.clone(),
         scopes: wanted.scopes.or_else(|| caller.scopes.clone()),

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use crate::budget::charge::{ChargeOutcome, ChargeRefusal, Charged};
-use crate::budget::limit::Limit;
+use crate::budget::limit::{Limit, WhenExceeded};
 use crate::budget::money::{Balance, MICROCENTS_PER_CENT};
 use crate::budget::reservation::{Released, ReservationId, ReservationRefusal, Settled, Settlement};
 use crate::engine::{Reservation, ReserveRefusal, ReserveRefusalReason, Reserved};
@@ -158,6 +158,8 @@ struct ReadLimit {
     #[serde(default)]
     reserved_cents: i64,
     resets_at: Option<DateTime<Utc>>,
+    period: Option<String>,
+    when_exceeded: Option<WhenExceeded>,
 }
 
 impl ReadLimit {
@@ -168,6 +170,9 @@ impl ReadLimit {
             used_cents: self.used_cents,
             reserved_cents: self.reserved_cents,
             resets_at: self.resets_at,
+            period: self.period,
+            when_exceeded: self.when_exceeded,
+            breaker: None,
         }
     }
 }

@@ -207,12 +207,8 @@ fn budget_headers(grant: &Grant, now: DateTime<Utc>) -> Vec<Header> {
     let (Some(cap), Some(remaining)) = (grant.budget_cents, grant.budget_remaining_cents) else {
         return Vec::new();
     };
-    let window = match grant.budget_period.as_deref().map(str::parse) {
-        Some(Ok(Period::Hour)) => ";w=3600",
-        Some(Ok(Period::Day)) => ";w=86400",
-        Some(Ok(Period::Week)) => ";w=604800",
-        Some(Ok(Period::Month | Period::Year) | Err(_)) | None => "",
-    };
+    let period = grant.budget_period.as_deref().and_then(|period| period.parse::<Period>().ok());
+    let window = period.and_then(Period::seconds).map(|seconds| format!(";w={seconds}")).unwrap_or_default();
     let reset = grant.budget_reset_at.map(|at| format!(";t={}", seconds_until(at, now))).unwrap_or_default();
     vec![
         ("RateLimit-Policy", format!("\"budget\";q={cap}{window}").into()),

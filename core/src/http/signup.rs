@@ -95,6 +95,7 @@ impl Signup {
         };
         let spec = CreateKey {
             metadata: None,
+            limits: Vec::new(),
             account_id: Some(account_id.into()),
             user_id,
             scopes: Some(scopes),
@@ -146,7 +147,7 @@ impl Signup {
             )));
         }
         if period.is_some() && period != budget.period {
-            let allowed = budget.period.map_or("absent", Period::as_str);
+            let allowed = budget.period.map_or_else(|| "absent".to_owned(), |period| period.to_string());
             return Err(Response::bad_request(&format!("budget_period on signup must be {allowed}")));
         }
         Ok((Some(cents.unwrap_or(budget.max_cents)), budget.period))

@@ -87,8 +87,16 @@ fn exhausted(resets_at: Option<DateTime<Utc>>) -> Denial {
         scopes: list(&["read"]),
         ..capped(100)
     };
-    let limit =
-        Limit { key_id: key.id.clone(), budget_cents: 100, used_cents: 100, reserved_cents: 0, resets_at };
+    let limit = Limit {
+        key_id: key.id.clone(),
+        budget_cents: 100,
+        used_cents: 100,
+        reserved_cents: 0,
+        resets_at,
+        period: None,
+        when_exceeded: None,
+        breaker: None,
+    };
     Denial { reason: DenialReason::BudgetExceeded, limit: Some(limit), key: Some(Box::new(key)) }
 }
 

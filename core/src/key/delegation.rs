@@ -6,11 +6,14 @@ use super::credential::Credential;
 use super::grant::{DenialReason, Grant, Verdict};
 use super::new_key::CreateKey;
 use super::raw::{KeyHash, KeyPrefix, RawKey, has_secret};
+use crate::budget::limit::MAX_LIMITS;
 use crate::error::{Error, ErrorCode};
 use crate::id::KeyId;
 
 /// Keys below one another: the parent of a key at this depth can have no child.
 pub(crate) const MAX_DEPTH: usize = 8;
+/// Rows above a key at most: its ancestors, and the limits of all of them.
+pub(crate) const MAX_ANCESTORS: usize = MAX_DEPTH * (MAX_LIMITS + 1) - 1;
 
 /// Names a parent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,19 +81,13 @@ impl Parent {
 /// A parent as it was found, and what is above it.
 pub(crate) struct Ancestry {
     grant: Grant,
-    /// Nearest first.
-    ancestors: Vec<KeyId>,
     /// Until the parent or one of its ancestors expires.
     seconds_left: Option<i64>,
 }
 
 impl Ancestry {
     /// An exhausted parent may have children. One that is revoked, disabled or expired may not.
-    pub(crate) fn new(
-        verdict: Verdict,
-        ancestors: Vec<KeyId>,
-        seconds_left: Option<i64>,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(verdict: Verdict, ancestors: usize, seconds_left: Option<i64>) -> Result<Self, Error> {
         let grant = match verdict {
             Ok(grant) => grant,
             Err(denial) => match (denial.reason, denial.key) {
@@ -98,12 +95,12 @@ impl Ancestry {
                 (reason, _) => return Err(invalid_parent(&format!("it is {reason}"))),
             },
         };
-        if ancestors.len() + 1 >= MAX_DEPTH {
+        if ancestors + 1 >= MAX_DEPTH {
             return Err(invalid_parent(&format!(
                 "keys descend from one another over {MAX_DEPTH} levels at most"
             )));
         }
-        Ok(Ancestry { grant, ancestors, seconds_left })
+        Ok(Ancestry { grant, seconds_left })
     }
 
     /// The error where there is no such parent.
@@ -116,9 +113,9 @@ impl Ancestry {
         invalid_parent("it is revoked")
     }
 
-    /// The parent and its ancestors, nearest first.
-    pub(crate) fn chain(&self) -> Vec<KeyId> {
-        std::iter::once(self.grant.id.clone()).chain(self.ancestors.iter().cloned()).collect()
+    /// The parent.
+    pub(crate) fn id(&self) -> &KeyId {
+        &self.grant.id
     }
 
     /// Fills in what the child leaves open, and refuses what goes beyond the parent.

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::grant::DenialReason;
 use crate::budget::charge::ChargeRefusal;
+use crate::budget::limit::WhenExceeded;
 use crate::budget::money::{Balance, Cost};
 use crate::budget::reservation::ReservationId;
 use crate::id::KeyId;
@@ -19,12 +20,12 @@ pub struct Explanation {
     pub reason: Option<ChargeRefusal>,
     /// The key whose budget or state refuses it.
     pub limit_key_id: Option<KeyId>,
-    /// The key and its ancestors, what binds first: keys that are revoked or gone, then those that are switched off or
+    /// The key, its ancestors and the limits of each, what binds first: keys that are revoked or gone, then those that are switched off or
     /// whose time is over, then the others, the one with the least room first. Empty if there is no such key.
     pub limits: Vec<ExplainedLimit>,
 }
 
-/// A key of a chain, and its budget.
+/// A key of a chain and its budget, or one of its limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExplainedLimit {
@@ -38,6 +39,8 @@ pub struct ExplainedLimit {
     pub budget_cents: Option<i64>,
     /// `hour`, `day`, `week`, `month`, `year`, or `None` for one budget for life.
     pub budget_period: Option<String>,
+    /// Of one of the key's limits: what a charge does that would pass it. `None` of a budget.
+    pub when_exceeded: Option<WhenExceeded>,
     /// What is used and held of the budget in this period.
     pub balance: Balance,
     /// When the budget starts afresh, if it does.

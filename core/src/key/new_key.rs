@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::delegation::Parent;
 use super::raw::RawKey;
 use super::scope::check_scopes;
+use crate::budget::limit::KeyLimit;
 use crate::budget::period::{AcceptedPeriods, Period};
 use crate::duration;
 use crate::error::{Error, ErrorCode, storable};
@@ -39,6 +40,8 @@ pub struct CreateKey {
     pub budget_cents: Option<i64>,
     /// When the budget starts afresh; `None` is one budget for life.
     pub budget_period: Option<Period>,
+    /// What may be spent in other periods beside the budget: every charge draws on each of them, too.
+    pub limits: Vec<KeyLimit>,
     /// How long the key lives; `None` is for ever.
     pub expires_in: Option<Duration>,
     /// The human who authorises the key.
@@ -106,6 +109,12 @@ impl CreateKey {
         self
     }
 
+    /// Sets what may be spent in other periods beside the budget.
+    pub fn limits(mut self, limits: impl IntoIterator<Item = KeyLimit>) -> Self {
+        self.limits = limits.into_iter().collect();
+        self
+    }
+
     /// Sets how long the key lives.
     pub fn expires_in(mut self, lifetime: Duration) -> Self {
         self.expires_in = Some(lifetime);
@@ -142,6 +151,7 @@ impl CreateKey {
         if let Some(cents) = self.budget_cents {
             not_negative(cents)?;
         }
+        KeyLimit::check(&self.limits, periods)?;
         let account = self.account_id.as_ref().map(ToString::to_string);
         let texts = [
             ("account id", &account),

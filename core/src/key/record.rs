@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::grant::{DenialReason, Grant};
 use super::new_key::CreateKey;
+use crate::budget::limit::{KeyLimit, LimitState};
 use crate::budget::money::{Cost, Rounding};
 use crate::budget::period::{AcceptedPeriods, Period};
 use crate::error::{Error, ErrorCode, shortened};
@@ -22,6 +23,8 @@ pub struct KeyRecord {
     pub grant: Grant,
     /// Why `validate` refuses it; `None` of a live key. Its ancestors count.
     pub reason: Option<DenialReason>,
+    /// What it may spend in other periods beside its budget, and what is used of that.
+    pub limits: Vec<LimitState>,
     /// The beginning of the secret, to tell keys apart.
     pub key_prefix: String,
     /// The key that it draws on and dies with.
@@ -216,6 +219,9 @@ pub struct KeyUpdate {
     /// When the budget starts afresh; `Some(None)` is one budget for life. A new period begins now, and what is used
     /// counts in it.
     pub budget_period: Option<Option<Period>>,
+    /// What may be spent in other periods beside the budget, in place of the limits that it had. One of the same period
+    /// stays the same limit: what is used of it counts. A key that has children gets no more than it had before them.
+    pub limits: Option<Vec<KeyLimit>>,
     /// How long the key lives from now on; `Some(None)` is for ever.
     pub expires_in: Option<Option<Duration>>,
     /// What the application keeps with it, in place of what it kept; `Some(None)` is nothing.
@@ -254,6 +260,12 @@ impl KeyUpdate {
         self
     }
 
+    /// Sets its limits, in place of those that it had.
+    pub fn limits(mut self, limits: impl IntoIterator<Item = KeyLimit>) -> Self {
+        self.limits = Some(limits.into_iter().collect());
+        self
+    }
+
     /// Sets how long the key lives from now on.
     pub fn expires_in(mut self, lifetime: Duration) -> Self {
         self.expires_in = Some(Some(lifetime));
@@ -277,6 +289,11 @@ impl KeyUpdate {
         self.expires_in.flatten().is_none() && self.budget_period.flatten().is_none()
     }
 
+    /// Whether nothing but the limits is changed.
+    pub(crate) fn has_only_limits(&self) -> bool {
+        self.limits.is_some() && KeyUpdate { limits: None, ..self.clone() } == KeyUpdate::default()
+    }
+
     /// Whether a parent's bounds concern it.
     pub(crate) fn is_bounded(&self) -> bool {
         self.scopes.is_some() || self.expires_in.is_some()
@@ -296,6 +313,7 @@ impl KeyUpdate {
         let spec = CreateKey {
             budget_cents: self.budget_cents.flatten(),
             budget_period: self.budget_period.flatten(),
+            limits: self.limits.clone().unwrap_or_default(),
             name: self.name.clone(),
             metadata: self.metadata.clone().flatten(),
             ..self.bounded()

@@ -36,6 +36,8 @@ pub(crate) const OPTIONAL_COLUMNS: &[(&str, &str)] = &[
     ("parent_id", "text"),
     ("ancestor_ids", "text[]"),
     ("metadata", "jsonb"),
+    ("when_exceeded", "text"),
+    ("has_children", "boolean"),
 ];
 
 /// Columns of the original without which a key might do more than it may.
@@ -63,6 +65,9 @@ pub(crate) const OWN_COLUMNS: &[&str] = &[
 
 /// What keeps the secret that a key had before it was rotated. Where a part of it is missing, no such secret counts.
 pub(crate) const ROTATION: &[&str] = &["prev_key_hash", "prev_key_expires_at"];
+
+/// What limits of keys need: rows of their own, in the chains of their keys.
+pub(crate) const LIMITS: &[&str] = &["when_exceeded", "has_children"];
 
 /// The tables beside the keys table: the mark by which a shape knows them, and what their names end in.
 pub(crate) const COMPANIONS: [(&str, &str); 2] = [("+reservations", "reservations"), ("+events", "events")];

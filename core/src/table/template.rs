@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::name::{TableName, quote_literal};
 use super::shape::{OPTIONAL_COLUMNS, TableShape};
-use crate::key::delegation::MAX_DEPTH;
+use crate::key::delegation::MAX_ANCESTORS;
 
 /// The column by which a statement finds keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +110,10 @@ statements! {
     ListByIndex => "list_by_index.sql",
     /// A new secret for a key.
     RotateKey => "rotate_key.sql",
+    /// Other limits for a key.
+    UpdateLimits => "update_limits.sql",
+    /// The end of a key whose breaker trips.
+    TripBreaker => "trip_breaker.sql",
     /// Changes of a key.
     UpdateKey => "update_key.sql",
     /// A revocation.
@@ -197,7 +201,8 @@ pub(crate) const DIAGNOSE_DATABASE: &str = include_str!("sql/diagnose_database.s
 /// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{cap}`, `{used}`, `{reserved}` and `{room}`,
 /// a key's budget; `{is_plain}` and `{charged}`, what plain charges need and answer; `{busy}`, rows that others have;
 /// `{chain}`, its ancestors, and `{max_ancestors}`; `{entry_time}`, when an entry was written;
-/// `{anchor}`, `{first_anchor}`, `{next_reset}`, `{first_reset}`, `{due}` and `{period}`, the period rule;
+/// `{anchor}`, `{first_anchor}`, `{next_reset}`, `{first_reset}`, `{due}`,
+/// `{period_seconds}` and `{period}`, the period rule;
 /// `{state}`, what became of a key; `{key_filter}`, `{listed}` and `{key_record}`, which keys are listed, and how;
 /// `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
 /// scopes, and `{bad_scopes}`, whether they cannot be; `{lookup}`, the column that keys are found by, and
@@ -211,6 +216,18 @@ fn render(template: &str, rendering: &Rendering<'_>) -> Arc<str> {
     rendering.expand(template, false, &mut sql);
     Arc::from(sql.trim())
 }
+
+/// The files of parts that several statements have: a mark of their name.
+macro_rules! parts {
+    ($($name:literal),*) => { &[$(($name, include_str!(concat!("sql/", $name, ".sql"))),)*] };
+}
+
+#[rustfmt::skip]
+const PARTS: &[(&str, &str)] = parts![
+    "chain", "entry_time", "cap", "room", "is_plain", "charged", "busy", "fraction", "used", "reserved",
+    "period", "anchor", "first_anchor", "period_seconds", "due", "state", "key_record", "key_filter",
+    "listed", "key_columns", "ancestor_state", "next_reset"
+];
 
 /// A counter further below nothing counts as this, so that no sum of micro-cents overflows.
 const MAX_CREDIT_CENTS: i64 = 1_000_000_000_000;
@@ -275,31 +292,13 @@ impl Rendering<'_> {
             "scopes_type" => sql.push_str(type_of("scopes")),
             "max_cents" => sql.push_str(&self.shape.max_cents().to_string()),
             "max_credit" => sql.push_str(&MAX_CREDIT_CENTS.min(self.shape.max_cents()).to_string()),
-            "max_ancestors" => sql.push_str(&(MAX_DEPTH - 1).to_string()),
-            "chain" => self.expand(include_str!("sql/chain.sql"), all_columns, sql),
-            "entry_time" => self.expand(include_str!("sql/entry_time.sql"), all_columns, sql),
-            "cap" => self.expand(include_str!("sql/cap.sql"), all_columns, sql),
-            "room" => self.expand(include_str!("sql/room.sql"), all_columns, sql),
-            "is_plain" => self.expand(include_str!("sql/is_plain.sql"), all_columns, sql),
-            "charged" => self.expand(include_str!("sql/charged.sql"), all_columns, sql),
-            "busy" => self.expand(include_str!("sql/busy.sql"), all_columns, sql),
-            "fraction" => self.expand(include_str!("sql/fraction.sql"), all_columns, sql),
-            "used" => self.expand(include_str!("sql/used.sql"), all_columns, sql),
-            "reserved" => self.expand(include_str!("sql/reserved.sql"), all_columns, sql),
-            "period" => self.expand(include_str!("sql/period.sql"), all_columns, sql),
-            "anchor" => self.expand(include_str!("sql/anchor.sql"), all_columns, sql),
-            "first_anchor" => self.expand(include_str!("sql/first_anchor.sql"), all_columns, sql),
-            "due" => self.expand(include_str!("sql/due.sql"), all_columns, sql),
-            "state" => self.expand(include_str!("sql/state.sql"), all_columns, sql),
-            "key_record" => self.expand(include_str!("sql/key_record.sql"), all_columns, sql),
-            "key_filter" => self.expand(include_str!("sql/key_filter.sql"), all_columns, sql),
-            "listed" => self.expand(include_str!("sql/listed.sql"), all_columns, sql),
-            "key_columns" => self.expand(include_str!("sql/key_columns.sql"), all_columns, sql),
-            "ancestor_state" => self.expand(include_str!("sql/ancestor_state.sql"), all_columns, sql),
+            "max_ancestors" => sql.push_str(&MAX_ANCESTORS.to_string()),
             "scopes_array" => sql.push_str(scopes_array(type_of("scopes"), self.shape.has("scopes"))),
             "bad_scopes" => sql.push_str(bad_scopes(type_of("scopes"))),
-            "next_reset" => self.expand(include_str!("sql/next_reset.sql"), all_columns, sql),
             "first_reset" => self.expand(include_str!("sql/next_reset.sql"), true, sql),
+            mark if let Some((_, part)) = PARTS.iter().find(|(name, _)| *name == mark) => {
+                self.expand(part, all_columns, sql);
+            }
             _ => {
                 let column = mark.strip_prefix("k.").unwrap_or(mark);
                 match OPTIONAL_COLUMNS.iter().find(|(name, _)| *name == column) {

@@ -9,14 +9,25 @@ use crate::random::Random;
 /// A statement: what it does, and its parameters.
 pub type Drawn = (StatementKind, Vec<Option<String>>);
 
-/// Keys, some the children of earlier ones; some with budgets and holds at the limits of their columns.
+/// Keys, some the children of earlier ones, some with limits; some with budgets and holds at the limits of their columns.
 pub fn database(random: &mut Random, now: i64) -> Database {
     let count = random.between(4, 10);
     let mut keys: Vec<Key> = (1..=count).map(|id| key(random, id, now)).collect();
+    let mut limits = Vec::new();
     for at in 1..keys.len() {
-        if random.chance(60) {
-            let parent = &keys[random.below(at)];
-            keys[at].ancestors = std::iter::once(parent.id).chain(parent.ancestors.iter().copied()).collect();
+        if random.chance(20) {
+            keys[at] = keys[at].clone().into_limit();
+            limits.push(keys[at].id);
+            continue;
+        }
+        if random.chance(70) {
+            keys[at].ancestors = limits.split_off(limits.len() - random.below(limits.len() + 1));
+        }
+        let parent = &keys[random.below(at)];
+        if random.chance(60) && parent.when_exceeded.is_none() {
+            let above: Vec<i64> =
+                std::iter::once(parent.id).chain(parent.ancestors.iter().copied()).collect();
+            keys[at].ancestors.extend(above);
         }
     }
     Database { now, keys, migrated: true, companions: Companions::default(), locked: None }
@@ -24,7 +35,10 @@ pub fn database(random: &mut Random, now: i64) -> Database {
 
 fn key(random: &mut Random, id: i64, now: i64) -> Key {
     let is_extreme = random.chance(25);
-    let period = Period::named(random.pick(&["", "hour", "day", "week"]), now - random.between(0, 900_000));
+    let period = Period::named(
+        random.pick(&["", "hour", "day", "week", "5m", "36h"]),
+        now - random.between(0, 900_000),
+    );
     let reset_at = period.map(|period| period.next_reset(now) - period.seconds * random.between(0, 2));
     let budget_cents = match is_extreme {
         true => random.pick(&[
@@ -56,6 +70,7 @@ fn key(random: &mut Random, id: i64, now: i64) -> Key {
         reserved: 0,
         reserved_before: 0,
         ancestors: Vec::new(),
+        when_exceeded: None,
         period,
         reset_at,
         expires_at: random.chance(20).then(|| now + random.between(-10, 5_000)),
@@ -127,7 +142,7 @@ pub fn statement(random: &mut Random, db: &Database) -> Drawn {
         10..13 => (StatementKind::Spend, spend(random, db, waits_for)),
         13 => (StatementKind::Settle, settle(random, db, waits_for)),
         14 => {
-            let id = random.between(1, db.keys.len() as i64 + 1);
+            let id = id(random, db, 1);
             let amount = random.pick(&[1, 5 * MICROCENTS_PER_CENT, 700_000, i64::MAX]);
             (StatementKind::Refund, vec![text(id.to_string()), text(amount.to_string()), text(String::new())])
         }
@@ -137,7 +152,7 @@ pub fn statement(random: &mut Random, db: &Database) -> Drawn {
             match random.chance(50) {
                 true => (StatementKind::ExpiredReservations, bounds.to_vec()),
                 false => {
-                    let id = random.between(1, db.keys.len() as i64).to_string();
+                    let id = id(random, db, 0).to_string();
                     // The order of trees is theirs: all of them.
                     let all = ["100", "0"].map(|bound| Some(bound.to_owned()));
                     (StatementKind::ExpiredOfKey, all.into_iter().chain([Some(id)]).collect())
@@ -147,9 +162,21 @@ pub fn statement(random: &mut Random, db: &Database) -> Drawn {
     }
 }
 
+/// Rows that are keys, and no limits.
+fn keys(db: &Database) -> impl Iterator<Item = &Key> {
+    db.keys.iter().filter(|key| key.when_exceeded.is_none())
+}
+
+/// The id of a key, or of one of so many that are none.
+fn id(random: &mut Random, db: &Database, none: usize) -> i64 {
+    let ids: Vec<i64> =
+        keys(db).map(|key| key.id).chain((1..).map(|n| db.keys.len() as i64 + n).take(none)).collect();
+    random.pick(&ids)
+}
+
 /// Different lookups, of keys that are there and of none.
 fn lookups(random: &mut Random, db: &Database, most: usize) -> Vec<String> {
-    let mut all: Vec<String> = db.keys.iter().map(|key| key.lookup.clone()).collect();
+    let mut all: Vec<String> = keys(db).map(|key| key.lookup.clone()).collect();
     all.push(KeyHash::of("nobody").as_str().to_owned());
     let count = random.between(1, most as i64) as usize;
     (0..count.min(all.len())).map(|_| all.swap_remove(random.below(all.len()))).collect()

@@ -74,6 +74,8 @@ const OTHERS: &[StatementKind] = &[
     StatementKind::KeysById,
     StatementKind::RotateKey,
     StatementKind::UpdateKey,
+    StatementKind::UpdateLimits,
+    StatementKind::TripBreaker,
     StatementKind::Revoke,
     StatementKind::RevokeAll,
     StatementKind::Events,

@@ -84,10 +84,10 @@ impl Table {
 
     pub async fn write(&mut self, db: &Database) {
         self.run("TRUNCATE sdk_api_keys, sdk_api_keys_reservations, sdk_api_keys_events").await;
-        let rows: Vec<String> = db.keys.iter().map(row).collect();
+        let rows: Vec<String> = db.keys.iter().map(|key| row(db, key)).collect();
         let columns = "id, account_id, key_hash, external_subject, key_prefix, name, scopes, budget_cents, budget_used_cents,
             budget_used_microcents, budget_period, budget_anchor_at, budget_reset_at, budget_microcents_reset_at, expires_at, revoked_at, last_used_at,
-            parent_id, ancestor_ids";
+            parent_id, ancestor_ids, when_exceeded";
         self.run(&format!("INSERT INTO sdk_api_keys ({columns}) VALUES {}", rows.join(","))).await;
     }
 
@@ -148,20 +148,22 @@ pub fn normal(rows: Vec<String>) -> Vec<String> {
 }
 
 /// A key as VALUES has it.
-fn row(key: &Key) -> String {
+fn row(db: &Database, key: &Key) -> String {
     let number = |value: Option<i64>| value.map_or("NULL".to_owned(), |value| format!("'{value}'::bigint"));
     let time =
         |at: Option<i64>| at.map_or("NULL::timestamptz".to_owned(), |at| format!("to_timestamp({at})"));
     let (cents, micro) = (key.used / MICROCENTS_PER_CENT, key.used % MICROCENTS_PER_CENT);
     let scopes = key.scope.map_or("NULL::text[]".to_owned(), |scope| format!("ARRAY['{scope}']"));
     let ancestors: Vec<String> = key.ancestors.iter().map(i64::to_string).collect();
-    let (parent, ancestors) = match ancestors.first() {
-        Some(parent) => (parent.clone(), format!("ARRAY[{}]::bigint[]", ancestors.join(","))),
-        None => ("NULL::bigint".to_owned(), "NULL::bigint[]".to_owned()),
+    let is_key = |id: &&i64| db.keys.iter().any(|key| key.id == **id && key.when_exceeded.is_none());
+    let parent = key.ancestors.iter().find(is_key).map_or("NULL::bigint".to_owned(), i64::to_string);
+    let ancestors = match ancestors.is_empty() {
+        false => format!("ARRAY[{}]::bigint[]", ancestors.join(",")),
+        true => "NULL::bigint[]".to_owned(),
     };
     assert!(cents.abs() <= MAX_CENTS, "the model knows no more");
     format!(
-        "({}, '7', '{1}', '{1}', 'ak_', '{2}', {scopes}, {3}, {cents}, {micro}, {4}, {5}, {6}, {7}, {8}, {9}, {10}, {parent}, {ancestors})",
+        "({}, '7', '{1}', '{1}', 'ak_', '{2}', {scopes}, {3}, {cents}, {micro}, {4}, {5}, {6}, {7}, {8}, {9}, {10}, {parent}, {ancestors}, {11})",
         key.id,
         key.lookup,
         key.name,
@@ -173,6 +175,7 @@ fn row(key: &Key) -> String {
         time(key.expires_at),
         time(key.revoked.then_some(0)),
         time(key.last_used_at),
+        key.when_exceeded.map_or("NULL".to_owned(), |when| format!("'{when}'")),
     )
 }
 

@@ -79,8 +79,11 @@ impl Setup {
                 key.budget_cents.unwrap_or(0) / 10 * random.between(0, 1) * MICROCENTS_PER_CENT;
             key.reserved = key.reserved_before;
         }
+        if migrated && random.chance(30) {
+            limit(random, &mut keys);
+        }
         if migrated && random.chance(50) {
-            grow(random, &mut keys);
+            grow(random, &mut keys, names.len());
         }
         setup.poisoned = random.chance(25).then(|| random.between(1, keys.len() as i64));
         for (name, key) in names.iter_mut().zip(&keys) {
@@ -97,20 +100,33 @@ impl Setup {
     }
 }
 
+/// Gives some keys limits beside their budgets: rows that no client knows.
+fn limit(random: &mut Random, keys: &mut Vec<Key>) {
+    for at in 0..keys.len() {
+        for _ in 0..random.pick(&[0, 1, 2]) {
+            let id = keys.len() as i64 + 1;
+            let limit = key(random, id, &format!("limit {id}")).into_limit();
+            keys[at].ancestors.push(id);
+            keys.push(limit);
+        }
+    }
+}
+
 /// Makes some keys the children of earlier ones.
-fn grow(random: &mut Random, keys: &mut [Key]) {
-    for at in 1..keys.len() {
+fn grow(random: &mut Random, keys: &mut [Key], count: usize) {
+    for at in 1..count {
         if random.chance(70) {
             let parent = &keys[random.below(at)];
-            let ancestors = std::iter::once(parent.id).chain(parent.ancestors.iter().copied()).collect();
-            keys[at].ancestors = ancestors;
+            let above: Vec<i64> =
+                std::iter::once(parent.id).chain(parent.ancestors.iter().copied()).collect();
+            keys[at].ancestors.extend(above);
         }
     }
 }
 
 fn key(random: &mut Random, id: i64, lookup: &str) -> Key {
     let anchor = START - random.between(0, 900_000);
-    let period = Period::named(random.pick(&["", "", "hour", "day", "week"]), anchor);
+    let period = Period::named(random.pick(&["", "", "hour", "day", "week", "5m"]), anchor);
     let budget_cents = random.pick(&[None, Some(0), Some(40), Some(300), Some(300), Some(1_000)]);
     // A reset may be due, and more than one may have been missed.
     let reset_at = period.map(|period| period.next_reset(START) - period.seconds * random.between(0, 2));
@@ -125,6 +141,7 @@ fn key(random: &mut Random, id: i64, lookup: &str) -> Key {
         reserved: 0,
         reserved_before: 0,
         ancestors: Vec::new(),
+        when_exceeded: None,
         period,
         reset_at,
         expires_at: random.chance(20).then(|| START + random.between(-10, 5_000)),

@@ -2,6 +2,7 @@
 
 use super::keys::{get, object, read, tell};
 use super::{mismatch, no_such_key};
+use crate::budget::limit::KeyLimit;
 use crate::budget::money::{Cost, MICROCENTS_PER_CENT};
 use crate::cli::args::{Budget, Create, RevokeAll, Rotate, Update};
 use crate::cli::host::{Exit, Host, Outcome, Stop};
@@ -59,6 +60,26 @@ fn duration(text: &str) -> Result<std::time::Duration, Error> {
     crate::duration::read(Some(text))?.ok_or_else(none)
 }
 
+/// Reads `2000/month`, `200/5m:disable`, `5000`.
+fn limits(texts: &[String]) -> Result<Vec<KeyLimit>, Error> {
+    let limit = |text: &String| {
+        let wrong = |why: &str| {
+            let message = format!("Invalid limit: {}; {why}", shortened(text));
+            Error::new(ErrorCode::InvalidBudget, message)
+        };
+        let (amount, then) = text.split_once(':').map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
+        let (cents, period) = amount.split_once('/').map_or((amount, None), |(a, b)| (a, Some(b)));
+        let cents = cents.parse().map_err(|_| wrong("give cents, such as 2000/month or 200/5m:disable"))?;
+        let limit = match period {
+            Some(period) => KeyLimit::new(cents).every(period.parse()?),
+            None => KeyLimit::new(cents),
+        };
+        let when_exceeded = then.map(str::parse).transpose()?.unwrap_or_default();
+        Ok(KeyLimit { when_exceeded, ..limit })
+    };
+    named("--limit", texts.iter().map(limit).collect())
+}
+
 pub(super) async fn create(host: &Host, create: Create) -> Outcome {
     let spec = CreateKey {
         account_id: create.account.map(Into::into),
@@ -66,6 +87,7 @@ pub(super) async fn create(host: &Host, create: Create) -> Outcome {
         scopes: create.scopes,
         budget_cents: create.budget.cents()?,
         budget_period: read_flag("--budget-period", create.budget.budget_period.as_deref(), str::parse)?,
+        limits: limits(&create.limit)?,
         expires_in: read_flag("--expires-in", create.expires_in.as_deref(), duration)?,
         delegated_by: create.delegated_by,
         name: create.name,
@@ -100,7 +122,7 @@ fn about(created: &Created) -> String {
     let budget = match (created.budget_cents, created.budget_period) {
         (None, _) => String::new(),
         (Some(budget), None) => format!("{} for life", cents(budget)),
-        (Some(budget), Some(period)) => format!("{} a {}", cents(budget), period.as_str()),
+        (Some(budget), Some(period)) => format!("{} a {}", cents(budget), period),
     };
     let scopes = match created.scopes.as_deref() {
         None => "everything".to_owned(),
@@ -125,6 +147,7 @@ pub(super) async fn update(host: &Host, update: Update) -> Outcome {
         scopes: update.scopes.map(Some).or(update.all_scopes.then_some(None)),
         budget_cents: budget,
         budget_period: period.map(Some).or(update.no_period.then_some(None)),
+        limits: (update.no_limits || !update.limit.is_empty()).then(|| limits(&update.limit)).transpose()?,
         expires_in: expires_in.map(Some).or(update.no_expiry.then_some(None)),
         metadata: None,
         disabled: None,

@@ -1,6 +1,7 @@
 //! `explain`: whether a charge would pass, and every limit that it meets.
 
 use super::{mismatch, no_such_key};
+use crate::budget::limit::WhenExceeded;
 use crate::budget::money::{Cost, MICROCENTS_PER_CENT};
 use crate::cli::args::Explain;
 use crate::cli::host::{Exit, Host, Outcome};
@@ -80,6 +81,10 @@ fn row(limit: &ExplainedLimit, unicode: bool) -> Vec<String> {
     let of = limit.budget_cents.map(|budget| match &limit.budget_period {
         None => cents(budget),
         Some(period) => format!("{}/{}", cents(budget), cell(period)),
+    });
+    let of = of.map(|of| match limit.when_exceeded {
+        Some(WhenExceeded::Disable) => format!("{of}, switches off"),
+        _ => of,
     });
     let chart = limit
         .budget_cents

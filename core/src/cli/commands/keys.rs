@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value};
 
 use super::{mismatch, no_such_key};
+use crate::budget::limit::{LimitState, WhenExceeded};
 use crate::budget::money::MICROCENTS_PER_CENT;
 use crate::cli::args::List;
 use crate::cli::host::{Exit, Host, Outcome};
@@ -214,6 +215,13 @@ pub(super) async fn tell(host: &Host, key: KeyRecord) -> Outcome {
     Ok(Exit::Done)
 }
 
+fn limit(limit: &LimitState) -> String {
+    let period =
+        limit.period.as_deref().map_or_else(|| "for life".to_owned(), |p| format!("every {}", cell(p)));
+    let then = if limit.when_exceeded == WhenExceeded::Disable { ", switches the key off" } else { "" };
+    format!("{} {period} ({} free{then})", cents(limit.cents), cents(limit.remaining_cents))
+}
+
 fn record(key: &KeyRecord) -> String {
     let grant = &key.grant;
     let scopes = match grant.scopes.as_deref() {
@@ -241,6 +249,7 @@ fn record(key: &KeyRecord) -> String {
         ("Delegated by", text(&grant.delegated_by)),
         ("Scopes", scopes),
         ("Budget", budget),
+        ("Limits", key.limits.iter().map(limit).collect::<Vec<_>>().join("; ")),
         ("Spent", money(grant.budget_used_microcents)),
         ("Held", money(grant.budget_reserved_microcents)),
         ("Free", grant.budget_remaining_microcents().map(money).unwrap_or_default()),

@@ -146,7 +146,7 @@ fn reserved_json(reserved: &Reserved, exact: bool) -> String {
         success: bool,
         reason: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
-        limit: Option<Budget<'a>>,
+        limit: Option<&'a Limit>,
         #[serde(flatten)]
         settled: Option<Before<'a>>,
     }
@@ -172,7 +172,7 @@ fn reserved_json(reserved: &Reserved, exact: bool) -> String {
         Err(refused) => json(&Refused {
             success: false,
             reason: refused.reason.as_str(),
-            limit: refused.limit.as_ref().map(Budget::of),
+            limit: refused.limit.as_ref(),
             settled: refused.settled.as_ref().map(|settled| Before {
                 reservation_id: settled.id.as_str(),
                 cost_cents: cents_rounded_up(settled.cost_microcents),
@@ -366,34 +366,11 @@ struct Failure<'a> {
     valid: bool,
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<Budget<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Budget<'a> {
-    key_id: &'a KeyId,
-    budget_cents: i64,
-    used_cents: i64,
-    reserved_cents: i64,
-    #[serde(serialize_with = "write_optional_time")]
-    resets_at: Option<DateTime<Utc>>,
-}
-
-impl<'a> Budget<'a> {
-    fn of(limit: &'a Limit) -> Self {
-        Budget {
-            key_id: &limit.key_id,
-            budget_cents: limit.budget_cents,
-            used_cents: limit.used_cents,
-            reserved_cents: limit.reserved_cents,
-            resets_at: limit.resets_at,
-        }
-    }
+    limit: Option<&'a Limit>,
 }
 
 impl<'a> Failure<'a> {
     fn of(denial: &'a Denial) -> Self {
-        Failure { valid: false, reason: denial.reason.as_str(), limit: denial.limit.as_ref().map(Budget::of) }
+        Failure { valid: false, reason: denial.reason.as_str(), limit: denial.limit.as_ref() }
     }
 }

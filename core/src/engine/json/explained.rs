@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::answers::{Success, json};
+use crate::budget::limit::WhenExceeded;
 use crate::budget::money::{MICROCENTS_PER_CENT, cents_rounded_up};
 use crate::id::KeyId;
 use crate::key::explanation::{ExplainedLimit, Explanation, Hold};
@@ -44,6 +45,8 @@ struct LimitJson<'a> {
     budget_reserved_microcents: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     budget_remaining_microcents: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    when_exceeded: Option<WhenExceeded>,
     holds: HoldsJson<'a>,
 }
 
@@ -138,6 +141,7 @@ impl<'a> LimitJson<'a> {
             budget_used_microcents: exact.then_some(balance.used_microcents),
             budget_reserved_microcents: exact.then_some(balance.reserved_microcents),
             budget_remaining_microcents: remaining.filter(|_| exact),
+            when_exceeded: limit.when_exceeded,
             holds: HoldsJson {
                 count: holds.count,
                 amount_cents: cents_rounded_up(holds.amount_microcents),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::object::Object;
+use crate::budget::limit::KeyLimit;
 use crate::duration;
 use crate::error::{Error, ErrorCode};
 use crate::id::{AccountId, KeyId};
@@ -69,12 +70,45 @@ pub(super) struct CreateKeyJson {
     scopes: Option<Vec<String>>,
     budget_cents: Option<i64>,
     budget_period: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Vec<KeyLimitJson>>,
     expires_in: Option<String>,
     delegated_by: Option<String>,
     name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Map<String, Value>>,
     parent: Option<ParentJson>,
+}
+
+/// A limit, as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct KeyLimitJson {
+    cents: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    period: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    when_exceeded: Option<String>,
+}
+
+impl KeyLimitJson {
+    pub(super) fn read_all(limits: Vec<KeyLimitJson>) -> Result<Vec<KeyLimit>, Error> {
+        limits.into_iter().map(KeyLimitJson::read).collect()
+    }
+
+    fn read(self) -> Result<KeyLimit, Error> {
+        let period = self.period.map(|period| period.parse()).transpose()?;
+        let when_exceeded = self.when_exceeded.map(|text| text.parse()).transpose()?.unwrap_or_default();
+        Ok(KeyLimit { cents: self.cents, period, when_exceeded })
+    }
+
+    fn of(limit: &KeyLimit) -> Self {
+        KeyLimitJson {
+            cents: limit.cents,
+            period: limit.period.map(|period| period.to_string()),
+            when_exceeded: Some(limit.when_exceeded.as_str().to_owned()),
+        }
+    }
 }
 
 /// A parent: an id or a raw key, or an object that says which.
@@ -104,6 +138,7 @@ impl CreateKeyJson {
             scopes: self.scopes,
             budget_cents: self.budget_cents,
             budget_period: self.budget_period.map(|period| period.parse()).transpose()?,
+            limits: self.limits.map_or_else(|| Ok(Vec::new()), KeyLimitJson::read_all)?,
             expires_in: duration::read(self.expires_in.as_deref())?,
             delegated_by: self.delegated_by,
             name: self.name,
@@ -154,6 +189,7 @@ impl Serialize for CreateKey {
             scopes: self.scopes.clone(),
             budget_cents: self.budget_cents,
             budget_period: self.budget_period.map(|period| period.to_string()),
+            limits: (!self.limits.is_empty()).then(|| self.limits.iter().map(KeyLimitJson::of).collect()),
             expires_in: self.expires_in.map(duration::write),
             delegated_by: self.delegated_by.clone(),
             name: self.name.clone(),

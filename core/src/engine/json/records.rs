@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::answers::{Success, json};
+use super::keys::KeyLimitJson;
 use super::object::Object;
+use crate::budget::limit::LimitState;
 use crate::duration;
 use crate::error::Error;
 use crate::id::{AccountId, KeyId};
@@ -54,6 +56,7 @@ pub(super) struct KeyUpdateJson {
     budget_cents: Option<Option<i64>>,
     #[serde(deserialize_with = "super::requests::given")]
     budget_period: Option<Option<String>>,
+    limits: Option<Vec<KeyLimitJson>>,
     #[serde(deserialize_with = "super::requests::given")]
     expires_in: Option<Option<String>>,
     #[serde(deserialize_with = "super::requests::given")]
@@ -68,6 +71,7 @@ impl KeyUpdateJson {
             scopes: self.scopes,
             budget_cents: self.budget_cents,
             budget_period: self.budget_period.map(period).transpose()?,
+            limits: self.limits.map(KeyLimitJson::read_all).transpose()?,
             expires_in: self.expires_in.map(|text| duration::read(text.as_deref())).transpose()?,
             metadata: self.metadata,
             disabled: None,
@@ -84,6 +88,7 @@ struct Record<'a> {
     #[serde(flatten)]
     grant: Success<'a>,
     reason: Option<&'static str>,
+    limits: &'a [LimitState],
     key_prefix: &'a str,
     parent_id: &'a Option<KeyId>,
     external_subject: &'a Option<String>,
@@ -106,6 +111,7 @@ impl<'a> Record<'a> {
         Record {
             grant: Success::of_any(&record.grant, exact),
             reason: record.reason.map(|reason| reason.as_str()),
+            limits: &record.limits,
             key_prefix: &record.key_prefix,
             parent_id: &record.parent_id,
             external_subject: &record.external_subject,

@@ -2,6 +2,7 @@
 
 use super::time::{Moment, timestamp};
 use super::{fields, integer, is_true, read_key_id};
+use crate::budget::limit::WhenExceeded;
 use crate::budget::money::Balance;
 use crate::budget::reservation::ReservationId;
 use crate::error::Error;
@@ -11,7 +12,8 @@ use crate::key::record::KeyState;
 use crate::table::literal::parse_array;
 use crate::table::shape::TableShape;
 
-pub(crate) fn read_limit(row: &str, shape: &TableShape) -> Result<ExplainedLimit, Error> {
+/// `None` of a limit that is not in force any more.
+pub(crate) fn read_limit(row: &str, shape: &TableShape) -> Result<Option<ExplainedLimit>, Error> {
     let [
         id,
         state,
@@ -26,8 +28,13 @@ pub(crate) fn read_limit(row: &str, shape: &TableShape) -> Result<ExplainedLimit
         held,
         recoverable,
         oldest,
+        when_exceeded,
     ] = fields(row, "a limit's row")?;
     let budget_cents = integer(&budget_cents, "budget_cents")?;
+    let when_exceeded = WhenExceeded::of_row(when_exceeded.as_deref());
+    if when_exceeded.is_some() && budget_cents.is_none() {
+        return Ok(None);
+    }
     let amount = |field, column: &str| {
         integer(field, column)?.ok_or_else(|| Error::unexpected(format_args!("a limit without {column}")))
     };
@@ -52,7 +59,7 @@ pub(crate) fn read_limit(row: &str, shape: &TableShape) -> Result<ExplainedLimit
                 .collect::<Result<_, _>>()?
         }
     };
-    Ok(ExplainedLimit {
+    Ok(Some(ExplainedLimit {
         key_id: id.map(|id| read_key_id(&id, shape)).transpose()?,
         name: exists.then(|| name.map_or_else(|| "default".to_owned(), |name| name.into_owned())),
         reason,
@@ -67,7 +74,8 @@ pub(crate) fn read_limit(row: &str, shape: &TableShape) -> Result<ExplainedLimit
             oldest,
         },
         room_microcents: amount(&room, "room")?,
-    })
+        when_exceeded,
+    }))
 }
 
 fn read_hold(row: &str, shape: &TableShape) -> Result<Hold, Error> {

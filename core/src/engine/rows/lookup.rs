@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use super::ancestor::read_ancestors;
+use super::ancestors::read_ancestors;
 use super::scopes::parse_stored;
 use super::time::{Moment, is_over};
 use super::version::Version;
 use super::{Field, fields, integer, is_true, place, read_key_id};
-use crate::budget::limit::Limit;
+use crate::budget::limit::{Limit, LimitState};
 use crate::budget::money::{Balance, MICROCENTS_PER_CENT};
 use crate::error::Error;
 use crate::id::{AccountId, KeyId};
@@ -40,8 +40,10 @@ pub(crate) struct LookedUp<'r> {
     last_used_at: Option<Moment>,
     now: Moment,
     pub(crate) verdict: Verdict,
-    /// The ids of its ancestors, nearest first.
+    /// The ids of the keys above it, nearest first.
     pub(crate) ancestors: Vec<KeyId>,
+    /// What it may spend beside its budget.
+    pub(crate) limits: Vec<LimitState>,
     /// Until it or an ancestor expires.
     pub(crate) seconds_left: Option<i64>,
 }
@@ -168,7 +170,7 @@ impl<'r, 's> KeyRow<'r, 's> {
         let mut denial = own_reason.map(|reason| (reason, limit(reason, &grant)));
         let mut seconds_left = expires_at.and_then(|at| at.seconds_after(now));
         let ancestors = match ancestors {
-            Some(states) => read_ancestors(&states, now, shape)?,
+            Some(states) => read_ancestors(&states, &grant.id, now, shape)?,
             None => Vec::new(),
         };
         for ancestor in &ancestors {
@@ -189,7 +191,8 @@ impl<'r, 's> KeyRow<'r, 's> {
             last_used_at: Moment::read(last_used_at.as_deref(), "last_used_at")?,
             now,
             verdict,
-            ancestors: ancestors.into_iter().filter_map(|ancestor| ancestor.id).collect(),
+            ancestors: ancestors.iter().filter_map(|ancestor| ancestor.id.clone()).collect(),
+            limits: ancestors.into_iter().take_while(|a| a.is_limit).filter_map(|a| a.state).collect(),
             seconds_left,
         })
     }
@@ -245,12 +248,16 @@ fn limit(reason: DenialReason, grant: &Grant) -> Option<Limit> {
         used_cents: grant.budget_used_cents,
         reserved_cents: grant.budget_reserved_cents,
         resets_at: grant.budget_reset_at,
+        period: None,
+        when_exceeded: None,
+        breaker: None,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::KeyId;
     use crate::table::name::TableName;
 
     fn shape() -> TableShape {

@@ -3,11 +3,12 @@
 //! A row is one composite literal. The order of its fields is declared once, in the SQL file that writes it, and read
 //! once, here.
 
-mod ancestor;
+mod ancestors;
 pub(crate) mod charged;
 pub(crate) mod ended;
 pub(crate) mod explained;
 pub(crate) mod ledger;
+pub(crate) mod limits;
 pub(crate) mod lookup;
 pub(crate) mod new_row;
 pub(crate) mod record;

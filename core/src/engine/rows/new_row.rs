@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use super::limits::{limit_rows, unusable_hashes};
 use super::lookup::LookedUp;
 use super::time::Moment;
 use super::{fields, read_key_id};
+use crate::budget::limit::KeyLimit;
 use crate::engine::options::Options;
 use crate::error::{Error, ErrorCode};
 use crate::id::KeyId;
 use crate::key::delegation::{Ancestry, Parent};
 use crate::key::new_key::{CreateKey, Created, invalid_budget};
 use crate::key::raw::{KeyHash, RawKey, unusable_hash};
-use crate::table::shape::{MAX_INDEXED_BYTES, TableShape, invalid_account};
+use crate::table::shape::{LIMITS, MAX_INDEXED_BYTES, TableShape, invalid_account};
 
 /// The columns that tie a child to its parent.
 pub(crate) const LINK: &[&str] = &["parent_id", "ancestor_ids"];
@@ -23,8 +25,10 @@ pub(crate) struct NewRow {
     key_hash: KeyHash,
     shown_prefix: String,
     owner: Owner,
-    /// The parent's row and its ancestors, nearest first, once they are known.
-    chain: Vec<KeyId>,
+    /// The hashes of the rows of its limits.
+    limit_hashes: Vec<KeyHash>,
+    /// The parent's row, once it is known.
+    parent_id: Option<KeyId>,
     former: FormerParent,
 }
 
@@ -50,12 +54,14 @@ impl NewRow {
     pub(crate) fn for_key(spec: CreateKey, options: &Options) -> Result<Self, Error> {
         spec.check(options.valid_scopes.as_deref(), options.accepted_periods)?;
         let minted = options.key_prefix.mint(options.key_format)?;
+        let limit_hashes = unusable_hashes(spec.limits.len())?;
         Ok(NewRow {
             spec,
             key_hash: minted.raw.hash(),
             shown_prefix: minted.shown_prefix,
             owner: Owner::Caller(minted.raw),
-            chain: Vec::new(),
+            limit_hashes,
+            parent_id: None,
             former: FormerParent::NotAsked,
         })
     }
@@ -76,19 +82,21 @@ impl NewRow {
             spec.account_id.get_or_insert_with(|| subject.as_str().into());
         }
         spec.check(options.valid_scopes.as_deref(), options.accepted_periods)?;
+        let limit_hashes = unusable_hashes(spec.limits.len())?;
         Ok(NewRow {
             spec,
             key_hash: unusable_hash()?,
             shown_prefix: options.key_prefix.for_subject(),
             owner: Owner::Subject(subject),
-            chain: Vec::new(),
+            limit_hashes,
+            parent_id: None,
             former: FormerParent::NotAsked,
         })
     }
 
     /// The parent that is not looked up yet.
     pub(crate) fn parent(&self) -> Option<&Parent> {
-        self.spec.parent.as_ref().filter(|_| self.chain.is_empty())
+        self.spec.parent.as_ref().filter(|_| self.parent_id.is_none())
     }
 
     /// The hash of the parent's secret, while it is looked for among those that were replaced.
@@ -114,6 +122,10 @@ impl NewRow {
         Ok(row)
     }
 
+    pub(crate) fn has_limits(&self) -> bool {
+        !self.spec.limits.is_empty()
+    }
+
     pub(crate) fn is_subject(&self) -> bool {
         matches!(self.owner, Owner::Subject(_))
     }
@@ -121,10 +133,10 @@ impl NewRow {
     /// The same below its parent, whose bounds it keeps.
     pub(crate) fn below(mut self, parent: Option<LookedUp<'_>>, options: &Options) -> Result<Self, Error> {
         let parent = parent.ok_or_else(Ancestry::missing)?;
-        let parent = Ancestry::new(parent.verdict, parent.ancestors, parent.seconds_left)?;
+        let parent = Ancestry::new(parent.verdict, parent.ancestors.len(), parent.seconds_left)?;
         parent.bind(&mut self.spec, subject_of(&self.owner))?;
         self.spec.check(options.valid_scopes.as_deref(), options.accepted_periods)?;
-        self.chain = parent.chain();
+        self.parent_id = Some(parent.id().clone());
         Ok(self)
     }
 
@@ -140,7 +152,7 @@ impl NewRow {
         let subject = subject_of(&self.owner);
         // A caller's child keeps within its bounds even where the table has no room for the link, as in the original.
         let is_linked = !spec.parent.as_ref().is_some_and(Parent::is_optional) || shape.require(LINK).is_ok();
-        let chain = if is_linked { self.chain.as_slice() } else { &[] };
+        let parent_id = self.parent_id.as_ref().filter(|_| is_linked);
         let needed = [
             ("user_id", spec.user_id.is_some()),
             ("scopes", spec.scopes.is_some()),
@@ -151,12 +163,16 @@ impl NewRow {
             ("expires_at", self.expires_in(options).is_some()),
             ("delegated_by", spec.delegated_by.is_some()),
             ("external_subject", subject.is_some()),
-            ("parent_id", !chain.is_empty()),
-            ("ancestor_ids", !chain.is_empty()),
+            ("parent_id", parent_id.is_some()),
+            ("ancestor_ids", parent_id.is_some()),
         ];
         let needed: Vec<&str> =
             needed.into_iter().filter(|(_, used)| *used).map(|(column, _)| column).collect();
         shape.require(&needed)?;
+        if !spec.limits.is_empty() {
+            shape.require(LIMITS)?;
+            KeyLimit::check_fits(&spec.limits, shape.max_cents())?;
+        }
         if spec.metadata.is_some() {
             shape.require_metadata()?;
         }
@@ -173,7 +189,7 @@ impl NewRow {
             }
             _ => {}
         }
-        let parameter = serde_json::json!({
+        let mut parameter = serde_json::json!({
             "key_hash": self.key_hash.as_str(),
             "key_prefix": self.shown_prefix,
             "account_id": account,
@@ -187,9 +203,11 @@ impl NewRow {
             "metadata": spec.metadata,
             "name": spec.name.as_deref().unwrap_or("default"),
             "external_subject": subject,
-            "parent_id": chain.first().map(KeyId::to_string),
-            "ancestor_ids": chain.iter().map(KeyId::to_string).collect::<Vec<_>>(),
+            "parent_id": parent_id.map(KeyId::to_string),
         });
+        if !spec.limits.is_empty() {
+            parameter["limits"] = limit_rows(&spec.limits, &self.limit_hashes, options);
+        }
         Ok(parameter.to_string())
     }
 
@@ -199,7 +217,7 @@ impl NewRow {
             ([row], _) => row,
             // It has its row already.
             ([], Owner::Subject(_)) => return Ok(None),
-            ([], Owner::Caller(_)) if !self.chain.is_empty() => return Err(Ancestry::revoked()),
+            ([], Owner::Caller(_)) if self.parent_id.is_some() => return Err(Ancestry::revoked()),
             _ => return Err(Error::unexpected("not one row for one key")),
         };
         let [id, expires_at] = fields(row, "an inserted key's row")?;

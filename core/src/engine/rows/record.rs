@@ -93,6 +93,7 @@ fn record(row: &str, shape: &TableShape) -> Result<KeyRecord, Error> {
     Ok(KeyRecord {
         grant,
         reason,
+        limits: looked_up.limits,
         key_prefix: prefix.unwrap_or_default().into_owned(),
         parent_id: parent_id.map(|id| read_key_id(&id, shape)).transpose()?,
         external_subject: subject.map(|subject| subject.into_owned()),

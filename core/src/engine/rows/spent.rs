@@ -6,12 +6,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
+use super::limits::read_limit;
 use super::lookup::KeyRow;
-use super::time::{Moment, timestamp};
-use super::{fields, integer, is_true, place, read_key_id};
+use super::time::timestamp;
+use super::{fields, integer, is_true, place};
 use crate::budget::charge::{Charge, ChargeRefusal, Charged, Overrun};
 use crate::budget::limit::Limit;
-use crate::budget::money::{Balance, Cost, cents_rounded_up};
+use crate::budget::money::{Balance, Cost};
 use crate::budget::reservation::{IfExpired, ReservationId, Reserve, check_ttl};
 use crate::engine::answer::{Answer, Reservation, ReserveRefusal, ReserveRefusalReason, SettledBefore};
 use crate::error::{Error, ErrorCode, storable};
@@ -240,7 +241,7 @@ impl Spend {
             }
             "budget_exceeded" if row.has_expired => return Ok(Decision::AfterSweep(row.limit)),
             "budget_exceeded" if !row.has_obstacle => return Ok(Decision::Again),
-            "budget_exceeded" => self.refused(ChargeRefusal::BudgetExceeded, row.limit),
+            "budget_exceeded" => return Ok(Decision::Exceeded(row.limit)),
             other => return Err(Error::unexpected(format_args!("the status {other:?}"))),
         }))
     }
@@ -273,6 +274,8 @@ pub(crate) enum Decision {
     WithoutScope,
     /// Reservations whose time is over may stand in the way.
     AfterSweep(Option<Limit>),
+    /// There is no room for it.
+    Exceeded(Option<Limit>),
 }
 
 /// A row of `spend.sql`, which declares the order.
@@ -370,18 +373,4 @@ impl SpentRow {
             _ => Err(Error::unexpected("a reservation without id or expiry")),
         }
     }
-}
-
-/// The budget of a row that has no room; `None` if it has no budget, and more cannot be stored.
-fn read_limit(row: &str, shape: &TableShape) -> Result<Option<Limit>, Error> {
-    let [id, budget, used, reserved, reset_at] = fields(row, "a budget's row")?;
-    let Some(budget_cents) = integer(&budget, "budget_cents")? else { return Ok(None) };
-    let amount = |field, column| integer(field, column).map(|amount| amount.map_or(0, cents_rounded_up));
-    Ok(Some(Limit {
-        key_id: read_key_id(&id.ok_or_else(|| Error::unexpected("a budget without a key"))?, shape)?,
-        budget_cents,
-        used_cents: amount(&used, "budget_used_cents")?,
-        reserved_cents: amount(&reserved, "budget_reserved_cents")?,
-        resets_at: Moment::read(reset_at.as_deref(), "budget_reset_at")?.and_then(Moment::reset),
-    }))
 }

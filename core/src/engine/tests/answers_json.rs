@@ -39,7 +39,16 @@ fn grant() -> Grant {
 }
 
 fn limit() -> Limit {
-    Limit { key_id: 7.into(), budget_cents: 100, used_cents: 90, reserved_cents: 10, resets_at: None }
+    Limit {
+        key_id: 7.into(),
+        budget_cents: 100,
+        used_cents: 90,
+        reserved_cents: 10,
+        resets_at: None,
+        period: None,
+        when_exceeded: None,
+        breaker: None,
+    }
 }
 
 const GRANT: &str = r#"{"valid":true,"id":7,"accountId":"acct","userId":null,"scopes":["read"],"budgetCents":100,"budgetUsedCents":2,"budgetRemainingCents":88,"budgetPeriod":"day","budgetResetAt":"2025-11-24T16:00:00.000Z","expiresAt":null,"delegatedBy":null,"name":"default","budgetReservedCents":10}"#;

@@ -20,6 +20,7 @@ fn child(id: i64) -> KeyRecord {
         previous_expires_at: None,
         metadata: Some(json!({ "plan": "secret" })),
         ancestors: vec![7.into()],
+        limits: Vec::new(),
     }
 }
 
@@ -280,6 +281,7 @@ fn a_child_learns_how_much_is_held_above_it_but_not_by_whom() {
         reason: None,
         budget_cents: Some(cents),
         budget_period: None,
+        when_exceeded: None,
         balance: Balance::new(Some(cents), 0, 5_000_000 * oldest.len() as i64),
         resets_at: None,
         holds: Holds {

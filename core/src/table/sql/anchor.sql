@@ -7,10 +7,9 @@
         WHEN {k.budget_reset_at} < '0001-01-01 00:00:00+00' THEN '0001-01-01 00:00:00+00'
         WHEN ({k.budget_anchor_at} BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 00:00:00+00') IS NOT TRUE
         THEN {k.budget_reset_at}
-        WHEN CASE {k.budget_period}
-            WHEN 'hour' THEN mod(extract(epoch FROM {k.budget_reset_at} - {k.budget_anchor_at})::numeric, 3600) = 0
-            WHEN 'day' THEN mod(extract(epoch FROM {k.budget_reset_at} - {k.budget_anchor_at})::numeric, 86400) = 0
-            WHEN 'week' THEN mod(extract(epoch FROM {k.budget_reset_at} - {k.budget_anchor_at})::numeric, 604800) = 0
+        WHEN CASE
+            WHEN {k.budget_period} NOT IN ('month', 'year')
+            THEN mod(extract(epoch FROM {k.budget_reset_at} - {k.budget_anchor_at})::numeric, {period_seconds}) = 0
             ELSE (
                 SELECT u.anchor + make_interval(months => u.months) = u.reset
                     AND mod(u.months, CASE {k.budget_period} WHEN 'year' THEN 12 ELSE 1 END) = 0

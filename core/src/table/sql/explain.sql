@@ -1,12 +1,15 @@
 -- What a charge of a key meets: the budgets of the key and its ancestors, and what is held of them. Reads only.
 -- $1: the key's id; or $2: the hash of its secret, or of the one before while that counts; or $3: its external subject.
 -- $4: how many open reservations of a budget it names at most, the oldest first.
--- One row a key of the chain, the nearest first: its id, its state (NULL if there is no such key), name, period, budget, what
+-- One row a key of the chain, the nearest first, and one a limit, after its key: the key's id, the row's state (NULL if there is no such key), name, period, budget, what
 -- is used and reserved of it and what it has room for in micro-cents, when it starts afresh; how many open reservations hold
 -- of it, how much, and how much of that comes back to a charge that needs it (none without a budget); and of some of them the
--- id, the key that holds it, the amount, since when, until when, and whether that is over.
+-- id, the key that holds it, the amount, since when, until when, and whether that is over; what a limit does when it is exceeded.
 WITH found AS MATERIALIZED (
-    SELECT id FROM {table} WHERE id = $1::text::{id_type}
+    SELECT id
+    FROM {table}
+    WHERE id = $1::text::{id_type}
+      AND when_exceeded IS NULL --? when_exceeded
     UNION ALL
     SELECT id FROM {table} WHERE key_hash = $2::text
     UNION ALL --? prev_key_hash prev_key_expires_at
@@ -33,7 +36,10 @@ budget AS MATERIALIZED (
         p.before AS used,
         {reserved} AS reserved,
         {cap} - {reserved} - p.before AS room,
-        p.reset_at
+        p.reset_at,
+        {k.when_exceeded} AS when_exceeded,
+        -- A limit is its key's, the nearest before it, and so is what is held of it.
+        max(c.distance) FILTER (WHERE {k.when_exceeded} IS NULL) OVER (ORDER BY c.distance) AS owner
     FROM chained c
     LEFT JOIN LATERAL (SELECT * FROM {table} WHERE id = c.id OFFSET 0) k ON true
     CROSS JOIN LATERAL {period} p
@@ -60,7 +66,7 @@ open AS MATERIALIZED ( --? +reservations
     WHERE b.reserved > 0 --? +reservations
 ) --? +reservations
 SELECT ROW(
-    b.id,
+    o.id,
     b.state,
     b.name,
     b.period,
@@ -71,8 +77,10 @@ SELECT ROW(
     extract(epoch FROM b.reset_at)
     , held.reservations, held.amount, CASE WHEN b.budget_cents IS NULL THEN 0 ELSE LEAST(held.recoverable, b.reserved) END, held.oldest --? +reservations
     , 0, 0, 0, NULLIF($4::text, $4::text) --! +reservations
+    , b.when_exceeded
 )::text AS agentkey
 FROM budget b
+JOIN budget o ON o.distance = b.owner
 CROSS JOIN LATERAL ( --? +reservations
     SELECT --? +reservations
         count(*) AS reservations, --? +reservations

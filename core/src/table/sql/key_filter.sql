@@ -1,5 +1,6 @@
 -- Whether a list wants k. $1: account, $2: parent, $3: human, $4: state, $5: a scope that it names, $6: JSON that its metadata
 -- contains, $7: the share of its budget that is used at least, in millionths; NULL is any.
+k.when_exceeded IS NULL AND --? when_exceeded
 ($1::text IS NULL OR k.account_id = $1::text::{account_type})
 AND ($2::text IS NULL OR {k.parent_id} = $2::text::{id_type}) --? parent_id
 AND $2::text IS NULL --! parent_id

@@ -24,7 +24,7 @@ FROM wanted w
 CROSS JOIN LATERAL (SELECT k.* FROM {table} k WHERE k.id = w.id OFFSET 0) k
 CROSS JOIN LATERAL {period} p
 CROSS JOIN LATERAL ( --? ancestor_ids
-    SELECT array_agg(coalesce({ancestor_state}, ROW(ancestor.id, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::text) ORDER BY ancestor.distance) AS states --? ancestor_ids
+    SELECT array_agg(coalesce({ancestor_state}, ROW(ancestor.id, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::text) ORDER BY ancestor.distance) AS states --? ancestor_ids
     FROM unnest({chain}) WITH ORDINALITY AS ancestor(id, distance) --? ancestor_ids
     LEFT JOIN LATERAL (SELECT * FROM {table} WHERE id = ancestor.id OFFSET 0) k ON true --? ancestor_ids
     CROSS JOIN LATERAL {period} p --? ancestor_ids

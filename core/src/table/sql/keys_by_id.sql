@@ -3,4 +3,10 @@
 -- The sub-select hides the parameter from the planner: one plan, kept, whatever the number of keys.
 SELECT ROW(input.n, k.key_hash)::text AS agentkey
 FROM unnest((SELECT $1::text::text[])) WITH ORDINALITY AS input(id, n)
-CROSS JOIN LATERAL (SELECT key_hash FROM {table} WHERE id = input.id::{id_type} OFFSET 0) k
+CROSS JOIN LATERAL (
+    SELECT key_hash
+    FROM {table}
+    WHERE id = input.id::{id_type}
+      AND when_exceeded IS NULL --? when_exceeded
+    OFFSET 0
+) k

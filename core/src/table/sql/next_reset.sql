@@ -20,7 +20,7 @@
                 a.anchor_at AT TIME ZONE 'UTC' AS anchor,
                 statement_timestamp() AT TIME ZONE 'UTC' AS now,
                 CASE {k.budget_period} WHEN 'month' THEN 1 WHEN 'year' THEN 12 END AS months,
-                CASE {k.budget_period} WHEN 'hour' THEN 3600 WHEN 'day' THEN 86400 WHEN 'week' THEN 604800 END AS seconds
+                {period_seconds} AS seconds
         ) u
     ) p
 )

@@ -6,7 +6,12 @@ WITH input AS MATERIALIZED (
 ),
 wanted AS MATERIALIZED (
     SELECT c.id, c.distance
-    FROM (SELECT {chain} FROM {table} k WHERE k.id = $1::text::{id_type}) AS found(chain)
+    FROM (
+        SELECT {chain}
+        FROM {table} k
+        WHERE k.id = $1::text::{id_type}
+          AND k.when_exceeded IS NULL --? when_exceeded
+    ) AS found(chain)
     CROSS JOIN LATERAL unnest(found.chain) WITH ORDINALITY AS c(id, distance)
     ORDER BY c.id
 ),

@@ -10,6 +10,7 @@ wanted AS MATERIALIZED (
     WHERE k.id = $1::text::{id_type}
       AND has_waited.rows >= 0
       AND k.revoked_at IS NULL
+      AND k.when_exceeded IS NULL --? when_exceeded
       AND ($2::text IS NULL OR k.account_id = $2::text::{account_type})
       AND ($3::text IS NULL OR k.id = $3::text::{id_type} OR $3::text::{id_type} = ANY (k.ancestor_ids)) --? ancestor_ids
       AND ($3::text IS NULL OR k.id = $3::text::{id_type}) --! ancestor_ids

@@ -13,7 +13,11 @@ descendant AS (
 ),
 -- Each by its index.
 wanted AS MATERIALIZED (
-    SELECT id FROM {table} WHERE account_id = $1::text::{account_type} AND revoked_at IS NULL
+    SELECT id
+    FROM {table}
+    WHERE account_id = $1::text::{account_type}
+      AND revoked_at IS NULL
+      AND when_exceeded IS NULL --? when_exceeded
     UNION ALL
     SELECT id FROM {table}
     WHERE hashtext(delegated_by) = hashtext($3::text) AND delegated_by = $3::text AND revoked_at IS NULL

@@ -31,7 +31,7 @@ locked AS MATERIALIZED (
             $1::text IS NOT NULL
                 OR k.key_hash IN ($2::text, $3::text)
                 OR (k.prev_key_hash = $2::text AND k.prev_key_expires_at > statement_timestamp()) AS is_meant,
-            {k.external_subject} IS NOT NULL AS is_subject
+            {k.external_subject} IS NOT NULL OR {k.when_exceeded} IS NOT NULL AS has_no_secret
         FROM {table} k
         WHERE k.id = w.id
           AND has_waited.rows >= 0
@@ -59,7 +59,7 @@ decided AS MATERIALIZED (
         EXISTS (SELECT FROM first) AS is_repeated
     FROM locked l
     WHERE l.is_meant
-      AND NOT l.is_subject
+      AND NOT l.has_no_secret
 ),
 rotated AS (
     UPDATE {table} k

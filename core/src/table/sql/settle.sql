@@ -12,16 +12,17 @@ WITH input AS MATERIALIZED (
         WITH ORDINALITY AS i(id, action, amount, n)
 ),
 found AS MATERIALIZED (
-    SELECT i.*, r.key_id, coalesce(k.chain, ARRAY[r.key_id]) AS chain
+    SELECT i.*, r.key_id, k.ancestor_ids, coalesce(k.chain, ARRAY[r.key_id]) AS chain
     FROM input i
     CROSS JOIN LATERAL (SELECT key_id FROM {reservations} WHERE id = i.id OFFSET 0) r
-    LEFT JOIN LATERAL (SELECT {chain} AS chain FROM {table} k WHERE k.id = r.key_id OFFSET 0) k ON true
+    LEFT JOIN LATERAL (SELECT k.ancestor_ids, {chain} AS chain FROM {table} k WHERE k.id = r.key_id OFFSET 0) k ON true
 ),
 wanted AS MATERIALIZED (
-    SELECT DISTINCT c.id
-    FROM found
-    CROSS JOIN LATERAL unnest(chain) AS c(id)
-    WHERE action <> 'extend'
+    SELECT c.id, bool_or(c.id = f.key_id) AS is_key, max(f.ancestor_ids) FILTER (WHERE c.id = f.key_id) AS ancestor_ids
+    FROM found f
+    CROSS JOIN LATERAL unnest(f.chain) AS c(id)
+    WHERE f.action <> 'extend'
+    GROUP BY c.id
     ORDER BY c.id
 ),
 -- With everything ready, so that the row is locked no longer than it must be.
@@ -37,6 +38,10 @@ locked AS MATERIALIZED (
         {cap} AS cap,
         {max_cents}::bigint * 1000000 AS storable,
         {reserved} AS reserved,
+        w.is_key AND w.ancestor_ids IS DISTINCT FROM k.ancestor_ids AS has_moved,
+        {k.budget_period} AS period,
+        {k.when_exceeded} AS when_exceeded,
+        k.disabled_at IS NOT NULL AS is_disabled,
         p.*
     FROM wanted w
     CROSS JOIN (SELECT count(*) FROM waited) AS has_waited(rows)
@@ -47,6 +52,9 @@ locked AS MATERIALIZED (
 ),
 busy AS MATERIALIZED (
     {busy}
+    UNION ALL
+    -- A key that was given limits since is read again.
+    SELECT id FROM locked WHERE has_moved
 ),
 reservation AS MATERIALIZED (
     SELECT f.n, f.action, CASE f.action WHEN 'expire' THEN r.amount_microcents ELSE f.amount END AS given, f.chain, r.*
@@ -80,6 +88,7 @@ drawn AS MATERIALIZED (
         CASE WHEN d.action = 'extend' AND d.new_state = 'pending'
             THEN statement_timestamp() + d.given * interval '1 second' ELSE d.expires_at END AS expires_at,
         l.id, l.account_id, l.budget_cents, l.cap, l.storable, l.reserved, l.is_due, l.stored, l.before, l.anchor_at, l.reset_at,
+        l.period, l.when_exceeded, l.is_disabled,
         coalesce(d.new_state <> 'pending', false) AND l.id IS NOT NULL AS is_end,
         CASE WHEN d.new_state <> 'pending' AND d.state = 'pending' THEN d.amount_microcents ELSE 0 END AS given_back,
         CASE WHEN d.new_state = 'settled' THEN d.given ELSE 0 END AS cost
@@ -92,6 +101,7 @@ draw AS MATERIALIZED (
         d.n, d.reservation_id, d.state, d.key_id, d.distance, d.amount_microcents, d.given, d.settled_microcents,
         d.first_budget, d.first_used, d.first_reserved, d.id, d.account_id, d.budget_cents, d.cap, d.storable, d.reserved,
         d.is_due, d.stored, d.before, d.anchor_at, d.reset_at, d.expires_at, d.is_recordable,
+        d.period, d.when_exceeded, d.is_disabled,
         d.cost AS wanted_cost,
         CASE WHEN d.is_recordable THEN d.new_state END AS new_state,
         d.is_end AND d.is_recordable AS is_end,
@@ -124,9 +134,31 @@ finally AS (
     FROM moved m
     WHERE EXISTS (SELECT FROM moved WHERE NOT is_recordable)
 ),
+-- The keys whose breakers are passed by what was spent: they are switched off.
+tripped AS MATERIALIZED (
+    SELECT DISTINCT ON (o.id) o.id, o.account_id, m.budget_cents, m.period
+    FROM moved m
+    CROSS JOIN LATERAL (
+        SELECT o.id, o.account_id, o.is_disabled
+        FROM moved o
+        WHERE o.n = m.n AND o.distance < m.distance AND o.when_exceeded IS NULL
+        ORDER BY o.distance DESC
+        LIMIT 1
+    ) o
+    WHERE m.when_exceeded = 'disable'
+      AND m.cost > 0
+      AND m.used_after > m.cap
+      AND NOT o.is_disabled
+),
+change AS MATERIALIZED (
+    SELECT m.id, m.used_after, m.reserved_after, m.anchor_at, m.reset_at, m.id IN (SELECT id FROM tripped) AS trips
+    FROM moved m
+    WHERE m.is_last AND m.place > 0
+),
 spent AS (
     UPDATE {table} k
     SET
+        disabled_at = CASE WHEN b.trips THEN statement_timestamp() ELSE k.disabled_at END,
         budget_used_cents = b.used_after / 1000000,
         budget_used_microcents = b.used_after % 1000000,
         budget_microcents_reset_at = b.reset_at,
@@ -134,7 +166,7 @@ spent AS (
         budget_reserved_microcents = b.reserved_after % 1000000,
         budget_anchor_at = b.anchor_at,
         budget_reset_at = b.reset_at
-    FROM (SELECT * FROM moved WHERE is_last AND place > 0) b
+    FROM change b
     WHERE k.id = b.id
 ),
 ended AS (
@@ -171,6 +203,13 @@ logged AS (
     WHERE {ledger}
       AND m.is_end
     ORDER BY m.id, m.place, entry.step
+),
+told AS (
+    INSERT INTO {events} (key_id, account_id, kind, metadata)
+    SELECT
+        id, account_id, 'disable',
+        jsonb_build_object('limit', jsonb_strip_nulls(jsonb_build_object('cents', budget_cents, 'period', period)))
+    FROM tripped
 )
 SELECT ROW(
     m.n,

@@ -19,14 +19,15 @@ WITH input AS MATERIALIZED (
         WITH ORDINALITY AS i(lookup, kind, amount, details, n)
 ),
 found AS MATERIALIZED (
-    SELECT u.lookup, k.id, k.account_id, {chain} AS chain
+    SELECT u.lookup, k.id, k.account_id, k.ancestor_ids, {chain} AS chain
     FROM (SELECT DISTINCT lookup FROM input) u
     CROSS JOIN LATERAL (SELECT id, account_id, ancestor_ids FROM {table} WHERE {lookup} = u.lookup OFFSET 0) k
 ),
 wanted AS MATERIALIZED (
-    SELECT DISTINCT c.id
-    FROM found
-    CROSS JOIN LATERAL unnest(chain) AS c(id)
+    SELECT c.id, bool_or(c.id = f.id) AS is_key, max(f.ancestor_ids) FILTER (WHERE c.id = f.id) AS ancestor_ids
+    FROM found f
+    CROSS JOIN LATERAL unnest(f.chain) AS c(id)
+    GROUP BY c.id
     ORDER BY c.id
 ),
 -- With everything ready, so that the row is locked no longer than it must be.
@@ -47,6 +48,9 @@ locked AS MATERIALIZED (
         {max_cents}::bigint * 1000000 AS storable,
         {scopes_array} AS scopes,
         {reserved} AS reserved,
+        {k.budget_period} AS period,
+        {k.when_exceeded} AS when_exceeded,
+        w.is_key AND w.ancestor_ids IS DISTINCT FROM k.ancestor_ids AS has_moved,
         p.*,
         -- Only a reserve answers the key and the states of its ancestors.
         CASE WHEN (SELECT bool_or(kind = 'r') FROM input) THEN ROW(
@@ -66,6 +70,9 @@ locked AS MATERIALIZED (
 ),
 busy AS MATERIALIZED (
     {busy}
+    UNION ALL
+    -- A key that was given limits since is read again.
+    SELECT id FROM locked WHERE has_moved
 ),
 -- The operations, and what was recorded under their idempotency keys before. Another client may be recording it right
 -- now: the unique index refuses the second one then, and this statement is tried again.
@@ -156,12 +163,12 @@ draw AS MATERIALIZED (
     SELECT
         o.n, o.kind, o.amount, o.drawn, o.details, o.key_id, o.distance, cardinality(o.chain) > 1 AS has_parent, o.first_id, o.first_reservation, o.been,
         CASE WHEN l.lookup = o.lookup THEN l.key_row END AS key_row,
-        CASE o.kind WHEN 'r' THEN coalesce(l.state, ROW(o.drawn_id, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::text) END AS state,
+        CASE o.kind WHEN 'r' THEN coalesce(l.state, ROW(o.drawn_id, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::text) END AS state,
         coalesce((l.before - CASE WHEN l.before < 0 THEN 999999 ELSE 0 END) / 1000000 >= l.budget_cents, false) AS is_exhausted,
         o.distance = 1 AND o.details ? 'scopes' AND l.scopes IS NOT NULL
             AND NOT (o.details->'scopes' ?| l.scopes) AS lacks_scope,
         l.id, l.account_id, l.budget_cents, l.cap AS budget, l.reserved, l.is_due, l.stored, l.before, l.anchor_at, l.reset_at,
-        l.is_disabled, l.is_expired,
+        l.is_disabled, l.is_expired, l.period, l.when_exceeded,
         l.id IS NULL OR (l.is_revoked AND NOT o.is_admitted) OR (o.distance = 1 AND l.lookup <> o.lookup) AS is_gone,
         CASE o.kind WHEN 'o' THEN l.storable ELSE l.cap END AS cap,
         l.storable,
@@ -193,9 +200,32 @@ moved AS MATERIALIZED (
     FROM decided d
     WINDOW upto AS (PARTITION BY d.id ORDER BY d.kind <> 'o', d.amount, d.n ROWS UNBOUNDED PRECEDING)
 ),
+-- The keys whose breakers are passed by what is recorded all the same: they are switched off.
+tripped AS MATERIALIZED (
+    SELECT DISTINCT ON (o.id) o.id, o.account_id, m.budget_cents, m.period
+    FROM moved m
+    CROSS JOIN LATERAL (
+        SELECT o.id, o.account_id, o.is_disabled
+        FROM moved o
+        WHERE o.n = m.n AND o.distance < m.distance AND o.when_exceeded IS NULL
+        ORDER BY o.distance DESC
+        LIMIT 1
+    ) o
+    WHERE m.when_exceeded = 'disable'
+      AND m.status = 'ok'
+      AND m.kind = 'o'
+      AND m.used_after > m.budget
+      AND NOT o.is_disabled
+),
+change AS MATERIALIZED (
+    SELECT m.id, m.used_after, m.reserved_after, m.anchor_at, m.reset_at, m.id IN (SELECT id FROM tripped) AS trips
+    FROM moved m
+    WHERE m.is_last AND m.place > 0
+),
 spent AS (
     UPDATE {table} k
     SET
+        disabled_at = CASE WHEN b.trips THEN statement_timestamp() ELSE k.disabled_at END,
         budget_used_cents = b.used_after / 1000000,
         budget_used_microcents = b.used_after % 1000000,
         budget_microcents_reset_at = b.reset_at,
@@ -203,7 +233,7 @@ spent AS (
         budget_reserved_microcents = b.reserved_after % 1000000,
         budget_anchor_at = b.anchor_at,
         budget_reset_at = b.reset_at
-    FROM (SELECT * FROM moved WHERE is_last AND place > 0) b
+    FROM change b
     WHERE k.id = b.id
 ),
 -- A reservation that is decided anew gives its idempotency key to the next one, and what it held.
@@ -270,6 +300,13 @@ logged AS (
       AND all_renamed.rows >= 0
       AND ({ledger} OR (m.distance = 1 AND m.details ? 'idempotency_key'))
     ORDER BY m.id, m.place, entry.step
+),
+told AS (
+    INSERT INTO {events} (key_id, account_id, kind, metadata)
+    SELECT
+        id, account_id, 'disable',
+        jsonb_build_object('limit', jsonb_strip_nulls(jsonb_build_object('cents', budget_cents, 'period', period)))
+    FROM tripped
 )
 SELECT ROW(
     m.n, m.status, m.budget_cents, m.used_after, m.reserved_after, m.details->>'id',
@@ -282,10 +319,13 @@ WHERE m.distance = 1
 UNION ALL
 SELECT ROW(
     m.n, 'budget_exceeded', NULL, NULL, NULL, NULL, NULL,
-    -- The nearest row that has no room for it even now, after the distance; none if all have.
-    substr(min(
-        m.distance || ROW(m.id, m.budget_cents, m.used_finally, m.reserved_finally, extract(epoch FROM m.reset_at))::text
-    ) FILTER (WHERE m.lacks_room), 2),
+    -- The nearest row that has no room for it even now, with the key that it is or limits; none if all have.
+    (array_agg(
+        ROW(
+            m.owners[cardinality(m.owners)], m.budget_cents, m.used_finally, m.reserved_finally, extract(epoch FROM m.reset_at),
+            m.period, m.when_exceeded, m.id
+        )::text ORDER BY m.distance
+    ) FILTER (WHERE m.lacks_room))[1],
     -- Whether reservations could be expired that stand in the way there.
     coalesce((array_agg(m.reserved_finally ORDER BY m.distance) FILTER (WHERE m.lacks_room))[1] > 0, false)
         AND EXISTS (SELECT FROM {reservations} WHERE state = 'pending' AND expires_at <= statement_timestamp()),
@@ -300,7 +340,8 @@ FROM (
         SELECT
             m.*,
             max(m.used_after) OVER (PARTITION BY m.id) AS used_finally,
-            max(m.reserved_after) OVER (PARTITION BY m.id) AS reserved_finally
+            max(m.reserved_after) OVER (PARTITION BY m.id) AS reserved_finally,
+            array_agg(m.id) FILTER (WHERE m.when_exceeded IS NULL) OVER (PARTITION BY m.n ORDER BY m.distance) AS owners
         FROM moved m
         WHERE EXISTS (SELECT FROM moved WHERE status = 'budget_exceeded')
     ) m
@@ -326,7 +367,7 @@ SELECT ROW(
     false,
     CASE o.kind WHEN 'r' THEN l.key_row END,
     CASE o.kind WHEN 'r' THEN (
-        SELECT array_agg(coalesce(a.state, ROW(c.id, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::text) ORDER BY c.distance)
+        SELECT array_agg(coalesce(a.state, ROW(c.id, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::text) ORDER BY c.distance)
         FROM unnest(o.chain[2:]) WITH ORDINALITY AS c(id, distance)
         LEFT JOIN locked a ON a.id = c.id
     ) END,

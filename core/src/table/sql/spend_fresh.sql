@@ -10,14 +10,14 @@ WITH input AS MATERIALIZED (
         WITH ORDINALITY AS i(lookup, kind, amount, details, n)
 ),
 found AS MATERIALIZED (
-    SELECT u.lookup, k.id, {chain} AS chain
+    SELECT u.lookup, k.id, k.ancestor_ids, {chain} AS chain
     FROM (SELECT DISTINCT lookup FROM input) u
     CROSS JOIN LATERAL (SELECT id, ancestor_ids FROM {table} WHERE {lookup} = u.lookup OFFSET 0) k
 ),
 -- Another client may be recording the same idempotency key right now: the unique index refuses the second one then, and
 -- this statement is tried again.
 operation AS MATERIALIZED (
-    SELECT i.n, i.kind, i.is_admitted, i.amount, i.details, f.id AS key_id, f.chain
+    SELECT i.n, i.kind, i.is_admitted, i.amount, i.details, f.id AS key_id, f.ancestor_ids, f.chain
     FROM input i
     JOIN found f ON f.lookup = i.lookup
     WHERE CASE WHEN i.details ? 'idempotency_key'
@@ -30,7 +30,9 @@ wanted AS MATERIALIZED (
         sum(o.amount) AS total,
         bool_and(o.is_admitted) AS are_admitted,
         bool_and(o.kind = 'o') AS has_overruns_only,
-        coalesce(sum(o.amount) FILTER (WHERE o.kind = 'o'), 0) AS overruns
+        coalesce(sum(o.amount) FILTER (WHERE o.kind = 'o'), 0) AS overruns,
+        bool_or(c.id = o.key_id) AS is_key,
+        max(o.ancestor_ids) FILTER (WHERE c.id = o.key_id) AS ancestor_ids
     FROM operation o
     CROSS JOIN LATERAL unnest(o.chain) AS c(id)
     GROUP BY c.id
@@ -48,8 +50,10 @@ locked AS MATERIALIZED (
         {reserved} AS reserved,
         p.*,
         (k.revoked_at IS NULL OR w.are_admitted)
+            -- A key that was given limits since is read again.
+            AND (w.is_key AND w.ancestor_ids IS DISTINCT FROM k.ancestor_ids) IS NOT TRUE
             AND w.overruns <= LEAST({max_cents}::bigint * 1000000 - p.before, {max_cents}::bigint * 1000000) - {reserved}
-            AND (w.has_overruns_only OR w.total <= LEAST({cap} - p.before, {max_cents}::bigint * 1000000) - {reserved}) AS fits,
+            AND (w.has_overruns_only AND {k.when_exceeded} IS DISTINCT FROM 'disable' OR w.total <= LEAST({cap} - p.before, {max_cents}::bigint * 1000000) - {reserved}) AS fits,
         k.disabled_at IS NULL
             AND (k.expires_at <= statement_timestamp()) IS NOT TRUE
             AND ((p.before - CASE WHEN p.before < 0 THEN 999999 ELSE 0 END) / 1000000 >= k.budget_cents) IS NOT TRUE AS may_reserve,

@@ -24,7 +24,12 @@ before AS MATERIALIZED (
     SELECT k.id, p.before AS used, p.stored, {reserved} AS reserved
     FROM (SELECT count(*) FROM waited) AS has_waited(rows)
     CROSS JOIN LATERAL (
-        SELECT * FROM {table} WHERE id = $1::text::{id_type} AND has_waited.rows >= 0 FOR NO KEY UPDATE SKIP LOCKED
+        SELECT *
+        FROM {table}
+        WHERE id = $1::text::{id_type}
+          AND has_waited.rows >= 0
+          AND when_exceeded IS NULL --? when_exceeded
+        FOR NO KEY UPDATE SKIP LOCKED
     ) k
     CROSS JOIN LATERAL {period} p
 ),
@@ -72,4 +77,5 @@ UNION ALL
 SELECT ROW(id, false)::text
 FROM {table}
 WHERE id = $1::text::{id_type}
+  AND when_exceeded IS NULL --? when_exceeded
   AND NOT EXISTS (SELECT FROM before)

@@ -15,11 +15,17 @@ SELECT ROW(
 )::text AS agentkey
 FROM unnest((SELECT $1::text::text[])) WITH ORDINALITY AS input(lookup, n)
 -- OFFSET 0 keeps this a look-up by index for each key: no plan that reads the whole table, however stale the statistics.
-CROSS JOIN LATERAL (SELECT k.* FROM {table} k WHERE k.{lookup} = input.lookup{lookup_cast} OFFSET 0) k
+CROSS JOIN LATERAL (
+    SELECT k.*
+    FROM {table} k
+    WHERE k.{lookup} = input.lookup{lookup_cast}
+      AND k.when_exceeded IS NULL --? when_exceeded
+    OFFSET 0
+) k
 CROSS JOIN LATERAL {period} p
 -- Of each ancestor, nearest first, its state.
 CROSS JOIN LATERAL ( --? ancestor_ids
-    SELECT array_agg(coalesce({ancestor_state}, ROW(ancestor.id, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::text) ORDER BY ancestor.distance) AS states --? ancestor_ids
+    SELECT array_agg(coalesce({ancestor_state}, ROW(ancestor.id, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::text) ORDER BY ancestor.distance) AS states --? ancestor_ids
     FROM unnest({chain}) WITH ORDINALITY AS ancestor(id, distance) --? ancestor_ids
     LEFT JOIN LATERAL (SELECT * FROM {table} WHERE id = ancestor.id OFFSET 0) k ON true --? ancestor_ids
     CROSS JOIN LATERAL {period} p --? ancestor_ids

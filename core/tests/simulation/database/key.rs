@@ -23,8 +23,10 @@ pub struct Key {
     pub reserved: i64,
     /// What others hold, of which the model knows nothing more.
     pub reserved_before: i64,
-    /// Ids, nearest first.
+    /// Ids, nearest first: its limits, then its parent and what is above that one.
     pub ancestors: Vec<i64>,
+    /// Of a limit, which is no key: what a charge does that would pass it.
+    pub when_exceeded: Option<&'static str>,
     pub period: Option<Period>,
     pub reset_at: Option<i64>,
     pub expires_at: Option<i64>,
@@ -47,6 +49,8 @@ impl Period {
             "hour" => of_seconds("hour", 3_600),
             "day" => of_seconds("day", 86_400),
             "week" => of_seconds("week", 604_800),
+            "5m" => of_seconds("5m", 300),
+            "36h" => of_seconds("36h", 129_600),
             _ => None,
         }
     }
@@ -106,6 +110,12 @@ impl View {
 }
 
 impl Key {
+    /// The same as a limit of a key: it has a budget and a period, and nothing else.
+    pub fn into_limit(self) -> Self {
+        let when_exceeded = Some("refuse");
+        Key { scope: None, expires_at: None, revoked: false, last_used_at: None, when_exceeded, ..self }
+    }
+
     pub fn is_due(&self, now: i64) -> bool {
         self.period.is_some() && self.reset_at.is_some_and(|at| at <= now)
     }

@@ -122,7 +122,7 @@ impl Database {
         let state = |id: &i64| {
             let key = self.by_id(*id);
             format!(
-                "({id},t,{},{},{},{},{},{},{},f,{})",
+                "({id},t,{},{},{},{},{},{},{},f,{},{},{})",
                 optional(key.budget_cents),
                 key.cents(),
                 key.fraction(),
@@ -130,7 +130,9 @@ impl Database {
                 optional(key.reset_at),
                 optional(key.expires_at),
                 yes_or_no(key.revoked),
-                self.next_reset(key)
+                self.next_reset(key),
+                key.period.map_or("", |period| period.name),
+                key.when_exceeded.unwrap_or_default()
             )
         };
         key.ancestors.iter().map(state).collect()

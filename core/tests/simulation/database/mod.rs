@@ -69,6 +69,13 @@ impl Database {
         std::iter::once(key.id).chain(key.ancestors.iter().copied()).collect()
     }
 
+    /// The key that a row of a chain is, or limits.
+    fn owner_in(&self, chain: &[i64], row: i64) -> i64 {
+        let place = chain.iter().position(|id| *id == row).expect("a row of the chain");
+        let keys = chain[..=place].iter().rev().copied();
+        keys.into_iter().find(|id| self.by_id(*id).when_exceeded.is_none()).expect("a key")
+    }
+
     /// The lookups of a key and its ancestors, nearest first.
     pub fn lookups_of_chain(&self, key: &Key) -> Vec<String> {
         self.chain_of(key).into_iter().map(|id| self.by_id(id).lookup.clone()).collect()
@@ -194,6 +201,8 @@ impl Database {
             "disabled_at",
             "parent_id",
             "ancestor_ids",
+            "when_exceeded",
+            "has_children",
             "metadata",
             "prev_key_hash",
             "prev_key_expires_at",
@@ -246,6 +255,7 @@ impl Database {
             reserved: 0,
             reserved_before: 0,
             ancestors: Vec::new(),
+            when_exceeded: None,
             period,
             reset_at: period.map(|period| period.next_reset(self.now)),
             expires_at: row["expires_in_seconds"].as_i64().map(|seconds| self.now + seconds),

@@ -364,7 +364,13 @@ impl Database {
             let key = self.by_id(id);
             let next = key.period.filter(|_| key.is_due(self.now)).map(|period| period.next_reset(self.now));
             let reset_at = optional(next.or(key.reset_at));
-            quoted(&format!("({id},{},{used},{reserved},{reset_at})", optional(budget)))
+            let owner = self.owner_in(&operation.chain, id);
+            let (period, when) =
+                (key.period.map_or("", |period| period.name), key.when_exceeded.unwrap_or_default());
+            quoted(&format!(
+                "({owner},{},{used},{reserved},{reset_at},{period},{when},{id})",
+                optional(budget)
+            ))
         });
         let holds = money.is_some_and(|(_, (_, _, reserved))| reserved > 0);
         let has_expired = holds && has_expired;

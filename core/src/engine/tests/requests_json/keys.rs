@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::budget::limit::KeyLimit;
 use crate::key::delegation::Parent;
 use crate::key::new_key::CreateKey;
 use crate::key::raw::KeyPrefix;
@@ -36,6 +37,10 @@ fn keys_to_create() {
         (json!({"scopes": "read"}), ErrorCode::InvalidText, ""),
         (json!({"scopes": [5]}), ErrorCode::InvalidText, ""),
         (json!({"accountId": 7.5}), ErrorCode::InvalidText, ""),
+        (json!({"limits": [{"cents": 1, "per": "day"}]}), ErrorCode::InvalidText, "per"),
+        (json!({"limits": [{"period": "day"}]}), ErrorCode::InvalidText, "cents"),
+        (json!({"limits": [{"cents": 1.5}]}), ErrorCode::InvalidText, ""),
+        (json!({"limits": {"cents": 1}}), ErrorCode::InvalidText, ""),
         (json!("acct"), ErrorCode::InvalidText, ""),
         // Nothing is a key without limits by mistake.
         (json!([]), ErrorCode::InvalidText, "object"),
@@ -108,7 +113,8 @@ fn a_key_to_create_is_written_as_it_is_read_and_without_a_raw_key() {
     for parent in
         [Parent::Id("7".to_owned()), Parent::Subject("s".to_owned()), Parent::Caller("7".to_owned())]
     {
-        let spec = CreateKey::new("acct").expires_in(Duration::from_secs(3600)).parent(parent);
+        let limits = [KeyLimit::new(5).every(Period::minutes(5)).disables(), KeyLimit::new(7)];
+        let spec = CreateKey::new("acct").expires_in(Duration::from_secs(3600)).limits(limits).parent(parent);
         let written = serde_json::to_string(&spec).unwrap();
         assert_eq!(serde_json::from_str::<CreateKey>(&written).unwrap(), spec, "{written}");
     }
