@@ -326,6 +326,8 @@ export interface EventFilter {
   kind?: string;
   /** Only entries before the one of this id: the last that was read, to go on from there. */
   before?: number;
+  /** Only entries after the one of this id, the oldest first: a cursor, which skips none. 0 is all. */
+  after?: number;
   /** At most 1,000. Default 100. */
   limit?: number;
 }

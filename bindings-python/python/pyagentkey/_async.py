@@ -360,14 +360,17 @@ class AsyncAgentKey(Base):
         account_id: Optional[Id] = None,
         kind: Optional[str] = None,
         before: Optional[int] = None,
+        after: Optional[int] = None,
         limit: int = 100,
     ) -> Many[Event]:
-        """Ledger entries, the newest first; ``before`` the one of this id, at most 1,000."""
+        """Ledger entries, the newest first; ``before`` the one of this id, at most 1,000. With ``after`` they are those
+        after this id, the oldest first: a cursor, which skips none; ``0`` is all."""
         filter = arguments.filter_of(
             key_id=arguments.optional_id("key_id", key_id),
             account_id=arguments.optional_id("account_id", account_id),
             kind=arguments.optional_text("kind", kind),
             before=arguments.whole("before", before),
+            after=arguments.whole("after", after),
             limit=arguments.count("limit", limit, 1, 1_000),
         )
         return await self._submit(EVENTS, "events", filter=filter)

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::period::Period;
+use crate::error::{Error, ErrorCode};
 use crate::id::{AccountId, KeyId};
 use crate::time::write_time;
 
@@ -58,6 +59,8 @@ pub struct EventFilter {
     pub kind: Option<String>,
     /// Only entries before the one of this id: the last that was read, to go on from there.
     pub before: Option<i64>,
+    /// Only entries after the one of this id, the oldest first: a cursor, which skips none. `Some(0)` is all.
+    pub after: Option<i64>,
     /// How many at most: 100 if unset, never more than 1,000.
     pub limit: Option<u32>,
 }
@@ -92,10 +95,27 @@ impl EventFilter {
         self
     }
 
+    /// Only entries after the one of this id, the oldest first.
+    pub fn after(mut self, id: i64) -> Self {
+        self.after = Some(id);
+        self
+    }
+
     /// So many at most.
     pub fn limit(mut self, entries: u32) -> Self {
         self.limit = Some(entries);
         self
+    }
+
+    /// Refuses what can be no page.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match (self.before, self.after) {
+            (Some(_), Some(_)) => {
+                let message = "Invalid filter: give before, to go back, or after, to go on, not both";
+                Err(Error::new(ErrorCode::InvalidText, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn most(&self) -> u32 {

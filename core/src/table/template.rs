@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::name::{TableName, quote, quote_literal};
+use super::name::TableName;
 use super::shape::{OPTIONAL_COLUMNS, TableShape};
 use crate::key::delegation::MAX_DEPTH;
 
@@ -116,6 +116,8 @@ statements! {
     RevokeAll => "revoke_all.sql",
     /// Ledger entries.
     Events => "events.sql",
+    /// The same after an id, in the order in which they are told.
+    EventsAfter => "events_after.sql",
     /// What was spent, by period.
     Usage => "usage.sql",
     /// A check of the ledger.
@@ -191,7 +193,8 @@ pub(crate) const DIAGNOSE_DATABASE: &str = include_str!("sql/diagnose_database.s
 /// values: `{table}`; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
 /// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{cap}`, `{used}`, `{reserved}` and `{room}`,
 /// a key's budget; `{is_plain}` and `{charged}`, what plain charges need and answer; `{busy}`, rows that others have;
-/// `{chain}`, its ancestors, and `{max_ancestors}`; `{entry_time}`, when an entry was written;
+/// `{chain}`, its ancestors, and `{max_ancestors}`; `{event}`, an entry of the ledger, and `{entry_time}`, when it was
+/// written;
 /// `{anchor}`, `{first_anchor}`, `{next_reset}`, `{first_reset}`, `{due}` and `{period}`, the period rule;
 /// `{state}`, what became of a key; `{key_filter}`, `{listed}` and `{key_record}`, which keys are listed, and how;
 /// `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
@@ -269,6 +272,7 @@ impl Rendering<'_> {
             "max_credit" => sql.push_str(&MAX_CREDIT_CENTS.min(self.shape.max_cents()).to_string()),
             "max_ancestors" => sql.push_str(&(MAX_DEPTH - 1).to_string()),
             "chain" => self.expand(include_str!("sql/chain.sql"), all_columns, sql),
+            "event" => self.expand(include_str!("sql/event.sql"), all_columns, sql),
             "entry_time" => self.expand(include_str!("sql/entry_time.sql"), all_columns, sql),
             "cap" => self.expand(include_str!("sql/cap.sql"), all_columns, sql),
             "room" => self.expand(include_str!("sql/room.sql"), all_columns, sql),
@@ -333,41 +337,6 @@ fn bad_scopes(sql_type: &str) -> &'static str {
     }
 }
 
-/// A migration's text for one table.
-pub(crate) fn render_migration(template: &str, table: &TableName) -> Arc<str> {
-    let quoted = table.quoted();
-    // The name stands inside a dollar-quoted block: no name may end that block.
-    let mut tag = "$agentkey$".to_owned();
-    while quoted.contains(&tag) {
-        tag.insert(tag.len() - 1, '_');
-    }
-    let mut sql = String::with_capacity(template.len() * 2);
-    let (reservations, events) = (table.companion("reservations"), table.companion("events"));
-    let values = [
-        ("$agentkey$", tag),
-        ("{table_literal}", quote_literal(&quoted)),
-        ("{table}", quoted),
-        ("{reservations_literal}", quote_literal(&reservations)),
-        ("{reservations}", quote(&reservations)),
-        ("{events_literal}", quote_literal(&events)),
-        ("{events}", quote(&events)),
-        ("{index_stem_literal}", quote_literal(&table.stem(40))),
-    ];
-    // One pass, so that no replacement is replaced again.
-    let mut rest = template;
-    while let Some((at, mark, value)) = values
-        .iter()
-        .filter_map(|(mark, value)| rest.find(mark).map(|at| (at, mark, value)))
-        .min_by_key(|(at, ..)| *at)
-    {
-        sql.push_str(&rest[..at]);
-        sql.push_str(value);
-        rest = &rest[at + mark.len()..];
-    }
-    sql.push_str(rest);
-    Arc::from(sql)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::shape::tests::shape;
@@ -386,12 +355,5 @@ mod tests {
             },
         );
         assert_eq!(&*sql, "SELECT k.user_id, NULL::text\n, true\nFROM \"sdk_api_keys\" k");
-    }
-
-    #[test]
-    fn no_name_ends_a_migrations_block() {
-        let table = TableName::new("\"a$agentkey$ {events}\"").unwrap();
-        let sql = render_migration("DO $agentkey$ {table} $agentkey$;", &table);
-        assert_eq!(&*sql, "DO $agentkey_$ \"a$agentkey$ {events}\" $agentkey_$;");
     }
 }

@@ -76,6 +76,7 @@ const OTHERS: &[StatementKind] = &[
     StatementKind::Revoke,
     StatementKind::RevokeAll,
     StatementKind::Events,
+    StatementKind::EventsAfter,
     StatementKind::Usage,
     StatementKind::PruneEvents,
     StatementKind::DiagnoseKeys,

@@ -21,8 +21,6 @@ const CHART: u64 = 40;
 const PAGE: u32 = 1_000;
 /// How often new entries are looked for.
 const LOOK: Duration = Duration::from_secs(1);
-/// An entry may be committed after others with later ids. So many ids back are looked at again.
-const LATE: i64 = 1_000;
 
 pub(super) async fn usage(host: &Host, usage: Usage) -> Outcome {
     let by: Period = usage
@@ -128,38 +126,38 @@ async fn read(
     Ok(entries)
 }
 
+/// The entries that were read, then those after the first of them: one that is committed late is not skipped.
 async fn follow(host: &Host, filter: &EventFilter, mut new: Vec<Event>) -> Outcome {
-    let first = new.last().map_or(0, |entry| entry.id);
-    let mut told = BTreeSet::new();
-    let mut has_heading = false;
+    new.reverse();
+    let mut told: BTreeSet<i64> = new.iter().map(|entry| entry.id).collect();
+    let mut cursor = filter.clone().limit(PAGE).after(new.first().map_or(0, |entry| entry.id));
+    if !host.look.json {
+        host.note(paint(FAINT, "New entries follow as they come. Ctrl-C ends it.")).await?;
+    }
     loop {
-        new.sort_by_key(|entry| entry.id);
-        new.retain(|entry| told.insert(entry.id));
         for entry in &new {
             let text = if host.look.json {
                 json(entry)
             } else {
-                if !has_heading {
-                    host.note(paint(FAINT, "New entries follow as they come. Ctrl-C ends it.")).await?;
-                    has_heading = true;
-                }
                 row(entry).into_iter().filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join("  ")
             };
             host.out(text).await?;
         }
-        host.pause(LOOK).await;
-        let last = told.last().copied().unwrap_or_default();
-        let since = last.saturating_sub(LATE).max(first.saturating_sub(1));
-        told = told.split_off(&since);
-        new = match read(host, filter, |seen| seen.last().is_none_or(|entry| entry.id > since)).await {
-            Ok(new) => new.into_iter().filter(|entry| entry.id > since).collect(),
+        let page = match host.call(Request::Events(cursor.clone())).await {
+            Ok(Answer::Events(page)) => page,
+            Ok(other) => return Err(mismatch(&other)),
             // A restart of the database ends nothing.
-            Err(crate::cli::host::Stop::Error(error)) if error.is_transient() => {
+            Err(error) if error.is_transient() => {
                 host.note(format!("{} {}", paint(WARNING, "warning:"), shown(error.message()))).await?;
                 Vec::new()
             }
-            Err(stop) => return Err(stop),
+            Err(error) => return Err(error.into()),
         };
+        cursor.after = page.last().map(|entry| entry.id).or(cursor.after);
+        if page.is_empty() {
+            host.pause(LOOK).await;
+        }
+        new = page.into_iter().filter(|entry| !told.remove(&entry.id)).collect();
     }
 }
 

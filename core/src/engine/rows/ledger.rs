@@ -4,21 +4,20 @@ use serde::Deserialize;
 
 use serde_json::Value;
 
-use super::{fields, only_field};
+use super::{fields, integer, is_true, only_field};
 use crate::budget::ledger::{Event, EventFilter};
 use crate::error::Error;
 use crate::id::KeyId;
 use crate::table::shape::TableShape;
 
-/// What is asked for with a filter; `None` if nothing in the columns can match.
-pub(crate) fn event_params(filter: &EventFilter, shape: &TableShape) -> Option<Vec<Option<String>>> {
+/// What is asked for with a filter: key, account, kind, and how many; `None` if nothing in the columns can match.
+pub(crate) fn event_params(filter: &EventFilter, shape: &TableShape) -> Option<[Option<String>; 4]> {
     let key_id = filter.key_id.as_ref().map(KeyId::to_string);
     let account_id = filter.account_id.as_ref().map(ToString::to_string);
     let fits = key_id.as_ref().is_none_or(|id| shape.fits_id(id))
         && account_id.as_ref().is_none_or(|account| shape.fits_account(account))
         && filter.kind.as_ref().is_none_or(|kind| !kind.contains('\0'));
-    let before = filter.before.map(|id| id.to_string());
-    fits.then(|| vec![key_id, account_id, filter.kind.clone(), before, Some(filter.most().to_string())])
+    fits.then(|| [key_id, account_id, filter.kind.clone(), Some(filter.most().to_string())])
 }
 
 /// Reads entries. Metadata that others wrote may be nested too deep to be read, or have numbers that no reader takes: it is
@@ -33,6 +32,20 @@ pub(crate) fn read_events(rows: &[String]) -> Result<Vec<Event>, Error> {
             Ok(event)
         })
         .collect()
+}
+
+/// A page of the cursor: see events_after.sql.
+pub(crate) struct EventsAfter {
+    pub(crate) events: Vec<Event>,
+    pub(crate) mark: Option<(i64, i64)>,
+    pub(crate) is_settled: bool,
+}
+
+pub(crate) fn read_events_after(rows: &[String]) -> Result<EventsAfter, Error> {
+    let (first, rows) = rows.split_first().ok_or_else(|| Error::unexpected("no mark of a cursor"))?;
+    let [latest, transaction, is_settled] = fields(first, "a cursor's mark")?;
+    let mark = integer(&latest, "id")?.zip(integer(&transaction, "a transaction's number")?);
+    Ok(EventsAfter { events: read_events(rows)?, mark, is_settled: is_true(&is_settled) })
 }
 
 /// Reads rows of one JSON object each.
