@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use agentkey::engine::{AcceptedPeriods, Align, KeyPrefix, Options, Rounding, TableName, read_duration};
+use agentkey::engine::{
+    AcceptedPeriods, Align, KeyPrefix, Options, Rounding, TableName, Thresholds, read_duration,
+};
 use napi_derive::napi;
 
 use crate::error::{Result, thrown};
@@ -38,6 +40,8 @@ pub struct EngineOptions {
     pub touches: bool,
     /// Whether every charge and reservation is written into the ledger.
     pub ledger: bool,
+    /// The shares of a budget at which an alarm is raised.
+    pub thresholds: Vec<f64>,
     /// Whether costs are recorded to the micro-cent.
     pub exact: bool,
     /// The most that one call may cost, in cents.
@@ -66,6 +70,7 @@ impl EngineOptions {
             options.accepted_periods = AcceptedPeriods::DayAndMonth;
         }
         options.ledger = self.ledger;
+        options.thresholds = Thresholds::new(self.thresholds).map_err(thrown)?;
         if self.exact {
             options.rounding = Rounding::Exact;
         }

@@ -45,7 +45,7 @@ const FAULTS: &[(&str, &str, Cure)] = &[
     ("missing_column", "ALTER TABLE sdk_api_keys DROP COLUMN ancestor_ids", Migrate),
     (
         "not_migrated",
-        "DROP TABLE sdk_api_keys, sdk_api_keys_events, sdk_api_keys_reservations; {original}",
+        "DROP TABLE sdk_api_keys, sdk_api_keys_events, sdk_api_keys_reservations, sdk_api_keys_deliveries; {original}",
         Migrate,
     ),
     ("missing_companion", "DROP TABLE sdk_api_keys_events", Migrate),

@@ -24,7 +24,7 @@ pub struct Event {
     /// Whose key it is.
     pub account_id: Option<String>,
     /// `create`, `update`, `disable`, `enable`, `rotate`, `revoke`, `charge`, `refund`, `reserve`, `settle`, `release`, `expire`,
-    /// `reset`.
+    /// `reset`; and alarms: `threshold`.
     pub kind: String,
     /// How much was spent (`charge`, `settle`), forgotten (`reset`: negative), held or given back.
     pub amount_microcents: Option<i64>,
@@ -57,6 +57,8 @@ pub struct EventFilter {
     pub account_id: Option<AccountId>,
     /// Only of this kind.
     pub kind: Option<String>,
+    /// Only alarms: what somebody should hear of.
+    pub alarms: bool,
     /// Only entries before the one of this id: the last that was read, to go on from there.
     pub before: Option<i64>,
     /// Only entries after the one of this id, the oldest first: a cursor, which skips none. `Some(0)` is all.
@@ -86,6 +88,12 @@ impl EventFilter {
     /// Only entries of this kind: see [`Event::kind`].
     pub fn kind(mut self, kind: impl Into<String>) -> Self {
         self.kind = Some(kind.into());
+        self
+    }
+
+    /// Only alarms: what somebody should hear of.
+    pub fn alarms(mut self) -> Self {
+        self.alarms = true;
         self
     }
 

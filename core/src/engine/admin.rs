@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::batch::Pending;
 use super::busy::Look;
 use super::catalogue::Table;
+use super::deliveries::DeliveryWork;
 use super::diagnosis::Diagnosis;
 use super::keys::{KeyWork, find_parent};
 use super::lane::AnyLane;
@@ -45,6 +46,7 @@ pub(super) enum Admin {
     Refund(KeyId, Box<Spend>),
     Sweep(Sweep),
     Ledger(LedgerWork),
+    Deliveries(DeliveryWork),
     Diagnose(Diagnosis),
     Migrate { step: usize },
 }
@@ -52,7 +54,7 @@ pub(super) enum Admin {
 impl Repeatable for Admin {
     fn repeats(&self) -> Repeats {
         match self {
-            Admin::Sweep(_) | Admin::Ledger(_) | Admin::Diagnose(_) => Repeats::Few,
+            Admin::Sweep(_) | Admin::Ledger(_) | Admin::Deliveries(_) | Admin::Diagnose(_) => Repeats::Few,
             Admin::Keys(work) if work.is_repeatable() => Repeats::Few,
             // A subject gets its row once, however often that is asked for. Looking for a parent only reads.
             Admin::Insert(row) if row.is_subject() || row.parent().is_some() => Repeats::Few,
@@ -226,6 +228,7 @@ impl Engine {
                 }
             }
             Admin::Ledger(work) => work.plan(statements),
+            Admin::Deliveries(work) => work.plan(statements),
         }
     }
 
@@ -300,6 +303,7 @@ impl Engine {
                 (sweep, false) => return Ok(Next::Continue(Admin::Sweep(sweep))),
             },
             Admin::Ledger(work) => return work.after(rows),
+            Admin::Deliveries(work) => return work.after(rows),
             Admin::Diagnose(_) => Answer::Diagnosed(read_json(rows)?),
         }))
     }

@@ -93,6 +93,9 @@ impl KeyWork {
                     Plan::Send(StatementKind::Parent, sql, vec![Some(text_array([parent.to_string()]))])
                 }
                 (Some(id), Stage::Write) => {
+                    if update.changes.budget_cents.is_some() {
+                        shape.require(&options.with_alarms(&[]))?;
+                    }
                     let waits_for = update.look.is_waiting.then(|| id.clone());
                     let mut params = changes(id, &update.changes, shape, options)?;
                     params.push(waits_for);

@@ -11,6 +11,7 @@ use super::spends::NEEDED;
 use crate::budget::ledger::{EventFilter, UsageFilter};
 use crate::error::Error;
 use crate::id::KeyId;
+use crate::table::shape::ALARMS;
 use crate::table::template::{StatementKind, Statements};
 
 /// Entries that one statement deletes at most.
@@ -27,16 +28,28 @@ pub(super) enum LedgerWork {
 }
 
 impl LedgerWork {
+    fn is_of_alarms(&self) -> bool {
+        match self {
+            LedgerWork::Events(filter) => filter.alarms,
+            LedgerWork::Follow(follow) => follow.filter.alarms,
+            LedgerWork::Usage(_) | LedgerWork::Verify(_) | LedgerWork::Prune(_) => false,
+        }
+    }
+
     pub(super) fn plan(&self, statements: &Statements) -> Result<Plan, Error> {
         let shape = &statements.shape;
         let send = |kind, params| Ok(Plan::Send(kind, statements.sql(kind), params));
         let none = || Ok(Plan::Answer(Answer::Events(Vec::new())));
         shape.require(&["+events"])?;
+        if self.is_of_alarms() {
+            shape.require(&[ALARMS])?;
+        }
         match self {
             LedgerWork::Events(filter) => match event_params(filter, shape) {
                 Some([key_id, account_id, kind, most]) => {
                     let before = filter.before.map(|id| id.to_string());
-                    send(StatementKind::Events, vec![key_id, account_id, kind, before, most])
+                    let alarms = filter.alarms.then(|| "true".to_owned());
+                    send(StatementKind::Events, vec![key_id, account_id, kind, before, most, alarms])
                 }
                 None => none(),
             },

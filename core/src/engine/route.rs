@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::admin::Admin;
 use super::batch::Pending;
 use super::busy::Look;
+use super::deliveries::DeliveryWork;
 use super::explain::Explain;
 use super::follow::Follow;
 use super::keys::KeyWork;
@@ -90,6 +91,14 @@ impl Engine {
             Request::Usage(filter) => self.route_admin(caller, Admin::Ledger(LedgerWork::Usage(filter))),
             Request::VerifyLedger(id) => self.route_admin(caller, Admin::Ledger(LedgerWork::Verify(id))),
             Request::PruneEvents(age) => self.route_admin(caller, Admin::Ledger(LedgerWork::Prune(age))),
+            Request::ClaimDeliveries(webhook, most) => {
+                let work = DeliveryWork::Claim { webhook, most: most.clamp(1, 100), moves: 0 };
+                self.route_admin(caller, Admin::Deliveries(work));
+            }
+            Request::EndDelivery(end) => self.route_admin(caller, Admin::Deliveries(DeliveryWork::End(end))),
+            Request::Deliveries(filter) => {
+                self.route_admin(caller, Admin::Deliveries(DeliveryWork::List(filter)));
+            }
             Request::Diagnose(of) => self.route_admin(caller, Admin::Diagnose(of)),
             // A migration may take as long as it takes.
             Request::Migrate => {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::name::TableName;
-use super::shape::{OPTIONAL_COLUMNS, TableShape};
+use super::shape::{ALARMS, OPTIONAL_COLUMNS, TableShape};
+use crate::budget::thresholds::Thresholds;
 use crate::key::delegation::MAX_DEPTH;
 
 /// The column by which a statement finds keys.
@@ -124,6 +125,12 @@ statements! {
     VerifyLedger => "verify_ledger.sql",
     /// The deletion of old ledger entries.
     PruneEvents => "prune_events.sql",
+    /// Deliveries of a webhook, for one process to make.
+    ClaimDeliveries => "claim_deliveries.sql",
+    /// What became of a delivery.
+    EndDelivery => "end_delivery.sql",
+    /// Deliveries that are not done.
+    Deliveries => "deliveries.sql",
     /// What is wrong with the rows.
     DiagnoseKeys => "diagnose_keys.sql",
 }
@@ -137,12 +144,13 @@ pub(crate) struct Statements {
 }
 
 impl Statements {
-    pub(crate) fn new(table: &TableName, shape: TableShape, ledger: bool) -> Self {
+    pub(crate) fn new(table: &TableName, shape: TableShape, ledger: bool, thresholds: &Thresholds) -> Self {
         let text = |kind: StatementKind, template: &str| {
             let contended =
                 matches!(kind, StatementKind::ChargeContended | StatementKind::ChargeTreeContended);
             let by = |column: KeyColumn| {
-                let rendering = Rendering { table, shape: &shape, lookup: column.name(), ledger, contended };
+                let rendering =
+                    Rendering { table, shape: &shape, lookup: column.name(), ledger, thresholds, contended };
                 render(template, &rendering)
             };
             let columns: &[KeyColumn] = match template {
@@ -200,9 +208,10 @@ pub(crate) const DIAGNOSE_DATABASE: &str = include_str!("sql/diagnose_database.s
 /// `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
 /// scopes, and `{bad_scopes}`, whether they cannot be; `{lookup}`, the column that keys are found by, and
 /// `{lookup_cast}`, what makes a text comparable to it;
-/// `{reservations}` and `{events}`, the companion tables; `{ledger}`, whether all money is written into the ledger. A
+/// `{reservations}`, `{events}` and `{deliveries}`, the companion tables; `{holders}`, who writes the ledger; `{ledger}`, whether all money is written into the ledger;
+/// `{thresholds}`, the shares of a budget that raise an alarm, `{thresholds_of}`, k's amounts of them, and `{raised}`. A
 /// line that ends in `--? column` stands only where the table has that column (or companion, as `+events`), one that ends
-/// in `--! column` only where it has not, one that ends in `--? contended` only in
+/// in `--! column` only where it has not, one that ends in `--? thresholds` where there are some, in `--? contended` only in
 /// `ChargeContended` and `ChargeTreeContended`, and one that ends in `--? jsonb_metadata` where keys can have metadata.
 fn render(template: &str, rendering: &Rendering<'_>) -> Arc<str> {
     let mut sql = String::with_capacity(4 * template.len());
@@ -219,6 +228,7 @@ struct Rendering<'a> {
     shape: &'a TableShape,
     lookup: &'a str,
     ledger: bool,
+    thresholds: &'a Thresholds,
     /// Whether a statement tells rows that somebody else has locked from those that have no room.
     contended: bool,
 }
@@ -231,6 +241,7 @@ impl Rendering<'_> {
             let (line, comment) = line.split_once("--").unwrap_or((line, ""));
             let has = |column: &str| match column {
                 "contended" => self.contended,
+                "thresholds" => !self.thresholds.is_empty() && self.shape.has(ALARMS),
                 "jsonb_metadata" => self.shape.keeps_metadata(),
                 column => self.shape.has(column),
             };
@@ -264,7 +275,15 @@ impl Rendering<'_> {
             "lookup_cast" => {}
             "reservations" => sql.push_str(type_of("+reservations")),
             "events" => sql.push_str(type_of("+events")),
+            "deliveries" => sql.push_str(type_of(ALARMS)),
+            "holders" => self.expand(include_str!("sql/holders.sql"), all_columns, sql),
             "ledger" => sql.push_str(if self.ledger { "true" } else { "false" }),
+            "thresholds" => {
+                let shares: Vec<String> = self.thresholds.thousandths().iter().map(u16::to_string).collect();
+                sql.push_str(&format!("'{{{}}}'::bigint[]", shares.join(",")));
+            }
+            "thresholds_of" => self.expand(include_str!("sql/thresholds_of.sql"), all_columns, sql),
+            "raised" => self.expand(include_str!("sql/raised.sql"), all_columns, sql),
             "id_type" => sql.push_str(type_of("id")),
             "account_type" => sql.push_str(type_of("account_id")),
             "scopes_type" => sql.push_str(type_of("scopes")),
@@ -351,6 +370,7 @@ mod tests {
                 shape: &shape(&[("user_id", "text")]),
                 lookup: "key_hash",
                 ledger: false,
+                thresholds: &Thresholds::default(),
                 contended: false,
             },
         );

@@ -7,12 +7,12 @@ use super::keys::get;
 use super::mismatch;
 use crate::budget::ledger::{Event, EventFilter, UsageFilter};
 use crate::budget::period::Period;
-use crate::cli::args::{Events, Prune, Usage, Verify};
+use crate::cli::args::{Deliveries, Events, Prune, Usage, Verify};
 use crate::cli::host::{Exit, Host, Outcome};
 use crate::cli::table::table;
 use crate::cli::text::{FAINT, GOOD, WARNING, bar, cell, money, paint, shown};
 use crate::engine::json::json;
-use crate::engine::{Answer, Request};
+use crate::engine::{Answer, DeliveryFilter, Request};
 use crate::error::{Error, ErrorCode};
 use crate::id::KeyId;
 
@@ -79,6 +79,7 @@ pub(super) async fn events(host: &Host, events: Events) -> Outcome {
         key_id: events.key.map(Into::into),
         account_id: events.account.map(Into::into),
         kind: events.kind,
+        alarms: events.alarms,
         ..EventFilter::new()
     };
     let mut entries = read(host, &filter, |seen: &[Event]| seen.len() < events.limit as usize).await?;
@@ -190,6 +191,39 @@ fn row(entry: &Event) -> Vec<String> {
         text(&entry.reservation_id),
         entry.metadata.as_ref().map(|metadata| cell(&metadata.to_string())).unwrap_or_default(),
     ]
+}
+
+pub(super) async fn deliveries(host: &Host, of: Deliveries) -> Outcome {
+    let filter = DeliveryFilter { webhook: of.webhook, dead: of.dead, limit: Some(of.limit) };
+    let answer = host.call(Request::Deliveries(filter)).await?;
+    let Answer::Deliveries(open) = &answer else { return Err(mismatch(&answer)) };
+    if host.look.json {
+        host.out(answer.json(true)).await?;
+    } else if open.is_empty() {
+        host.note("All that is known of is delivered.").await?;
+    } else {
+        let rows: Vec<_> = open
+            .iter()
+            .map(|delivery| {
+                let next = match &delivery.next_at {
+                    Some(at) => cell(at),
+                    None => paint(WARNING, "never: it is dead"),
+                };
+                vec![
+                    delivery.event_id.to_string(),
+                    cell(&delivery.webhook),
+                    cell(&delivery.key_id.to_string()),
+                    cell(&delivery.kind),
+                    delivery.attempts.to_string(),
+                    next,
+                    delivery.error.as_deref().map(cell).unwrap_or_default(),
+                ]
+            })
+            .collect();
+        let headings = &["ENTRY>", "WEBHOOK", "KEY", "KIND", "ATTEMPTS>", "NEXT (UTC)", "ERROR"];
+        host.out(table(headings, &rows)).await?;
+    }
+    Ok(Exit::Done)
 }
 
 pub(super) async fn verify(host: &Host, verify: Verify) -> Outcome {

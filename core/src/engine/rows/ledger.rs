@@ -1,13 +1,16 @@
 //! Rows of the ledger: a JSON object each.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
 use serde_json::Value;
 
-use super::{fields, integer, is_true, only_field};
+use super::{Field, fields, integer, only_field};
 use crate::budget::ledger::{Event, EventFilter};
 use crate::error::Error;
 use crate::id::KeyId;
+use crate::table::literal::parse_array;
 use crate::table::shape::TableShape;
 
 /// What is asked for with a filter: key, account, kind, and how many; `None` if nothing in the columns can match.
@@ -26,26 +29,45 @@ pub(crate) fn read_events(rows: &[String]) -> Result<Vec<Event>, Error> {
     rows.iter()
         .map(|row| {
             let [entry, metadata] = fields(row, "an entry's row")?;
-            let mut event: Event = read_object(&entry.unwrap_or_default())?;
-            event.metadata = metadata
-                .map(|text| serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned())));
-            Ok(event)
+            read_event(entry, metadata)
         })
         .collect()
 }
 
-/// A page of the cursor: see events_after.sql.
-pub(crate) struct EventsAfter {
-    pub(crate) events: Vec<Event>,
-    pub(crate) mark: Option<(i64, i64)>,
-    pub(crate) is_settled: bool,
+fn read_event(entry: Field<'_>, metadata: Field<'_>) -> Result<Event, Error> {
+    let mut event: Event = read_object(&entry.unwrap_or_default())?;
+    event.metadata =
+        metadata.map(|text| serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned())));
+    Ok(event)
 }
 
-pub(crate) fn read_events_after(rows: &[String]) -> Result<EventsAfter, Error> {
-    let (first, rows) = rows.split_first().ok_or_else(|| Error::unexpected("no mark of a cursor"))?;
-    let [latest, transaction, is_settled] = fields(first, "a cursor's mark")?;
-    let mark = integer(&latest, "id")?.zip(integer(&transaction, "a transaction's number")?);
-    Ok(EventsAfter { events: read_events(rows)?, mark, is_settled: is_true(&is_settled) })
+/// The latest entry of the ledger, and who held it for writing after it was there: `None` if there is nothing new.
+pub(crate) type Mark = (i64, Vec<String>);
+
+/// A page of the cursor: see events_after.sql.
+pub(crate) fn read_events_after(rows: &[String]) -> Result<(Option<Mark>, Vec<Event>), Error> {
+    let Some((first, rows)) = rows.split_first() else { return Ok((None, Vec::new())) };
+    let [latest, holders] = fields(first, "a cursor's mark")?;
+    let latest = integer(&latest, "id")?.ok_or_else(|| Error::unexpected("no latest entry"))?;
+    let holders = holders.unwrap_or_default();
+    let holders = parse_array(&holders).ok_or_else(|| Error::unexpected("no holders"))?;
+    let holders = holders.into_iter().flatten().map(Cow::into_owned).collect();
+    Ok((Some((latest, holders)), read_events(rows)?))
+}
+
+/// Deliveries that were taken: the event, the attempt, the time; and whether the webhook's place moved. See
+/// claim_deliveries.sql.
+pub(crate) fn read_claimed(rows: &[String]) -> Result<(bool, Vec<(Event, u32, i64)>), Error> {
+    let (moved, rows): (Vec<&String>, Vec<&String>) = rows.iter().partition(|row| only_field(row).is_some());
+    let read = |row: &&String| {
+        let [attempt, time, entry, metadata] = fields(row, "a delivery's row")?;
+        let attempt = integer(&attempt, "attempts")?.and_then(|attempt| attempt.try_into().ok());
+        let (Some(attempt), Some(time)) = (attempt, integer(&time, "the time")?) else {
+            return Err(Error::unexpected("a delivery without its attempt"));
+        };
+        Ok((read_event(entry, metadata)?, attempt, time))
+    };
+    Ok((!moved.is_empty(), rows.iter().map(read).collect::<Result<_, Error>>()?))
 }
 
 /// Reads rows of one JSON object each.

@@ -1,32 +1,31 @@
 -- Ledger entries after an id, the oldest first, as far as none before them can still appear: ids are drawn before they are
--- committed. $1 to $3: as in events.sql. $4: the id. $5: how many at most. $6: an entry's id, and $7: a transaction that was
--- numbered after that entry was there; or NULL. Whoever drew an earlier id had its number then: rows lock keys first, and are
--- written after. Once all transactions of lower numbers are over, what is not there up to $6 never will be.
--- The first row: the latest entry's id, if there is any after $4, with a transaction's number from now; whether all before $6
--- are settled. Then, if so, as events.sql.
+-- committed. $1 to $3: as in events.sql. $4: the id. $5: how many at most. $6: only alarms, unless it is NULL.
+-- $7: the latest entry that a statement before this one saw, and $8: text[] of those that held the ledger for writing after
+-- that; or NULL. Whoever drew an id before $7 was among them, or was over. Once a statement has found none of them left, the
+-- next one sees all that ever will be up to $7.
+-- The first row, if there is an entry after $4: the latest, and who of $8 (of all, if it is NULL) is left. If $8 is empty: also
+-- entries up to $7, as events.sql has them.
 WITH latest AS MATERIALIZED (
-    SELECT max(id) AS id FROM {events}
-),
-settled AS MATERIALIZED (
-    SELECT coalesce(pg_snapshot_xmin(pg_current_snapshot())::text::bigint > $7::text::bigint, false) AS yes
+    SELECT e.id, e.tableoid FROM (SELECT id, tableoid FROM {events} ORDER BY id DESC LIMIT 1) e WHERE e.id > $4::text::bigint
 )
 SELECT ROW(
-    l.id,
-    CASE WHEN NOT s.yes AND l.id > $4::text::bigint AND $6::text IS NULL THEN pg_current_xact_id() END,
-    s.yes
+    t.id,
+    ARRAY(SELECT h.holder FROM unnest({holders}) AS h(holder) WHERE $8::text IS NULL OR h.holder = ANY ($8::text::text[]))
 )::text AS agentkey
-FROM latest l, settled s
+FROM latest t
 UNION ALL
 SELECT *
 FROM (
     SELECT ROW({event}, e.metadata)::text
-    FROM {events} e, settled s
-    WHERE s.yes
+    FROM {events} e
+    WHERE cardinality($8::text::text[]) = 0
       AND ($1::text IS NULL OR e.key_id = $1::text::{id_type})
       AND ($2::text IS NULL OR e.account_id = $2::text::{account_type})
       AND ($3::text IS NULL OR e.kind = $3::text)
+      AND ($6::text IS NULL OR e.alarm_key IS NOT NULL) --? +deliveries
+      AND $6::text IS NULL --! +deliveries
       AND e.id > $4::text::bigint
-      AND e.id <= $6::text::bigint
+      AND e.id <= $7::text::bigint
     ORDER BY e.id
     LIMIT $5::text::bigint
 ) e

@@ -193,6 +193,15 @@ moved AS MATERIALIZED (
     FROM decided d
     WINDOW upto AS (PARTITION BY d.id ORDER BY d.kind <> 'o', d.amount, d.n ROWS UNBOUNDED PRECEDING)
 ),
+crossing AS ( --? thresholds
+    SELECT m.id, m.account_id, m.budget_cents, m.budget AS cap, m.budget AS cap_before, m.used_after - m.amount AS used_before, m.used_after, --? thresholds
+        m.reserved_after, m.reset_at, CASE WHEN m.distance > 1 THEN m.key_id END AS via_key_id --? thresholds
+    FROM moved m --? thresholds
+    WHERE m.status = 'ok' AND m.kind <> 'r' --? thresholds
+), --? thresholds
+raised AS ( --? thresholds
+    {raised} --? thresholds
+), --? thresholds
 spent AS (
     UPDATE {table} k
     SET

@@ -198,6 +198,7 @@ impl Database {
             "prev_key_expires_at",
             "+reservations",
             "+events",
+            "+deliveries",
         ];
         let columns = original.iter().chain(&counted).chain(added.iter().filter(|_| self.migrated));
         columns.map(|column| format!("({column},bigint,bigint,f)")).collect()
