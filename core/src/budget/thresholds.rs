@@ -17,17 +17,7 @@ impl Thresholds {
     pub fn new(shares: impl IntoIterator<Item = f64>) -> Result<Self, Error> {
         let mut read = Vec::new();
         for share in shares {
-            let thousandths = (share * f64::from(WHOLE)).round();
-            let is_share = (1.0..=f64::from(WHOLE)).contains(&thousandths);
-            if !is_share || (thousandths / f64::from(WHOLE) - share).abs() > 1e-9 {
-                return Err(invalid(format_args!("{share}")));
-            }
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "between 1 and 1000"
-            )]
-            read.push(thousandths as u16);
+            read.push(thousandths(share).ok_or_else(|| invalid(format_args!("{share}")))?);
         }
         read.sort_unstable();
         read.dedup();
@@ -46,6 +36,15 @@ impl Thresholds {
     pub(crate) fn thousandths(&self) -> &[u16] {
         &self.0
     }
+}
+
+/// As it is written, not as it is rounded.
+fn thousandths(share: f64) -> Option<u16> {
+    let text = share.to_string();
+    let (whole, digits) = text.split_once('.').unwrap_or((&text, ""));
+    let digits = (digits.len() <= 3).then(|| format!("{digits:0<3}"))?;
+    let thousandths: u16 = format!("{whole}{digits}").parse().ok()?;
+    (1..=WHOLE).contains(&thousandths).then_some(thousandths)
 }
 
 fn invalid(what: std::fmt::Arguments<'_>) -> Error {

@@ -55,9 +55,11 @@ pub(crate) fn read_events_after(rows: &[String]) -> Result<(Option<Mark>, Vec<Ev
     Ok((Some((latest, holders)), read_events(rows)?))
 }
 
-/// Deliveries that were taken: the event, the attempt, the time; and whether the webhook's place moved. See
-/// claim_deliveries.sql.
-pub(crate) fn read_claimed(rows: &[String]) -> Result<(bool, Vec<(Event, u32, i64)>), Error> {
+/// A delivery that was taken: the event, the attempt, and the time in seconds since 1970.
+pub(crate) type Claimed = (Event, u32, i64);
+
+/// Deliveries that were taken, and whether the webhook's place moved. See claim_deliveries.sql.
+pub(crate) fn read_claimed(rows: &[String]) -> Result<(bool, Vec<Claimed>), Error> {
     let (moved, rows): (Vec<&String>, Vec<&String>) = rows.iter().partition(|row| only_field(row).is_some());
     let read = |row: &&String| {
         let [attempt, time, entry, metadata] = fields(row, "a delivery's row")?;
