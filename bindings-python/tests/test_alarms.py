@@ -64,10 +64,6 @@ def alarm(ak: AgentKey) -> None:
     assert ak.track_usage(key, 1)
 
 
-def make_due(db: Database) -> None:
-    run(db.run("UPDATE sdk_api_keys_deliveries SET next_at = now() WHERE dead_at IS NULL"))
-
-
 def test_the_reference_library_verifies_what_is_delivered(db: Database, receiver: Receiver) -> None:
     secrets = [SECRET, NEXT_SECRET]
     with AgentKey(db.url, thresholds=[0.5, 1]) as ak:
@@ -90,8 +86,12 @@ def test_a_receiver_that_fails_gets_it_again(db: Database, receiver: Receiver) -
             key = (await ak.create("a", budget_cents=2)).key
             await ak.track_usage(key, 1)
             elsewhere = "http://127.0.0.1:1/?token=secret"
-            tries = [(500, receiver.url, "answered 500"), (302, receiver.url, "answered 302")]
-            tries += [(None, receiver.url, "timeout"), (204, elsewhere, "ConnectionRefusedError")]
+            tries: list[tuple[int | None, str, str]] = [
+                (500, receiver.url, "answered 500"),
+                (302, receiver.url, "answered 302"),
+                (None, receiver.url, "timeout"),
+                (204, elsewhere, "ConnectionRefusedError"),
+            ]
             for attempt, (status, url, error) in enumerate(tries, 1):
                 receiver.status = status
                 await db.run("UPDATE sdk_api_keys_deliveries SET next_at = now() WHERE dead_at IS NULL")

@@ -400,9 +400,9 @@ class AsyncAgentKey(Base):
         alarms: bool = True,
         after: Optional[int] = None,
     ) -> AsyncIterator[Event]:
-        """Alarms as they come: those after ``after`` first, or those from now on; with ``alarms=False`` all entries of the
-        ledger. Ends when the client is closed. Each process that asks gets each; who must not miss any keeps the last
-        id, and gives it as ``after``."""
+        """Alarms as they come: those after ``after`` first, or those from now on; with ``alarms=False`` all entries
+        of the ledger. Ends when the client is closed. Each process that asks gets each; who must not miss any keeps the
+        last id, and gives it as ``after``."""
         try:
             if after is None:
                 latest = await self.events(limit=1)
@@ -437,7 +437,11 @@ class AsyncAgentKey(Base):
         return len(claimed)
 
     async def deliveries(
-        self, *, webhook: Optional[str] = None, dead: bool = False, limit: int = 100
+        self,
+        *,
+        webhook: Optional[str] = None,
+        dead: bool = False,
+        limit: int = 100,
     ) -> Many[OpenDelivery]:
         """Deliveries that are not done, the latest first; ``dead``: only those that are not tried again."""
         filter = arguments.filter_of(

@@ -396,9 +396,9 @@ class AgentKey(Base):
         alarms: bool = True,
         after: Optional[int] = None,
     ) -> Iterator[Event]:
-        """Alarms as they come: those after ``after`` first, or those from now on; with ``alarms=False`` all entries of the
-        ledger. Ends when the client is closed. Each process that asks gets each; who must not miss any keeps the last
-        id, and gives it as ``after``."""
+        """Alarms as they come: those after ``after`` first, or those from now on; with ``alarms=False`` all entries
+        of the ledger. Ends when the client is closed. Each process that asks gets each; who must not miss any keeps the
+        last id, and gives it as ``after``."""
         try:
             if after is None:
                 latest = self.events(limit=1)
@@ -433,7 +433,11 @@ class AgentKey(Base):
         return len(claimed)
 
     def deliveries(
-        self, *, webhook: Optional[str] = None, dead: bool = False, limit: int = 100
+        self,
+        *,
+        webhook: Optional[str] = None,
+        dead: bool = False,
+        limit: int = 100,
     ) -> Many[OpenDelivery]:
         """Deliveries that are not done, the latest first; ``dead``: only those that are not tried again."""
         filter = arguments.filter_of(

@@ -20,7 +20,8 @@ LOOK = 1.0
 
 def known_webhook(name: str, url: str, secrets: Iterable[str], timeout: float) -> dict[str, Any]:
     """What the core knows of a webhook. No message has its address, nor a secret."""
-    if isinstance(secrets, str) or not all(isinstance(secret, str) for secret in (secrets := list(secrets))):
+    secrets = [] if isinstance(secrets, str) else list(secrets)
+    if not secrets or not all(isinstance(secret, str) for secret in secrets):
         raise TypeError("secrets must be a sequence of str")
     parts = urlsplit(arguments.text("url", url))
     if parts.scheme not in {"http", "https"} or not parts.hostname:
