@@ -223,11 +223,16 @@ finding(check_name, subject, found, fix) AS (
     SELECT 'privilege', t.name, format('%s may not %s', current_user, string_agg(p.name, ', ' ORDER BY p.name)),
         format('GRANT %s ON %s TO %I;', string_agg(p.name, ', ' ORDER BY p.name), t.name, current_user)
     FROM tables t
-    JOIN (VALUES ('SELECT', NULL), ('INSERT', NULL), ('UPDATE', 'keys'), ('UPDATE', 'reservations'), ('UPDATE', 'deliveries')) AS p(name, role)
+    JOIN (VALUES ('SELECT', NULL), ('INSERT', NULL), ('UPDATE', 'keys'), ('UPDATE', 'reservations'), ('UPDATE', 'deliveries'), ('DELETE', 'deliveries')) AS p(name, role)
         ON p.role IS NULL OR p.role = t.role
     WHERE t.is_there
       AND NOT has_table_privilege(t.oid, p.name)
-      AND NOT (SELECT bool_and(has_column_privilege(t.oid, c.attnum, p.name)) FROM columns c WHERE c.oid = t.oid)
+      AND NOT (
+        -- There is no right to delete from a column.
+        SELECT bool_and(CASE WHEN p.name <> 'DELETE' THEN has_column_privilege(t.oid, c.attnum, p.name) ELSE false END)
+        FROM columns c
+        WHERE c.oid = t.oid
+      )
     GROUP BY t.name
     UNION ALL
     SELECT 'privilege', s.oid::regclass::text, current_user || ' may not use the sequence of id', format('GRANT USAGE ON SEQUENCE %s TO %I;', s.oid::regclass, current_user)
