@@ -155,6 +155,8 @@ export interface EngineOptions {
   touches: boolean
   /** Whether every charge and reservation is written into the ledger. */
   ledger: boolean
+  /** The shares of a budget at which an alarm is raised. */
+  thresholds: Array<number>
   /** Whether costs are recorded to the micro-cent. */
   exact: boolean
   /** The most that one call may cost, in cents. */

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use agentkey::engine::{AcceptedPeriods, Align, KeyPrefix, Options, Rounding, TableName, read_duration};
+use agentkey::engine::{
+    AcceptedPeriods, Align, KeyPrefix, Options, Rounding, TableName, Thresholds, read_duration,
+};
 use napi_derive::napi;
 
 use crate::error::{Result, thrown};
@@ -42,6 +44,8 @@ pub struct EngineOptions {
     pub remembered_keys: Option<u32>,
     /// Whether every charge and reservation is written into the ledger.
     pub ledger: bool,
+    /// The shares of a budget at which an alarm is raised.
+    pub thresholds: Vec<f64>,
     /// Whether costs are recorded to the micro-cent.
     pub exact: bool,
     /// The most that one call may cost, in cents.
@@ -70,6 +74,7 @@ impl EngineOptions {
             options.accepted_periods = AcceptedPeriods::DayAndMonth;
         }
         options.ledger = self.ledger;
+        options.thresholds = Thresholds::new(self.thresholds).map_err(thrown)?;
         if self.exact {
             options.rounding = Rounding::Exact;
         }

@@ -94,7 +94,7 @@ describe("the application's global type parsers", () => {
     }
     await db.run("DROP TABLE sdk_api_keys");
     await caps(new AgentKey({ pool: db.pool }));
-    await db.run("DROP TABLE sdk_api_keys, sdk_api_keys_events, sdk_api_keys_reservations");
+    await db.run("DROP TABLE sdk_api_keys, sdk_api_keys_events, sdk_api_keys_reservations, sdk_api_keys_deliveries");
   });
 });
 
@@ -194,7 +194,7 @@ test("prepared statements, once a connection, named by their text", async () => 
   // Of each table one before its migration and one after it.
   expect(lookUps.length).toBe(4);
   await Promise.all(clients.map((ak) => ak.close()));
-  for (const table of ["sdk_api_keys", "other_keys"]) await pool.query(`DROP TABLE ${table}, ${table}_events, ${table}_reservations`);
+  for (const table of ["sdk_api_keys", "other_keys"]) await pool.query(`DROP TABLE ${table}, ${table}_events, ${table}_reservations, ${table}_deliveries`);
   await pool.end();
 
   await db.originalTable();
@@ -239,7 +239,7 @@ test("statements are prepared where that is safe, and no more where it is not", 
   }
   expect(await ak.trackUsage(key, { costCents: 1 })).toMatchObject({ success: true, budgetUsedCents: 4 });
   await ak.close();
-  await pool.query("DROP TABLE sdk_api_keys, sdk_api_keys_events, sdk_api_keys_reservations");
+  await pool.query("DROP TABLE sdk_api_keys, sdk_api_keys_events, sdk_api_keys_reservations, sdk_api_keys_deliveries");
   await pool.end();
 });
 

@@ -1,4 +1,5 @@
 import * as native from "../native/native.js";
+import { type Delivery, Follower, post, webhookOf } from "./alarms.js";
 import { Driver, type Query } from "./driver.js";
 import { AgentKeyError, fromNative } from "./errors.js";
 import {
@@ -18,7 +19,7 @@ import {
   spendingOf,
   usageFilterOf,
 } from "./input.js";
-import { flag, type Names, onlyKnown, optionalCount, optionalFlag, optionalFunction, optionalText, wrong } from "./options.js";
+import { flag, type Names, onlyKnown, optionalCount, optionalFlag, optionalFunction, optionalNumbers, optionalText, wrong } from "./options.js";
 import { clearTimer, setTimer } from "./outside.js";
 import { connecting, ownPool, type OwnPool, Preparing } from "./pool.js";
 import type { Explanation, KeyFilter, KeyRecord, KeyUpdate, RotateOptions, RotateResult } from "./records.js";
@@ -26,12 +27,14 @@ import type {
   AgentKeyOptions,
   CreateKeyOptions,
   CreateKeyResult,
+  DeliveryFilter,
   Discrepancy,
   EnsureSubjectOptions,
   EventFilter,
   ExtendResult,
   KeyId,
   LedgerEvent,
+  OpenDelivery,
   ReleaseResult,
   ReserveOptions,
   ReserveResult,
@@ -45,6 +48,7 @@ import type {
   UsageOfPeriod,
   ValidateFailure,
   ValidateResult,
+  WebhookOptions,
 } from "./types.js";
 
 /** The way of our own doors: a call whose answer the core takes itself. */
@@ -73,6 +77,7 @@ export class AgentKey<Id extends KeyId = number> {
   readonly #onError: AgentKeyOptions["onError"];
   /** Requests at our doors that hold an amount, or whose cost is not recorded yet. */
   readonly #admissions = new Set<Promise<void>>();
+  readonly #followers = new Set<Follower<Id>>();
 
   /** Checks the options; does no I/O. */
   constructor(options: AgentKeyOptions) {
@@ -267,9 +272,48 @@ export class AgentKey<Id extends KeyId = number> {
     return this.#submit("revokeAll", () => ({ filter: revokeFilterOf(filter) }));
   }
 
-  /** Ledger entries, the newest first. */
+  /** Ledger entries, the newest first; with `after`, the oldest first: a cursor, which skips none. */
   events(filter: EventFilter = {}): Promise<LedgerEvent<Id>[]> {
     return this.#submit("events", () => ({ filter: filterOf(filter) }));
+  }
+
+  /**
+   * Calls back with each alarm as it comes, one after the other: with those after `after` first, or those from now on. Another
+   * filter is for other entries. What the callback throws goes to `onError`. Ends with `close()`, of what it answers or of the
+   * client. Each process that asks hears of each; who must not miss any keeps the last id, and gives it as `after`.
+   */
+  onEvent(callback: (event: LedgerEvent<Id>) => unknown, filter: Omit<EventFilter, "before" | "limit"> = { alarms: true }): { close(): void } {
+    if (typeof callback !== "function") throw new TypeError("onEvent needs a function");
+    const follower = new Follower<Id>((page) => this.events(page), callback, filter, (message, cause) => this[report](message, cause));
+    this.#followers.add(follower);
+    return {
+      close: () => {
+        follower.close();
+        this.#followers.delete(follower);
+      },
+    };
+  }
+
+  /**
+   * Delivers what is due of a webhook's alarms, signed after Standard Webhooks, and says how many attempts were made: 0 is time
+   * for a pause. Any number of processes may call it: a delivery is one process's at a time. Alarms count from when a webhook
+   * is first delivered to.
+   */
+  async deliver(webhook: WebhookOptions): Promise<number> {
+    const { url, timeoutMs, known } = webhookOf(webhook);
+    const claimed = await this.#submit<Delivery[]>("claimDeliveries", () => ({ webhook: known }));
+    const send = async (delivery: Delivery) => {
+      const end = await post(url, delivery, timeoutMs);
+      const { eventId, attempt } = delivery;
+      await this.#submit("endDelivery", () => ({ webhook: known.name, eventId, attempt, ...end }));
+    };
+    await Promise.all(claimed.map(send));
+    return claimed.length;
+  }
+
+  /** Deliveries that are not done, the latest first. */
+  deliveries(filter: DeliveryFilter = {}): Promise<OpenDelivery<Id>[]> {
+    return this.#submit("deliveries", () => ({ filter }));
   }
 
   /** What a key and its descendants spent, by period of the calendar in UTC, as far as the ledger knows; each says whether that is all. */
@@ -313,6 +357,7 @@ export class AgentKey<Id extends KeyId = number> {
    * Ends the pool only if it is of the client's own.
    */
   async close(): Promise<void> {
+    for (const follower of this.#followers) follower.close();
     if (this.#admissions.size > 0) await this.#admissionsEnd();
     await this.#driver.close();
     await this.#ownPool?.end();
@@ -355,6 +400,7 @@ const OPTIONS: Names<AgentKeyOptions> = {
   align: true,
   preparedStatements: true,
   ledger: true,
+  thresholds: true,
   rounding: true,
   timeoutMs: true,
   settleTimeoutMs: true,
@@ -388,6 +434,7 @@ function makeEngine(options: AgentKeyOptions): native.Engine {
       settleTimeoutMs: optionalCount("settleTimeoutMs", options.settleTimeoutMs, 1),
       maxWaiting: optionalCount("maxWaiting", options.maxWaiting, 1),
       ledger: flag("ledger", options.ledger),
+      thresholds: optionalNumbers("thresholds", options.thresholds),
       exact: rounding === "exact",
       touchIntervalSeconds: optionalCount("touchIntervalSeconds", options.touchIntervalSeconds ?? undefined, 0),
       noTouches: options.touchIntervalSeconds === null,

@@ -45,6 +45,12 @@ export function optionalCount(name: string, value: unknown, least: number): numb
   throw wrong(name, value);
 }
 
+export function optionalNumbers(name: string, value: unknown): number[] {
+  if (value === undefined || value === null) return [];
+  if (Array.isArray(value) && value.every((item) => typeof item === "number")) return value;
+  throw wrong(name, value);
+}
+
 export function wrong(name: string, value: unknown): TypeError {
   return new TypeError(`invalid option ${name}: ${shown(value)}`);
 }

@@ -34,6 +34,11 @@ interface CommonOptions {
    * should agree. Default false.
    */
   ledger?: boolean;
+  /**
+   * The shares of a budget at which an alarm is written into the ledger, such as `[0.5, 0.8, 1]`: once for each key, budget,
+   * period and threshold, in the statement that crosses it. All clients of a table should agree. Default none.
+   */
+  thresholds?: readonly number[];
   /** Whether a fraction of a cent counts as a whole one, or costs are exact to a millionth of a cent. Default `up`. */
   rounding?: "up" | "exact";
   /** How long a call may take, waiting included. Default 10 seconds. */
@@ -343,10 +348,49 @@ export interface EventFilter {
   keyId?: number | string;
   accountId?: number | string;
   kind?: string;
+  /** Only alarms: what somebody should hear of. */
+  alarms?: boolean;
   /** Only entries before the one of this id: the last that was read, to go on from there. */
   before?: number;
+  /** Only entries after the one of this id, the oldest first: a cursor, which skips none. 0 is all. */
+  after?: number;
   /** At most 1,000. Default 100. */
   limit?: number;
+}
+
+/** Where alarms are delivered to. */
+export interface WebhookOptions {
+  /** What its deliveries are kept under in the database. */
+  name: string;
+  url: string;
+  /** Each `whsec_` and 24 to 64 bytes in base64. While there are two, both sign: a receiver goes on with either. */
+  secrets: readonly string[];
+  /** How long the receiver may take. Default, and most, 15 seconds. */
+  timeoutMs?: number;
+}
+
+/** Which deliveries are shown. */
+export interface DeliveryFilter {
+  /** Only of the webhook of this name. */
+  webhook?: string;
+  /** Only those that are not tried again. */
+  dead?: boolean;
+  /** At most 1,000. Default 100. */
+  limit?: number;
+}
+
+/** A delivery that is not done. */
+export interface OpenDelivery<Id extends KeyId = number> {
+  webhook: string;
+  eventId: number;
+  keyId: Id;
+  kind: string;
+  attempts: number;
+  /** When it is tried again; `null` if it is dead. */
+  nextAt: string | null;
+  deadAt: string | null;
+  /** Why the last attempt failed. */
+  error: string | null;
 }
 
 /** An entry of the ledger. Amounts are millionths of a cent. */
@@ -370,6 +414,7 @@ export interface LedgerEvent<Id extends KeyId = number> {
     | "release"
     | "expire"
     | "reset"
+    | "threshold"
     | (string & {});
   amountMicrocents: number | null;
   usedAfterMicrocents: number | null;

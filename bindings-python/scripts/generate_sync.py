@@ -16,11 +16,17 @@ ABOUT = '''    """Keys on a Postgres table. For any number of threads, whose cal
 CLOSING = '''        """Refuses new calls, waits up to ``close_timeout`` seconds for those under way, and closes the
         connections."""'''
 
+WEBHOOKS = """from ._webhooks import LOOK, known_webhook
+from ._webhooks import pause_now as pause
+from ._webhooks import posted_now as posted"""
+
 REPLACEMENTS = [
     (r'\A""".*?"""', NOTE),
     (r"from \._(awaited|loops) import .*\n", ""),
     (r" *@(must_be_awaited|is_async)\n", ""),
-    (r"import Coroutine, Iterable", "import Iterable"),
+    (r"import AsyncIterator, Coroutine, Iterable", "import Iterable, Iterator"),
+    (r"\bAsyncIterator\b", "Iterator"),
+    (r"from \._webhooks import .*", WEBHOOKS),
     (r"Coroutine\[Any, Any, (\w+)\]", r"\1"),
     (r"return Awaited\((.*)\)  # pyright.*", r"return \1"),
     (r"return HotCall\((.*)\)  # pyright.*", r"return self._client.wait(Call(\1))  # type: ignore[no-any-return]"),

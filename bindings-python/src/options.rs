@@ -24,6 +24,7 @@ pub(crate) struct ClientOptions {
     accepted_periods: String,
     align: String,
     ledger: bool,
+    thresholds: Vec<f64>,
     rounding: String,
     timeout: f64,
     settle_timeout: f64,
@@ -60,6 +61,7 @@ impl ClientOptions {
                 _ => return Err(wrong_value("align must be \"creation\" or \"calendar\"")),
             })
             .ledger(self.ledger)
+            .thresholds(self.thresholds)
             .rounding(rounding)
             .timeout(timeout("timeout", self.timeout)?)
             .settle_timeout(timeout("settle_timeout", self.settle_timeout)?)

@@ -250,9 +250,9 @@ async fn entries_are_followed_as_they_come_also_late_ones() {
     sqlx::raw_sql("BEGIN").execute(&mut late).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(entry("late"))).execute(&mut late).await.unwrap();
     db.run(&entry("early")).await;
-    assert_eq!(next().await["kind"], "early");
     sqlx::raw_sql("COMMIT").execute(&mut late).await.unwrap();
     assert_eq!(next().await["kind"], "late");
+    assert_eq!(next().await["kind"], "early");
     db.run(&entry("last")).await;
     assert_eq!(next().await["kind"], "last");
     following.kill().await.unwrap();

@@ -221,14 +221,20 @@ def metadata(value: Optional[dict[str, Any]]) -> Optional[dict[str, Any]]:
     return value
 
 
-def share(value: Optional[float]) -> Optional[float]:
+def flag(name: str, value: bool) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(name, "bool", value)
+    return value
+
+
+def share(name: str, value: Optional[float]) -> Optional[float]:
     """A part of a whole."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _wrong("over_share", "float", value)
+        raise _wrong(name, "float", value)
     if not math.isfinite(value):
-        raise ValueError("over_share must be a finite number")
+        raise ValueError(f"{name} must be a finite number")
     return value
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
 from . import _native
-from ._arguments import Dsn, dsn_text, seconds, texts, whole
+from ._arguments import Dsn, dsn_text, seconds, share, texts, whole
 from ._data import Result, read
 from ._ends import Ends
 from ._results import (
@@ -19,6 +19,7 @@ from ._results import (
     Extended,
     Grant,
     KeyRecord,
+    OpenDelivery,
     Released,
     Reservation,
     ReservationRefusal,
@@ -75,6 +76,7 @@ EVENTS = listed(Event)
 KEYS = listed(KeyRecord)
 USAGE = listed(UsageOfPeriod)
 DISCREPANCIES = listed(Discrepancy)
+DELIVERIES = listed(OpenDelivery)
 
 
 def key_or_none(answer: str) -> Optional[KeyRecord]:
@@ -119,6 +121,7 @@ class Base:
         accepted_periods: Literal["all", "day_and_month"] = "all",
         align: Literal["creation", "calendar"] = "creation",
         ledger: bool = False,
+        thresholds: Iterable[float] = (),
         rounding: Literal["up", "exact"] = "up",
         timeout: float = 10.0,
         settle_timeout: float = 60.0,
@@ -147,6 +150,8 @@ class Base:
         :param align: ``calendar``: budget periods of new keys begin at midnight UTC, on Mondays, on the 1st
         :param ledger: writes every charge and reservation into the ledger, not only those with an idempotency key; all
             clients of a table should agree
+        :param thresholds: shares of a budget at which an alarm is written into the ledger, such as ``(0.5, 0.8, 1)``:
+            once for each key, budget, period and threshold; all clients of a table should agree
         :param rounding: ``exact``: costs in cents count to a millionth of a cent; otherwise they are rounded up
         :param timeout: seconds that a call may take; ``migrate`` has no limit
         :param settle_timeout: seconds for which ``settle`` and ``release`` are repeated through faults, also of a
@@ -176,6 +181,7 @@ class Base:
             "accepted_periods": accepted_periods,
             "align": align,
             "ledger": ledger,
+            "thresholds": [share("each of thresholds", item) for item in thresholds],
             "rounding": rounding,
             "timeout": timeout,
             "settle_timeout": settle_timeout,

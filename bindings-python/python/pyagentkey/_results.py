@@ -458,7 +458,7 @@ class Event(Result):
     account_id: Optional[str]
     kind: str
     """``create``, ``revoke``, ``charge``, ``reserve``, ``settle``, ``release``, ``expire``, ``reset``,
-    ``refund``, ``update``, ``disable``, ``enable``."""
+    ``refund``, ``update``, ``disable``, ``enable``; and alarms: ``threshold``."""
     amount_microcents: Optional[int] = None
     """How much was spent (``charge``, ``settle``), forgotten (``reset``: negative), held or given back."""
     used_after_microcents: Optional[int] = None
@@ -472,6 +472,22 @@ class Event(Result):
     actor: Optional[str] = None
     """The human who authorised a key that was created."""
     metadata: Optional[dict[str, Any]] = None
+
+
+@dataclass(frozen=True)
+class OpenDelivery(Result):
+    """A delivery to a webhook that is not done."""
+
+    webhook: str
+    event_id: int
+    key_id: Union[int, str]
+    kind: str
+    attempts: int
+    next_at: Optional[datetime] = field(default=None, metadata=TIME)
+    """When it is tried again; ``None`` if it is dead."""
+    dead_at: Optional[datetime] = field(default=None, metadata=TIME)
+    error: Optional[str] = None
+    """Why the last attempt failed."""
 
 
 @dataclass(frozen=True)

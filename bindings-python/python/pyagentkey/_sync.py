@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
@@ -12,6 +12,7 @@ from . import _arguments as arguments
 from ._arguments import MAX_PLAIN, UNSET, Cents, Id, KeyLimit, Subject, Unset, Usd
 from ._base import (
     CHARGED,
+    DELIVERIES,
     DISCREPANCIES,
     EVENTS,
     EXTENDED,
@@ -39,8 +40,22 @@ from ._base import (
     truth,
 )
 from ._data import read
+from ._errors import ClosedError
 from ._native import Call
-from ._results import Created, Discrepancy, Event, Explanation, KeyRecord, Usage, UsageOfPeriod, UsageRefusal
+from ._results import (
+    Created,
+    Discrepancy,
+    Event,
+    Explanation,
+    KeyRecord,
+    OpenDelivery,
+    Usage,
+    UsageOfPeriod,
+    UsageRefusal,
+)
+from ._webhooks import LOOK, known_webhook
+from ._webhooks import pause_now as pause
+from ._webhooks import posted_now as posted
 
 T = TypeVar("T")
 
@@ -359,18 +374,84 @@ class AgentKey(Base):
         key_id: Optional[Id] = None,
         account_id: Optional[Id] = None,
         kind: Optional[str] = None,
+        alarms: bool = False,
         before: Optional[int] = None,
+        after: Optional[int] = None,
         limit: int = 100,
     ) -> Many[Event]:
-        """Ledger entries, the newest first; ``before`` the one of this id, at most 1,000."""
+        """Ledger entries, the newest first; ``before`` the one of this id, at most 1,000. With ``after`` they are those
+        after this id, the oldest first: a cursor, which skips none; ``0`` is all. ``alarms``: only what somebody should
+        hear of."""
         filter = arguments.filter_of(
             key_id=arguments.optional_id("key_id", key_id),
             account_id=arguments.optional_id("account_id", account_id),
             kind=arguments.optional_text("kind", kind),
+            alarms=arguments.flag("alarms", alarms),
             before=arguments.whole("before", before),
+            after=arguments.whole("after", after),
             limit=arguments.count("limit", limit, 1, 1_000),
         )
         return self._submit(EVENTS, "events", filter=filter)
+
+    def follow(
+        self,
+        *,
+        key_id: Optional[Id] = None,
+        account_id: Optional[Id] = None,
+        kind: Optional[str] = None,
+        alarms: bool = True,
+        after: Optional[int] = None,
+    ) -> Iterator[Event]:
+        """Alarms as they come: those after ``after`` first, or those from now on; with ``alarms=False`` all entries
+        of the ledger. Ends when the client is closed. Each process that asks gets each; who must not miss any keeps the
+        last id, and gives it as ``after``."""
+        try:
+            if after is None:
+                latest = self.events(limit=1)
+                after = latest[0].id if latest else 0
+            while True:
+                page = self.events(
+                    key_id=key_id, account_id=account_id, kind=kind, alarms=alarms, after=after, limit=1_000
+                )
+                for event in page:
+                    after = event.id
+                    yield event
+                if not page:
+                    pause(LOOK)
+        except ClosedError:
+            return
+
+    def deliver(self, name: str, url: str, secrets: Iterable[str], *, timeout: float = 15.0) -> int:
+        """Delivers what is due of a webhook's alarms, signed after Standard Webhooks; how many attempts were made: 0 is
+        time for a pause. Any number of processes may call it: a delivery is one process's at a time. Alarms count from
+        when a webhook is first delivered to.
+
+        :param name: what its deliveries are kept under in the database
+        :param secrets: each ``whsec_`` and 24 to 64 bytes in base64; while there are two, both sign
+        :param timeout: seconds that the receiver may take, at most 15
+        """
+        known = known_webhook(name, url, secrets, timeout)
+        claimed = self._submit(json.loads, "claimDeliveries", webhook=known)
+        ends = posted(url, claimed, timeout)
+        for delivery, end in zip(claimed, ends):
+            of = {"event_id": delivery["eventId"], "attempt": delivery["attempt"]}
+            self._submit(truth, "endDelivery", webhook=name, **of, **end)
+        return len(claimed)
+
+    def deliveries(
+        self,
+        *,
+        webhook: Optional[str] = None,
+        dead: bool = False,
+        limit: int = 100,
+    ) -> Many[OpenDelivery]:
+        """Deliveries that are not done, the latest first; ``dead``: only those that are not tried again."""
+        filter = arguments.filter_of(
+            webhook=arguments.optional_text("webhook", webhook),
+            dead=arguments.flag("dead", dead),
+            limit=arguments.count("limit", limit, 1, 1_000),
+        )
+        return self._submit(DELIVERIES, "deliveries", filter=filter)
 
     def usage(
         self,
@@ -517,7 +598,7 @@ class AgentKey(Base):
             state=arguments.optional_text("state", state),
             scope=arguments.optional_text("scope", scope),
             metadata=arguments.metadata(metadata),
-            over_share=arguments.share(over_share),
+            over_share=arguments.share("over_share", over_share),
             after=arguments.optional_id("after", after),
             limit=arguments.count("limit", limit, 1, 1_000),
         )

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::period::Period;
+use crate::error::{Error, ErrorCode};
 use crate::id::{AccountId, KeyId};
 use crate::time::write_time;
 
@@ -23,7 +24,7 @@ pub struct Event {
     /// Whose key it is.
     pub account_id: Option<String>,
     /// `create`, `update`, `disable`, `enable`, `rotate`, `revoke`, `charge`, `refund`, `reserve`, `settle`, `release`, `expire`,
-    /// `reset`.
+    /// `reset`; and alarms: `threshold`.
     pub kind: String,
     /// How much was spent (`charge`, `settle`), forgotten (`reset`: negative), held or given back.
     pub amount_microcents: Option<i64>,
@@ -56,8 +57,12 @@ pub struct EventFilter {
     pub account_id: Option<AccountId>,
     /// Only of this kind.
     pub kind: Option<String>,
+    /// Only alarms: what somebody should hear of.
+    pub alarms: bool,
     /// Only entries before the one of this id: the last that was read, to go on from there.
     pub before: Option<i64>,
+    /// Only entries after the one of this id, the oldest first: a cursor, which skips none. `Some(0)` is all.
+    pub after: Option<i64>,
     /// How many at most: 100 if unset, never more than 1,000.
     pub limit: Option<u32>,
 }
@@ -86,9 +91,21 @@ impl EventFilter {
         self
     }
 
+    /// Only alarms: what somebody should hear of.
+    pub fn alarms(mut self) -> Self {
+        self.alarms = true;
+        self
+    }
+
     /// Only entries before the one of this id.
     pub fn before(mut self, id: i64) -> Self {
         self.before = Some(id);
+        self
+    }
+
+    /// Only entries after the one of this id, the oldest first.
+    pub fn after(mut self, id: i64) -> Self {
+        self.after = Some(id);
         self
     }
 
@@ -96,6 +113,17 @@ impl EventFilter {
     pub fn limit(mut self, entries: u32) -> Self {
         self.limit = Some(entries);
         self
+    }
+
+    /// Refuses what can be no page.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match (self.before, self.after) {
+            (Some(_), Some(_)) => {
+                let message = "Invalid filter: give before, to go back, or after, to go on, not both";
+                Err(Error::new(ErrorCode::InvalidText, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn most(&self) -> u32 {

@@ -6,3 +6,4 @@ pub(crate) mod limit;
 pub(crate) mod money;
 pub(crate) mod period;
 pub(crate) mod reservation;
+pub(crate) mod thresholds;

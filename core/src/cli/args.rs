@@ -81,6 +81,8 @@ pub(super) enum Command {
     Usage(Usage),
     /// Show entries of the ledger, the latest last
     Events(Events),
+    /// Show what is not delivered to webhooks, and what is given up
+    Deliveries(Deliveries),
     /// Check that keys are what the ledger and the open reservations say
     Verify(Verify),
     /// End the reservations whose time is over
@@ -301,15 +303,31 @@ pub(super) struct Events {
     #[arg(long)]
     pub(super) account: Option<String>,
     /// Only entries of this kind: create, update, rotate, disable, enable, revoke, charge, refund, reserve, settle,
-    /// release, expire, reset
+    /// release, expire, reset, threshold
     #[arg(long)]
     pub(super) kind: Option<String>,
+    /// Only alarms: what somebody should hear of
+    #[arg(long)]
+    pub(super) alarms: bool,
     /// How many at most
     #[arg(long, value_name = "ENTRIES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) limit: u32,
     /// Go on with new entries as they come; in JSON, one a line
     #[arg(long, short)]
     pub(super) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Deliveries {
+    /// Only of the webhook of this name
+    #[arg(long, value_name = "NAME")]
+    pub(super) webhook: Option<String>,
+    /// Only those that are not tried again
+    #[arg(long)]
+    pub(super) dead: bool,
+    /// How many at most
+    #[arg(long, value_name = "DELIVERIES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(super) limit: u32,
 }
 
 #[derive(Debug, Args)]

@@ -15,7 +15,7 @@ use super::ends::{Ends, OnError};
 use super::home::Home;
 use super::pooler::PoolerCheck;
 use crate::duration;
-use crate::engine::{AcceptedPeriods, Align, KeyFormat, KeyPrefix, Options, Rounding, TableName};
+use crate::engine::{AcceptedPeriods, Align, KeyFormat, KeyPrefix, Options, Rounding, TableName, Thresholds};
 use crate::error::{Error, ErrorCode};
 
 /// Connections of a pool of our own. Calls share statements, so few are needed.
@@ -28,6 +28,7 @@ const IDLE_BEFORE_PING: Duration = Duration::from_secs(1);
 pub struct Builder {
     table_name: Option<String>,
     key_prefix: Option<String>,
+    thresholds: Vec<f64>,
     options: Options,
     is_behind_pooler: Option<bool>,
     pool_size: Option<u32>,
@@ -116,6 +117,13 @@ impl Builder {
         self
     }
 
+    /// The shares of a budget at which an alarm is written into the ledger, such as `[0.5, 0.8, 1.0]`: once for each key,
+    /// budget, period and threshold, in the statement that crosses it. All clients of a table should agree. Default none.
+    pub fn thresholds(mut self, shares: impl IntoIterator<Item = f64>) -> Self {
+        self.thresholds = shares.into_iter().collect();
+        self
+    }
+
     /// How costs with a fraction of a cent are meant. [`Cost`](crate::Cost)s are exact in any case; this is for bindings,
     /// which read numbers of cents. Default rounded up.
     pub fn rounding(mut self, rounding: Rounding) -> Self {
@@ -177,7 +185,7 @@ impl Builder {
     /// such a client within the runtime that the pool belongs to.
     ///
     /// # Errors
-    /// `invalid_table_name`, `invalid_key_prefix`, `invalid_duration`.
+    /// `invalid_table_name`, `invalid_key_prefix`, `invalid_duration`, `invalid_budget` (thresholds).
     pub fn pool(self, pool: PgPool) -> Result<AgentKey, Error> {
         let home = Arc::new(Home::Callers);
         self.build(Connector::new(&home, pool, Vec::new(), None), false, home)
@@ -276,6 +284,7 @@ impl Builder {
         if let Some(prefix) = &self.key_prefix {
             options.key_prefix = KeyPrefix::new(prefix)?;
         }
+        options.thresholds = Thresholds::new(self.thresholds)?;
         if let Some(lifetime) = options.default_expires_in {
             duration::check(lifetime)?;
         }

@@ -1,5 +1,6 @@
 //! The client: the engine over an sqlx pool.
 
+mod alarms;
 mod builder;
 mod callers;
 mod calls;

@@ -7,16 +7,17 @@ use super::batch::Pending;
 use super::breaker::Trip;
 use super::busy::Look;
 use super::catalogue::Table;
+use super::deliveries::DeliveryWork;
 use super::diagnosis::Diagnosis;
 use super::keys::{KeyWork, find_parent};
 use super::lane::AnyLane;
+use super::ledger::LedgerWork;
 use super::retry::{Repeatable, Repeats};
 use super::revoke::{RevokeAll, is_busy, revoke_params};
 use super::rotate::Rotation;
-use super::rows::ledger::{event_params, read_events, read_json};
+use super::rows::ledger::read_json;
 use super::rows::lookup::KeyRow;
 use super::rows::new_row::{LINK, NewRow};
-use super::rows::only_field;
 use super::rows::refunded::refunded;
 use super::rows::spent::Spend;
 use super::spends::NEEDED;
@@ -24,7 +25,6 @@ use super::stall::Long;
 use super::sweep::Sweep;
 use super::{Answer, Engine, Fault, Revocation, Statement, Work};
 use crate::budget::charge::ChargeRefusal;
-use crate::budget::ledger::{EventFilter, UsageFilter};
 use crate::error::{Error, ErrorCode};
 use crate::id::KeyId;
 use crate::table::literal::text_array;
@@ -36,8 +36,6 @@ use crate::table::template::{StatementKind, Statements};
 pub(super) const MAX_IN_FLIGHT: usize = 4;
 /// Migrations wait for one another and for long transactions on the table.
 const MAX_MIGRATION_ATTEMPTS: u32 = 12;
-/// Entries that one statement deletes at most: it is sent again until there are no more.
-const PRUNED_AT_ONCE: u64 = 1_000_000;
 
 #[derive(Debug)]
 pub(super) enum Admin {
@@ -49,10 +47,8 @@ pub(super) enum Admin {
     RevokeAll(RevokeAll),
     Refund(KeyId, Box<Spend>),
     Sweep(Sweep),
-    Events(EventFilter),
-    Usage(UsageFilter),
-    VerifyLedger(Option<KeyId>),
-    PruneEvents(Duration),
+    Ledger(LedgerWork),
+    Deliveries(DeliveryWork),
     Diagnose(Diagnosis),
     Migrate { step: usize },
 }
@@ -61,10 +57,8 @@ impl Repeatable for Admin {
     fn repeats(&self) -> Repeats {
         match self {
             Admin::Sweep(_)
-            | Admin::Events(_)
-            | Admin::Usage(_)
-            | Admin::VerifyLedger(_)
-            | Admin::PruneEvents(_)
+            | Admin::Ledger(_)
+            | Admin::Deliveries(_)
             | Admin::Diagnose(_)
             | Admin::Trip(_) => Repeats::Few,
             Admin::Keys(work) if work.is_repeatable() => Repeats::Few,
@@ -124,6 +118,8 @@ pub(super) enum Next {
     Continue(Admin),
     /// The row that it needs was locked.
     LookAgain(Admin),
+    /// It goes on after a pause.
+    Pause(Duration, Admin),
 }
 
 impl Engine {
@@ -228,35 +224,8 @@ impl Engine {
                 send(StatementKind::Refund, params.map(Some).to_vec())
             }
             Admin::Sweep(sweep) => sweep.plan(statements, self.options.max_batch),
-            Admin::Events(filter) => {
-                shape.require(&["+events"])?;
-                match event_params(filter, shape) {
-                    Some(params) => send(StatementKind::Events, params),
-                    None => Ok(Plan::Answer(Answer::Events(Vec::new()))),
-                }
-            }
-            Admin::Usage(UsageFilter { key_id, from, to, by }) => {
-                shape.require(&["+events"])?;
-                let key_id = key_id.to_string();
-                if !shape.fits_id(&key_id) {
-                    return Ok(Plan::Answer(Answer::Usage(Vec::new())));
-                }
-                let time = |at: &Option<chrono::DateTime<chrono::Utc>>| at.map(|at| at.to_rfc3339());
-                send(StatementKind::Usage, vec![Some(key_id), time(from), time(to), Some(by.to_string())])
-            }
-            Admin::VerifyLedger(id) => {
-                shape.require(NEEDED)?;
-                let id = id.as_ref().map(KeyId::to_string);
-                if id.as_ref().is_some_and(|id| !shape.fits_id(id)) {
-                    return Ok(Plan::Answer(Answer::Verified(Vec::new())));
-                }
-                send(StatementKind::VerifyLedger, vec![id])
-            }
-            Admin::PruneEvents(age) => {
-                shape.require(&["+events"])?;
-                let params = vec![Some(age.as_secs().to_string()), Some(PRUNED_AT_ONCE.to_string())];
-                send(StatementKind::PruneEvents, params)
-            }
+            Admin::Ledger(work) => work.plan(statements),
+            Admin::Deliveries(work) => work.plan(statements),
         }
     }
 
@@ -280,6 +249,9 @@ impl Engine {
             Ok(Next::LookAgain(mut work)) => {
                 let pause = work.look().map_or(Duration::ZERO, Look::in_vain);
                 self.lanes.admin.pause_until(now + pause, request.with_work(work));
+            }
+            Ok(Next::Pause(pause, work)) => {
+                self.lanes.admin.pause_until(now + pause, request.with_work(work))
             }
             Err(error) => self.answer_admin(&request, Err(error)),
         }
@@ -328,14 +300,9 @@ impl Engine {
                 (sweep, true) => Answer::Swept(sweep.ended),
                 (sweep, false) => return Ok(Next::Continue(Admin::Sweep(sweep))),
             },
-            Admin::Events(_) => Answer::Events(read_events(rows)?),
-            Admin::Usage(_) => Answer::Usage(read_json(rows)?),
-            Admin::VerifyLedger(_) => Answer::Verified(read_json(rows)?),
+            Admin::Ledger(work) => return work.after(rows),
+            Admin::Deliveries(work) => return work.after(rows),
             Admin::Diagnose(_) => Answer::Diagnosed(read_json(rows)?),
-            Admin::PruneEvents(_) => {
-                let deleted = rows.first().and_then(|row| only_field(row)?.parse().ok());
-                Answer::Pruned(deleted.ok_or_else(|| Error::unexpected("a count of entries"))?)
-            }
         }))
     }
 

@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
+use super::deliveries::OpenDelivery;
 use super::diagnosis::Finding;
+use super::webhook::Delivery;
 use crate::budget::charge::{ChargeOutcome, ChargeRefusal};
 use crate::budget::ledger::{Discrepancy, Event, UsageOfPeriod};
 use crate::budget::limit::Limit;
@@ -60,6 +62,12 @@ pub enum Answer {
     Verified(Vec<Discrepancy>),
     /// To `PruneEvents`: how many entries were deleted.
     Pruned(u64),
+    /// To `ClaimDeliveries`: what is to be sent.
+    Claimed(Vec<Delivery>),
+    /// To `EndDelivery`: whether that attempt was the latest.
+    DeliveryEnded(bool),
+    /// To `Deliveries`.
+    Deliveries(Vec<OpenDelivery>),
     /// To `Diagnose`: what was found.
     Diagnosed(Vec<Finding>),
     /// To `Migrate`.

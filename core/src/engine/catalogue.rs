@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Engine, Fault, Statement, Work};
+use super::{Engine, Fault, Options, Statement, Work};
 use crate::error::Error;
 use crate::table::shape::{COMPANIONS, TableShape};
 use crate::table::template::{CATALOGUE, StatementKind, Statements};
@@ -123,7 +123,8 @@ impl Engine {
     }
 
     fn render(&self, shape: TableShape) -> Statements {
-        Statements::new(&self.options.table, shape, self.options.ledger)
+        let Options { table, ledger, thresholds, .. } = &self.options;
+        Statements::new(table, shape, *ledger, thresholds)
     }
 
     /// The catalogue is asked again before the next statement.

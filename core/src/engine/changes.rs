@@ -38,6 +38,7 @@ impl Engine {
     pub(super) fn poll_changes(&mut self, now: Duration, statements: &Arc<Statements>) -> Option<Statement> {
         let mut batch = match self.take_waiting_batch(|lanes| &mut lanes.change) {
             Some(batch) => batch,
+            // Without alarms, too: what was spent is recorded.
             None => self.take_batch(|lanes| &mut lanes.change, now, statements, NEEDED, MAX_SHARING)?,
         };
         // One after the other: what becomes of the second depends on the first.

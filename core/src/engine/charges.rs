@@ -90,7 +90,7 @@ impl Engine {
         now: Duration,
         statements: &Arc<Statements>,
     ) -> Option<Statement> {
-        let needed = [column.name(), "budget_used_cents"];
+        let needed = self.options.with_alarms(&[column.name(), "budget_used_cents"]);
         let mut batch = match self.take_waiting_batch(|lanes| &mut lanes.charge[column as usize]) {
             Some(batch) => batch,
             None => self.take_batch(

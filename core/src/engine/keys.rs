@@ -112,6 +112,9 @@ impl KeyWork {
                     send(StatementKind::UpdateLimits, params)
                 }
                 (Some(id), Stage::Write) => {
+                    if update.changes.budget_cents.is_some() {
+                        shape.require(&options.with_alarms(&[]))?;
+                    }
                     let waits_for = update.look.is_waiting.then(|| id.clone());
                     let mut params = changes(id, &update.changes, shape, options)?;
                     params.push(waits_for);

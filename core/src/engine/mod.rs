@@ -27,14 +27,17 @@ mod catalogue;
 mod changes;
 mod charges;
 mod deadline;
+mod deliveries;
 mod diagnosis;
 mod explain;
 mod fault;
+mod follow;
 mod hold;
 pub(crate) mod json;
 mod keys;
 mod lane;
 mod lanes;
+mod ledger;
 mod list;
 mod lookups;
 mod memory;
@@ -50,9 +53,11 @@ pub(crate) mod rows;
 mod spends;
 mod stall;
 mod statement;
+mod stats;
 mod sweep;
 mod touch;
 mod trees;
+mod webhook;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -61,6 +66,7 @@ use std::time::Duration;
 pub use self::answer::{
     Answer, Reservation, ReserveRefusal, ReserveRefusalReason, Reserved, SettledBefore, Sink,
 };
+pub use self::deliveries::{DeliveryFilter, OpenDelivery};
 pub use self::diagnosis::{Diagnosis, Finding};
 pub use self::fault::Fault;
 pub use self::hold::Begun;
@@ -68,12 +74,15 @@ pub use self::json::error_json;
 pub use self::options::{Align, Options};
 pub use self::request::{AccountFilter, Request, Revocation, RevokeFilter};
 pub use self::statement::{Statement, StatementId};
+pub use self::stats::{Stats, Ticket};
+pub use self::webhook::{Delivery, DeliveryEnd, Webhook};
 pub use crate::budget::charge::{ChargeOutcome, ChargeRefusal, Charged};
 pub use crate::budget::ledger::{Discrepancy, Event, EventFilter, UsageFilter, UsageOfPeriod};
 pub use crate::budget::limit::{KeyLimit, Limit, LimitState, WhenExceeded};
 pub use crate::budget::money::{Balance, Cost, MAX_CENTS, MICROCENTS_PER_CENT, Rounding};
 pub use crate::budget::period::{AcceptedPeriods, Window};
 pub use crate::budget::reservation::{Extended, Released, ReservationRefusal, Settled, Settlement};
+pub use crate::budget::thresholds::Thresholds;
 pub use crate::duration::read as read_duration;
 pub use crate::id::{AccountId, KeyId};
 pub use crate::key::credential::Credential;
@@ -103,27 +112,6 @@ use self::sweep::SweepWaiters;
 use self::touch::Touches;
 use crate::error::{Error, ErrorCode};
 use crate::table::template::{KeyColumn, Statements};
-
-/// Names a request between `submit` and its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[expect(clippy::exhaustive_structs, reason = "a number")]
-pub struct Ticket(pub u64);
-
-/// Counters for watching an engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Statements sent.
-    pub statements: u64,
-    /// Requests that wait or are under way.
-    pub pending: usize,
-    /// Statements that were tried again.
-    pub retries: u64,
-    /// Background writes of `last_used_at` that failed. They fail no call.
-    pub failed_touches: u64,
-    /// Keys looked up whose remembered row the database found unchanged.
-    pub unchanged_keys: u64,
-}
 
 /// A statement under way.
 #[derive(Debug)]

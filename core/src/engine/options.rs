@@ -5,8 +5,10 @@ use std::time::Duration;
 use super::Request;
 use crate::budget::money::{Cost, Rounding};
 use crate::budget::period::AcceptedPeriods;
+use crate::budget::thresholds::Thresholds;
 use crate::key::raw::{KeyFormat, KeyPrefix};
 use crate::table::name::TableName;
+use crate::table::shape::ALARMS;
 
 /// Where the budget periods of new keys begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,6 +64,8 @@ pub struct Options {
     /// Whether every charge and reservation is written into the ledger, not only those with an idempotency key. All
     /// clients of a table should agree: what one does not write is missing.
     pub ledger: bool,
+    /// The shares of a budget at which an alarm is written into the ledger. All clients of a table should agree.
+    pub thresholds: Thresholds,
     /// How costs with a fraction of a cent are recorded.
     pub rounding: Rounding,
     /// The most that one charge, reserve or settle may cost, in cents: more is an `invalid_cost`. `None` is no limit.
@@ -86,6 +90,12 @@ impl Options {
             Request::Charge(_, charge) if charge.is_admitted => Some(self.settle_timeout.max(self.timeout)),
             _ => Some(self.timeout),
         }
+    }
+
+    /// What a statement that moves money needs of the table, beside `needed`.
+    pub(crate) fn with_alarms<'n>(&self, needed: &[&'n str]) -> Vec<&'n str> {
+        let alarms = (!self.thresholds.is_empty()).then_some(ALARMS);
+        needed.iter().copied().chain(alarms).collect()
     }
 
     /// A cost above the limit is none.
@@ -115,6 +125,7 @@ impl Default for Options {
             max_batch: 512,
             max_in_flight: 2,
             ledger: false,
+            thresholds: Thresholds::default(),
             rounding: Rounding::Up,
             max_cost_cents: None,
             touch_interval_seconds: Some(60),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::deliveries::DeliveryFilter;
 use super::diagnosis::Diagnosis;
+use super::webhook::{DeliveryEnd, Webhook};
 use crate::budget::charge::Charge;
 use crate::budget::ledger::{EventFilter, UsageFilter};
 use crate::budget::money::Cost;
@@ -59,6 +61,12 @@ pub enum Request {
     VerifyLedger(Option<KeyId>),
     /// Deletes ledger entries that are older.
     PruneEvents(Duration),
+    /// Takes so many deliveries of a webhook at most, for a minute.
+    ClaimDeliveries(Webhook, u32),
+    /// Says how an attempt to deliver ended.
+    EndDelivery(DeliveryEnd),
+    /// Shows deliveries that are not done.
+    Deliveries(DeliveryFilter),
     /// Looks for what is wrong. Only reads, and has no time limit.
     Diagnose(Diagnosis),
     /// Creates the table, or adds what it lacks.

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use super::admin::Admin;
 use super::batch::Pending;
 use super::busy::Look;
+use super::deliveries::DeliveryWork;
 use super::explain::Explain;
+use super::follow::Follow;
 use super::keys::KeyWork;
+use super::ledger::LedgerWork;
 use super::list::List;
 use super::rotate::Rotation;
 use super::rows::ended::ReservationChange;
@@ -77,13 +80,28 @@ impl Engine {
                 self.route_admin(caller, Admin::Revoke(revocation, Look::default()))
             }
             Request::RevokeAll(filter) => self.route_admin(caller, Admin::RevokeAll(filter.into())),
-            Request::Events(filter) => self.route_admin(caller, Admin::Events(filter)),
+            Request::Events(filter) => {
+                filter.check()?;
+                let work = match filter.after {
+                    Some(id) => LedgerWork::Follow(Follow::new(filter, id)),
+                    None => LedgerWork::Events(filter),
+                };
+                self.route_admin(caller, Admin::Ledger(work));
+            }
             Request::Usage(filter) => {
                 filter.by.of_calendar()?;
-                self.route_admin(caller, Admin::Usage(filter));
+                self.route_admin(caller, Admin::Ledger(LedgerWork::Usage(filter)));
             }
-            Request::VerifyLedger(id) => self.route_admin(caller, Admin::VerifyLedger(id)),
-            Request::PruneEvents(age) => self.route_admin(caller, Admin::PruneEvents(age)),
+            Request::VerifyLedger(id) => self.route_admin(caller, Admin::Ledger(LedgerWork::Verify(id))),
+            Request::PruneEvents(age) => self.route_admin(caller, Admin::Ledger(LedgerWork::Prune(age))),
+            Request::ClaimDeliveries(webhook, most) => {
+                let work = DeliveryWork::Claim { webhook, most: most.clamp(1, 100), moves: 0 };
+                self.route_admin(caller, Admin::Deliveries(work));
+            }
+            Request::EndDelivery(end) => self.route_admin(caller, Admin::Deliveries(DeliveryWork::End(end))),
+            Request::Deliveries(filter) => {
+                self.route_admin(caller, Admin::Deliveries(DeliveryWork::List(filter)));
+            }
             Request::Diagnose(of) => self.route_admin(caller, Admin::Diagnose(of)),
             // A migration may take as long as it takes.
             Request::Migrate => {

@@ -181,8 +181,8 @@ impl Engine {
             None => {
                 let lane = &self.lanes.spend[column as usize];
                 let most = if lane.is_sharing() { MAX_SHARING } else { MAX_IN_FLIGHT };
-                let mut needed = vec![column.name()];
-                needed.extend(NEEDED);
+                let mut needed = self.options.with_alarms(NEEDED);
+                needed.push(column.name());
                 let mut batch = self.take_batch(
                     |lanes| &mut lanes.spend[column as usize],
                     now,

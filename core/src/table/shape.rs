@@ -70,7 +70,8 @@ pub(crate) const ROTATION: &[&str] = &["prev_key_hash", "prev_key_expires_at"];
 pub(crate) const LIMITS: &[&str] = &["when_exceeded", "has_children"];
 
 /// The tables beside the keys table: the mark by which a shape knows them, and what their names end in.
-pub(crate) const COMPANIONS: [(&str, &str); 2] = [("+reservations", "reservations"), ("+events", "events")];
+pub(crate) const COMPANIONS: [(&str, &str); 3] =
+    [("+reservations", "reservations"), ("+events", "events"), (ALARMS, "deliveries")];
 
 /// How values of a column are written and compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,12 +92,15 @@ struct Column {
     not_null: bool,
 }
 
+/// The mark of a ledger that alarms can be written into: one migration makes it so, and the table of their deliveries.
+pub(crate) const ALARMS: &str = "+deliveries";
+
 /// A table's columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TableShape {
     /// The companion tables are among them: their type is their qualified name.
     columns: BTreeMap<String, Column>,
-    companions: [String; 2],
+    companions: [String; 3],
     /// How the client reads scopes: whether `files:*` is a wildcard.
     pub(crate) wildcards: bool,
 }
@@ -151,7 +155,8 @@ impl TableShape {
     /// Whether nothing is left for a migration to add.
     pub(crate) fn is_complete(&self) -> bool {
         let companions = COMPANIONS.iter().map(|(mark, _)| mark);
-        OPTIONAL_COLUMNS.iter().map(|(column, _)| column).chain(companions).all(|column| self.has(column))
+        let optional = OPTIONAL_COLUMNS.iter().map(|(column, _)| column);
+        optional.chain(companions).all(|column| self.has(column))
     }
 
     /// A clear error naming those of `needed` that the table lacks.

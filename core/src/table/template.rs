@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::name::{TableName, quote_literal};
-use super::shape::{OPTIONAL_COLUMNS, TableShape};
+use super::shape::{ALARMS, OPTIONAL_COLUMNS, TableShape};
+use crate::budget::thresholds::Thresholds;
 use crate::key::delegation::MAX_ANCESTORS;
 
 /// The column by which a statement finds keys.
@@ -122,12 +123,20 @@ statements! {
     RevokeAll => "revoke_all.sql",
     /// Ledger entries.
     Events => "events.sql",
+    /// The same after an id, in the order in which they are told.
+    EventsAfter => "events_after.sql",
     /// What was spent, by period.
     Usage => "usage.sql",
     /// A check of the ledger.
     VerifyLedger => "verify_ledger.sql",
     /// The deletion of old ledger entries.
     PruneEvents => "prune_events.sql",
+    /// Deliveries of a webhook, for one process to make.
+    ClaimDeliveries => "claim_deliveries.sql",
+    /// What became of a delivery.
+    EndDelivery => "end_delivery.sql",
+    /// Deliveries that are not done.
+    Deliveries => "deliveries.sql",
     /// What is wrong with the rows.
     DiagnoseKeys => "diagnose_keys.sql",
 }
@@ -141,7 +150,7 @@ pub(crate) struct Statements {
 }
 
 impl Statements {
-    pub(crate) fn new(table: &TableName, shape: TableShape, ledger: bool) -> Self {
+    pub(crate) fn new(table: &TableName, shape: TableShape, ledger: bool, thresholds: &Thresholds) -> Self {
         let text = |kind: StatementKind, template: &str| {
             let variant = match kind {
                 StatementKind::ChargeContended | StatementKind::ChargeTreeContended => "contended",
@@ -149,7 +158,8 @@ impl Statements {
                 _ => "",
             };
             let by = |column: KeyColumn| {
-                let rendering = Rendering { table, shape: &shape, lookup: column.name(), ledger, variant };
+                let lookup = column.name();
+                let rendering = Rendering { table, shape: &shape, lookup, ledger, thresholds, variant };
                 render(template, &rendering)
             };
             let columns: &[KeyColumn] = match template {
@@ -200,17 +210,20 @@ pub(crate) const DIAGNOSE_DATABASE: &str = include_str!("sql/diagnose_database.s
 /// values: `{table}`, `{table_literal}`; `{run}`, what versions are of; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
 /// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{cap}`, `{used}`, `{reserved}` and `{room}`,
 /// a key's budget; `{is_plain}` and `{charged}`, what plain charges need and answer; `{busy}`, rows that others have;
-/// `{chain}`, its ancestors, and `{max_ancestors}`; `{entry_time}`, when an entry was written;
+/// `{chain}`, its ancestors, and `{max_ancestors}`; `{event}`, an entry of the ledger, and `{entry_time}`, when it was
+/// written;
 /// `{anchor}`, `{first_anchor}`, `{next_reset}`, `{first_reset}`, `{due}`,
 /// `{period_seconds}` and `{period}`, the period rule;
 /// `{state}`, what became of a key; `{key_filter}`, `{listed}` and `{key_record}`, which keys are listed, and how;
 /// `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
 /// scopes, and `{bad_scopes}`, whether they cannot be; `{lookup}`, the column that keys are found by, and
 /// `{lookup_cast}`, what makes a text comparable to it;
-/// `{reservations}` and `{events}`, the companion tables; `{ledger}`, whether all money is written into the ledger. A
+/// `{reservations}`, `{events}` and `{deliveries}`, the companion tables; `{holders}`, who writes the ledger; `{ledger}`, whether all money is written into the ledger;
+/// `{thresholds}`, the shares of a budget that raise an alarm, `{thresholds_of}`, k's amounts of them, and `{raised}`. A
 /// line that ends in `--? column` stands only where the table has that column (or companion, as `+events`), one that ends
-/// in `--! column` only where it has not, one that ends in `--? contended` only in
-/// `ChargeContended` and `ChargeTreeContended`, one in `--? versions` only in `ValidateVersions`, and one that ends in `--? jsonb_metadata` where keys can have metadata.
+/// in `--! column` only where it has not, one that ends in `--? thresholds` where there are some, in `--? contended` only in
+/// `ChargeContended` and `ChargeTreeContended`, in `--? versions` only in `ValidateVersions`, and one that ends in
+/// `--? jsonb_metadata` where keys can have metadata.
 fn render(template: &str, rendering: &Rendering<'_>) -> Arc<str> {
     let mut sql = String::with_capacity(4 * template.len());
     rendering.expand(template, false, &mut sql);
@@ -226,7 +239,7 @@ macro_rules! parts {
 const PARTS: &[(&str, &str)] = parts![
     "chain", "entry_time", "cap", "room", "is_plain", "charged", "busy", "fraction", "used", "reserved",
     "period", "anchor", "first_anchor", "period_seconds", "due", "state", "key_record", "key_filter",
-    "listed", "key_columns", "ancestor_state", "next_reset"
+    "listed", "key_columns", "ancestor_state", "next_reset", "event", "run", "holders", "thresholds_of", "raised"
 ];
 
 /// A counter further below nothing counts as this, so that no sum of micro-cents overflows.
@@ -238,6 +251,7 @@ struct Rendering<'a> {
     shape: &'a TableShape,
     lookup: &'a str,
     ledger: bool,
+    thresholds: &'a Thresholds,
     /// `contended`: the statement tells rows that somebody else has locked from those that have no room. `versions`: it
     /// answers versions of rows.
     variant: &'a str,
@@ -251,6 +265,7 @@ impl Rendering<'_> {
             let (line, comment) = line.split_once("--").unwrap_or((line, ""));
             let has = |column: &str| match column {
                 "contended" | "versions" => self.variant == column,
+                "thresholds" => !self.thresholds.is_empty() && self.shape.has(ALARMS),
                 "jsonb_metadata" => self.shape.keeps_metadata(),
                 column => self.shape.has(column),
             };
@@ -277,7 +292,6 @@ impl Rendering<'_> {
         match mark {
             "table" => sql.push_str(&self.table.quoted()),
             "table_literal" => sql.push_str(&quote_literal(&self.table.quoted())),
-            "run" => self.expand(include_str!("sql/run.sql"), all_columns, sql),
             "lookup" => sql.push_str(self.lookup),
             "lookup_cast" if self.lookup == "id" => {
                 sql.push_str("::");
@@ -286,7 +300,12 @@ impl Rendering<'_> {
             "lookup_cast" => {}
             "reservations" => sql.push_str(type_of("+reservations")),
             "events" => sql.push_str(type_of("+events")),
+            "deliveries" => sql.push_str(type_of(ALARMS)),
             "ledger" => sql.push_str(if self.ledger { "true" } else { "false" }),
+            "thresholds" => {
+                let shares: Vec<String> = self.thresholds.thousandths().iter().map(u16::to_string).collect();
+                sql.push_str(&format!("'{{{}}}'::bigint[]", shares.join(",")));
+            }
             "id_type" => sql.push_str(type_of("id")),
             "account_type" => sql.push_str(type_of("account_id")),
             "scopes_type" => sql.push_str(type_of("scopes")),
@@ -354,6 +373,7 @@ mod tests {
                 shape: &shape(&[("user_id", "text")]),
                 lookup: "key_hash",
                 ledger: false,
+                thresholds: &Thresholds::default(),
                 variant: "",
             },
         );

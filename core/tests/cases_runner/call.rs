@@ -142,6 +142,10 @@ pub fn client(options: &Value, pool: PgPool) -> Result<Result<AgentKey, Error>, 
     if let Some(whole) = fields.optional("ledger") {
         builder = builder.ledger(whole == true);
     }
+    if let Some(shares) = fields.optional("thresholds") {
+        let shares: Vec<f64> = serde_json::from_value(shares.clone()).map_err(|error| error.to_string())?;
+        builder = builder.thresholds(shares);
+    }
     builder = match fields.optional_text("rounding")?.as_deref() {
         None => builder,
         Some("exact") => builder.rounding(Rounding::Exact),

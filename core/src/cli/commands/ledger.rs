@@ -7,12 +7,12 @@ use super::keys::get;
 use super::mismatch;
 use crate::budget::ledger::{Event, EventFilter, UsageFilter};
 use crate::budget::period::Period;
-use crate::cli::args::{Events, Prune, Usage, Verify};
+use crate::cli::args::{Deliveries, Events, Prune, Usage, Verify};
 use crate::cli::host::{Exit, Host, Outcome};
 use crate::cli::table::table;
 use crate::cli::text::{FAINT, GOOD, WARNING, bar, cell, money, paint, shown};
 use crate::engine::json::json;
-use crate::engine::{Answer, Request};
+use crate::engine::{Answer, DeliveryFilter, Request};
 use crate::error::{Error, ErrorCode};
 use crate::id::KeyId;
 
@@ -21,8 +21,6 @@ const CHART: u64 = 40;
 const PAGE: u32 = 1_000;
 /// How often new entries are looked for.
 const LOOK: Duration = Duration::from_secs(1);
-/// An entry may be committed after others with later ids. So many ids back are looked at again.
-const LATE: i64 = 1_000;
 
 pub(super) async fn usage(host: &Host, usage: Usage) -> Outcome {
     let by: Period = usage
@@ -81,6 +79,7 @@ pub(super) async fn events(host: &Host, events: Events) -> Outcome {
         key_id: events.key.map(Into::into),
         account_id: events.account.map(Into::into),
         kind: events.kind,
+        alarms: events.alarms,
         ..EventFilter::new()
     };
     let mut entries = read(host, &filter, |seen: &[Event]| seen.len() < events.limit as usize).await?;
@@ -128,38 +127,38 @@ async fn read(
     Ok(entries)
 }
 
+/// The entries that were read, then those after the first of them: one that is committed late is not skipped.
 async fn follow(host: &Host, filter: &EventFilter, mut new: Vec<Event>) -> Outcome {
-    let first = new.last().map_or(0, |entry| entry.id);
-    let mut told = BTreeSet::new();
-    let mut has_heading = false;
+    new.reverse();
+    let mut told: BTreeSet<i64> = new.iter().map(|entry| entry.id).collect();
+    let mut cursor = filter.clone().limit(PAGE).after(new.first().map_or(0, |entry| entry.id));
+    if !host.look.json {
+        host.note(paint(FAINT, "New entries follow as they come. Ctrl-C ends it.")).await?;
+    }
     loop {
-        new.sort_by_key(|entry| entry.id);
-        new.retain(|entry| told.insert(entry.id));
         for entry in &new {
             let text = if host.look.json {
                 json(entry)
             } else {
-                if !has_heading {
-                    host.note(paint(FAINT, "New entries follow as they come. Ctrl-C ends it.")).await?;
-                    has_heading = true;
-                }
                 row(entry).into_iter().filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join("  ")
             };
             host.out(text).await?;
         }
-        host.pause(LOOK).await;
-        let last = told.last().copied().unwrap_or_default();
-        let since = last.saturating_sub(LATE).max(first.saturating_sub(1));
-        told = told.split_off(&since);
-        new = match read(host, filter, |seen| seen.last().is_none_or(|entry| entry.id > since)).await {
-            Ok(new) => new.into_iter().filter(|entry| entry.id > since).collect(),
+        let page = match host.call(Request::Events(cursor.clone())).await {
+            Ok(Answer::Events(page)) => page,
+            Ok(other) => return Err(mismatch(&other)),
             // A restart of the database ends nothing.
-            Err(crate::cli::host::Stop::Error(error)) if error.is_transient() => {
+            Err(error) if error.is_transient() => {
                 host.note(format!("{} {}", paint(WARNING, "warning:"), shown(error.message()))).await?;
                 Vec::new()
             }
-            Err(stop) => return Err(stop),
+            Err(error) => return Err(error.into()),
         };
+        cursor.after = page.last().map(|entry| entry.id).or(cursor.after);
+        if page.is_empty() {
+            host.pause(LOOK).await;
+        }
+        new = page.into_iter().filter(|entry| !told.remove(&entry.id)).collect();
     }
 }
 
@@ -192,6 +191,39 @@ fn row(entry: &Event) -> Vec<String> {
         text(&entry.reservation_id),
         entry.metadata.as_ref().map(|metadata| cell(&metadata.to_string())).unwrap_or_default(),
     ]
+}
+
+pub(super) async fn deliveries(host: &Host, of: Deliveries) -> Outcome {
+    let filter = DeliveryFilter { webhook: of.webhook, dead: of.dead, limit: Some(of.limit) };
+    let answer = host.call(Request::Deliveries(filter)).await?;
+    let Answer::Deliveries(open) = &answer else { return Err(mismatch(&answer)) };
+    if host.look.json {
+        host.out(answer.json(true)).await?;
+    } else if open.is_empty() {
+        host.note("All that is known of is delivered.").await?;
+    } else {
+        let rows: Vec<_> = open
+            .iter()
+            .map(|delivery| {
+                let next = match &delivery.next_at {
+                    Some(at) => cell(at),
+                    None => paint(WARNING, "never: it is dead"),
+                };
+                vec![
+                    delivery.event_id.to_string(),
+                    cell(&delivery.webhook),
+                    cell(&delivery.key_id.to_string()),
+                    cell(&delivery.kind),
+                    delivery.attempts.to_string(),
+                    next,
+                    delivery.error.as_deref().map(cell).unwrap_or_default(),
+                ]
+            })
+            .collect();
+        let headings = &["ENTRY>", "WEBHOOK", "KEY", "KIND", "ATTEMPTS>", "NEXT (UTC)", "ERROR"];
+        host.out(table(headings, &rows)).await?;
+    }
+    Ok(Exit::Done)
 }
 
 pub(super) async fn verify(host: &Host, verify: Verify) -> Outcome {

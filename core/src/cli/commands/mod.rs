@@ -47,6 +47,7 @@ async fn dispatch(host: &Host, command: Command, global: &Global) -> Outcome {
         Command::RevokeAll(all) => change::revoke_all(host, all).await,
         Command::Usage(usage) => ledger::usage(host, usage).await,
         Command::Events(events) => ledger::events(host, events).await,
+        Command::Deliveries(deliveries) => ledger::deliveries(host, deliveries).await,
         Command::Verify(verify) => ledger::verify(host, verify).await,
         Command::Sweep => ledger::sweep(host).await,
         Command::Prune(prune) => ledger::prune(host, &prune).await,

@@ -3,14 +3,13 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::{explained, records};
+use super::{deliveries, explained, records};
 use crate::budget::charge::ChargeOutcome;
 use crate::budget::limit::Limit;
 use crate::budget::money::{Balance, cents_rounded_up};
 use crate::budget::period::Period;
 use crate::budget::reservation::{Extended, Released, ReservationRefusal, Settled};
 use crate::engine::answer::{Answer, Reserved};
-use crate::error::Error;
 use crate::id::{AccountId, KeyId};
 use crate::key::grant::{Denial, Grant, Verdict};
 use crate::key::new_key::Created;
@@ -30,7 +29,9 @@ impl Answer {
             Answer::Swept(count) | Answer::RevokedAll(count) | Answer::Pruned(count) => count.to_string(),
             Answer::Created(created) => created_json(created),
             Answer::SubjectEnsured | Answer::Migrated => "null".to_owned(),
-            Answer::Revoked(revoked) => revoked.to_string(),
+            Answer::Revoked(yes) | Answer::DeliveryEnded(yes) => yes.to_string(),
+            Answer::Claimed(claimed) => deliveries::claimed(claimed),
+            Answer::Deliveries(open) => json(open),
             Answer::Rotated(outcome) => rotated_json(outcome),
             Answer::Key(key) => records::record(key.as_deref(), exact),
             Answer::Explained(explanation) => explained::explanation(explanation, exact),
@@ -41,26 +42,6 @@ impl Answer {
             Answer::Diagnosed(findings) => json(findings),
         }
     }
-}
-
-/// An error as JSON: its code, its message, and the three facts about it.
-pub fn error_json(error: &Error) -> String {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Fields<'a> {
-        code: &'static str,
-        message: &'a str,
-        may_have_been_recorded: bool,
-        transient: bool,
-        sqlstate: Option<&'a str>,
-    }
-    json(&Fields {
-        code: error.code().as_str(),
-        message: error.message(),
-        may_have_been_recorded: error.may_have_been_recorded(),
-        transient: error.is_transient(),
-        sqlstate: error.sqlstate(),
-    })
 }
 
 fn validated(verdict: &Verdict, exact: bool) -> String {

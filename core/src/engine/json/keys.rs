@@ -17,6 +17,12 @@ use crate::key::raw::{KeyHash, KeyPrefix};
 #[derive(Deserialize)]
 pub(super) struct Secret(zeroize::Zeroizing<String>);
 
+impl AsRef<str> for Secret {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 pub(super) fn credential(
     key: Option<Secret>,
     subject: Option<String>,

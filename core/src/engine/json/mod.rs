@@ -2,13 +2,15 @@
 
 mod answers;
 mod cost;
+mod deliveries;
+mod errors;
 mod explained;
 mod keys;
 mod object;
 mod records;
 mod requests;
 
-pub use self::answers::error_json;
 pub(crate) use self::answers::{grant, json};
+pub use self::errors::error_json;
 pub(crate) use self::explained::grant_explained;
 pub(crate) use self::records::{record_for_holder, records_for_holder};

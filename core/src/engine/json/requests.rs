@@ -12,8 +12,10 @@ use super::records::{Changes, KeyFilterJson};
 use crate::budget::charge::Charge;
 use crate::budget::ledger::{EventFilter, UsageFilter};
 use crate::budget::reservation::{ReservationId, Reserve, read_ttl};
+use crate::engine::deliveries::DeliveryFilter;
 use crate::engine::options::Options;
 use crate::engine::request::{AccountFilter, Request, Revocation, RevokeFilter};
+use crate::engine::webhook::{DeliveryEnd, Webhook};
 use crate::error::{Error, ErrorCode, shortened};
 use crate::id::{AccountId, KeyId};
 use crate::key::explanation::LEAST_COST;
@@ -137,7 +139,28 @@ enum RequestJson {
     PruneEvents {
         older_than_seconds: u64,
     },
+    ClaimDeliveries {
+        webhook: Object<WebhookJson>,
+        most: Option<u32>,
+    },
+    EndDelivery {
+        webhook: String,
+        event_id: i64,
+        attempt: u32,
+        status: Option<u16>,
+        error: Option<String>,
+    },
+    Deliveries {
+        filter: Object<DeliveryFilter>,
+    },
     Migrate {},
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WebhookJson {
+    name: String,
+    secrets: Vec<Secret>,
 }
 
 /// Tells `null` from a member that is not there.
@@ -310,6 +333,15 @@ impl RequestJson {
             RequestJson::PruneEvents { older_than_seconds } => {
                 Request::PruneEvents(Duration::from_secs(older_than_seconds))
             }
+            RequestJson::ClaimDeliveries { webhook: Object(WebhookJson { name, secrets }), most } => {
+                let webhook = Webhook::new(name, secrets)?;
+                Request::ClaimDeliveries(webhook, most.unwrap_or(10))
+            }
+            RequestJson::EndDelivery { webhook, event_id, attempt, status, error } => {
+                let result = status.ok_or_else(|| error.unwrap_or_else(|| "no answer".to_owned()));
+                Request::EndDelivery(DeliveryEnd { webhook, event_id, attempt, result })
+            }
+            RequestJson::Deliveries { filter: Object(filter) } => Request::Deliveries(filter),
             RequestJson::Migrate {} => Request::Migrate,
         })
     }

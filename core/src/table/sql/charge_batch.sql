@@ -28,6 +28,7 @@ locked AS MATERIALIZED (
         {k.budget_cents} AS budget_cents,
         {cap} AS cap,
         {reserved} AS reserved,
+        k.account_id, --? thresholds
         p.*
         , k.ancestor_ids IS NOT NULL AS has_parent --? ancestor_ids
     FROM found input
@@ -42,6 +43,8 @@ decided AS MATERIALIZED (
         l.id,
         l.n,
         l.budget_cents,
+        l.account_id, --? thresholds
+        l.cap, --? thresholds
         l.reserved,
         l.anchor_at,
         l.reset_at,
@@ -71,6 +74,15 @@ charged AS (
     WHERE k.id = d.id
       AND d.after > d.before
 )
+, crossing AS ( --? thresholds
+    SELECT d.id, d.account_id, d.budget_cents, d.cap, d.cap AS cap_before, d.before AS used_before, d.after AS used_after, --? thresholds
+        d.reserved AS reserved_after, d.reset_at, NULL::{id_type} AS via_key_id --? thresholds
+    FROM decided d --? thresholds
+    WHERE d.after > d.before --? thresholds
+), --? thresholds
+raised AS ( --? thresholds
+    {raised} --? thresholds
+) --? thresholds
 SELECT ROW(
     d.n, false, d.budget_cents, d.after / 1000000, d.after % 1000000, d.reserved, d.before
 )::text AS agentkey

@@ -15,5 +15,8 @@ deleted AS (
     WHERE e.id = old.id
     RETURNING e.id
 )
+, forgotten AS ( --? +deliveries
+    DELETE FROM {deliveries} d USING deleted x WHERE d.event_id = x.id --? +deliveries
+) --? +deliveries
 SELECT ROW(count(*))::text AS agentkey
 FROM deleted

@@ -155,6 +155,15 @@ change AS MATERIALIZED (
     FROM moved m
     WHERE m.is_last AND m.place > 0
 ),
+crossing AS ( --? thresholds
+    SELECT m.id, m.account_id, m.budget_cents, m.cap AS cap, m.cap AS cap_before, m.used_after - m.cost AS used_before, m.used_after, --? thresholds
+        m.reserved_after, m.reset_at, CASE WHEN m.distance > 1 THEN m.key_id END AS via_key_id --? thresholds
+    FROM moved m --? thresholds
+    WHERE m.is_end AND m.cost > 0 --? thresholds
+), --? thresholds
+raised AS ( --? thresholds
+    {raised} --? thresholds
+), --? thresholds
 spent AS (
     UPDATE {table} k
     SET

@@ -222,6 +222,15 @@ change AS MATERIALIZED (
     FROM moved m
     WHERE m.is_last AND m.place > 0
 ),
+crossing AS ( --? thresholds
+    SELECT m.id, m.account_id, m.budget_cents, m.budget AS cap, m.budget AS cap_before, m.used_after - m.amount AS used_before, m.used_after, --? thresholds
+        m.reserved_after, m.reset_at, CASE WHEN m.distance > 1 THEN m.key_id END AS via_key_id --? thresholds
+    FROM moved m --? thresholds
+    WHERE m.status = 'ok' AND m.kind <> 'r' --? thresholds
+), --? thresholds
+raised AS ( --? thresholds
+    {raised} --? thresholds
+), --? thresholds
 spent AS (
     UPDATE {table} k
     SET

@@ -53,7 +53,10 @@ locked AS MATERIALIZED (
             -- A key that was given limits since is read again.
             AND (w.is_key AND w.ancestor_ids IS DISTINCT FROM k.ancestor_ids) IS NOT TRUE
             AND w.overruns <= LEAST({max_cents}::bigint * 1000000 - p.before, {max_cents}::bigint * 1000000) - {reserved}
-            AND (w.has_overruns_only AND {k.when_exceeded} IS DISTINCT FROM 'disable' OR w.total <= LEAST({cap} - p.before, {max_cents}::bigint * 1000000) - {reserved}) AS fits,
+            AND (w.has_overruns_only AND {k.when_exceeded} IS DISTINCT FROM 'disable' OR w.total <= LEAST({cap} - p.before, {max_cents}::bigint * 1000000) - {reserved})
+             -- What crosses a threshold raises an alarm.
+             AND (w.total < (SELECT min(t.amount) FROM {thresholds_of} t WHERE t.amount > p.before) - p.before) IS NOT FALSE --? thresholds
+             AS fits,
         k.disabled_at IS NULL
             AND (k.expires_at <= statement_timestamp()) IS NOT TRUE
             AND ((p.before - CASE WHEN p.before < 0 THEN 999999 ELSE 0 END) / 1000000 >= k.budget_cents) IS NOT TRUE AS may_reserve,

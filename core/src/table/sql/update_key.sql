@@ -22,6 +22,7 @@ waited AS MATERIALIZED (
 ),
 before AS MATERIALIZED (
     SELECT k.id, p.before AS used, p.stored, {reserved} AS reserved
+        , CASE WHEN {k.budget_cents} > 0 THEN {cap} ELSE 9223372036854775807 END AS cap --? thresholds
     FROM (SELECT count(*) FROM waited) AS has_waited(rows)
     CROSS JOIN LATERAL (
         SELECT *
@@ -59,7 +60,17 @@ changed AS (
     FROM given g, period t, before b
     WHERE k.id = b.id
     RETURNING k.id, k.account_id
+        , {k.budget_cents}::bigint AS budget_cents, {cap} AS cap, {k.budget_reset_at} AS reset_at --? thresholds
 )
+, crossing AS ( --? thresholds
+    SELECT c.id, c.account_id, c.budget_cents, c.cap, b.cap AS cap_before, b.used AS used_before, b.used AS used_after, --? thresholds
+        b.reserved AS reserved_after, c.reset_at, NULL::{id_type} AS via_key_id --? thresholds
+    FROM changed c, before b, given g --? thresholds
+    WHERE g.p ? 'budget_cents' --? thresholds
+), --? thresholds
+raised AS ( --? thresholds
+    {raised} --? thresholds
+) --? thresholds
 , logged AS ( --? +events
     INSERT INTO {events} (key_id, account_id, kind, amount_microcents, used_after_microcents, reserved_after_microcents, metadata) --? +events
     SELECT e.* --? +events

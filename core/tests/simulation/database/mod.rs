@@ -208,6 +208,7 @@ impl Database {
             "prev_key_expires_at",
             "+reservations",
             "+events",
+            "+deliveries",
         ];
         let columns = original.iter().chain(&counted).chain(added.iter().filter(|_| self.migrated));
         let columns = columns.chain(&["+versions"]);
