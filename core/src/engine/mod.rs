@@ -90,10 +90,10 @@ pub use crate::time::timestamp;
 use self::admin::Admin;
 use self::batch::{AnyBatch, Batch, Pending};
 use self::catalogue::Table;
+use self::changes::Ending;
 use self::lanes::Lanes;
 use self::lookups::Lookup;
 use self::resolve::{FoundBy, Unresolved};
-use self::rows::ended::ReservationChange;
 use self::spends::Spending;
 use self::stall::Stalls;
 use self::sweep::SweepWaiters;
@@ -129,7 +129,7 @@ enum Work {
     Validate(KeyColumn, StatementKind, Batch<Lookup>, Arc<Statements>),
     Charge(KeyColumn, StatementKind, Batch<charges::Charge>, Arc<Statements>),
     Spend(KeyColumn, StatementKind, Batch<Spending>, Arc<Statements>),
-    Change(Batch<ReservationChange>),
+    Change(StatementKind, Batch<Ending>),
     Resolve(FoundBy, Batch<Unresolved>),
     Touch,
     Admin(Pending<Admin>, Option<Arc<Statements>>),
@@ -142,7 +142,7 @@ impl Work {
             Work::Validate(_, _, batch, _) => Some(batch),
             Work::Charge(_, _, batch, _) => Some(batch),
             Work::Spend(_, _, batch, _) => Some(batch),
-            Work::Change(batch) => Some(batch),
+            Work::Change(_, batch) => Some(batch),
             Work::Resolve(_, batch) => Some(batch),
             Work::Admin(request, _) => Some(request),
             Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => None,
@@ -162,6 +162,8 @@ pub struct Engine {
     lanes: Lanes,
     /// Keys that are known to have a parent.
     children: [HashSet<Arc<str>>; 2],
+    /// Reservations of such keys.
+    held_by_children: HashSet<Arc<str>>,
     /// Hashes of secrets that were replaced, and still count.
     former: HashSet<Arc<str>>,
     /// Keys that the plain statements could not charge last time: the next charge does not try them.
@@ -201,6 +203,7 @@ impl Engine {
             catalogue_at: Duration::ZERO,
             lanes: Lanes::new(),
             children: [HashSet::new(), HashSet::new()],
+            held_by_children: HashSet::new(),
             former: HashSet::new(),
             refused: [HashSet::new(), HashSet::new()],
             sweeps: Vec::new(),
@@ -333,8 +336,8 @@ impl Engine {
                 Ok(rows) => self.receive_spends(now, column, kind, batch, rows, &statements.shape),
                 Err(fault) => self.batch_fault(|l| &mut l.spend[column as usize], now, batch, &fault),
             },
-            Work::Change(batch) => match result {
-                Ok(rows) => self.receive_changes(now, batch, rows),
+            Work::Change(kind, batch) => match result {
+                Ok(rows) => self.receive_changes(now, kind, batch, rows),
                 Err(fault) => self.batch_fault(|l| &mut l.change, now, batch, &fault),
             },
             Work::Resolve(by, batch) => self.receive_resolved(now, by, batch, result),

@@ -76,10 +76,15 @@ statements! {
     ChargeTree => "charge_tree.sql",
     /// The same where others lock rows: it also says which ones.
     ChargeTreeContended => "charge_tree.sql",
-    /// Charges and reserves with all their options, in the common case; `Spend` decides what has no row.
+    /// Charges and reserves with all their options, of keys without parents in the common case; `Spend` decides what has
+    /// no row.
+    SpendFlat => "spend_flat.sql",
+    /// The same also of keys with parents.
     SpendFresh => "spend_fresh.sql",
     /// Charges and reserves with all their options.
     Spend => "spend.sql",
+    /// Ends of reservations of keys without parents, in the common case; `Settle` decides what has no row.
+    SettleFlat => "settle_flat.sql",
     /// Ends and extensions of reservations.
     Settle => "settle.sql",
     /// A refund.
@@ -191,6 +196,7 @@ pub(crate) const DIAGNOSE_DATABASE: &str = include_str!("sql/diagnose_database.s
 /// values: `{table}`; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
 /// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{cap}`, `{used}`, `{reserved}` and `{room}`,
 /// a key's budget; `{is_plain}` and `{charged}`, what plain charges need and answer; `{busy}`, rows that others have;
+/// `{takes_spends}` and `{takes_ends}`, whether a key's own row is all that counts for what is asked of it;
 /// `{chain}`, its ancestors, and `{max_ancestors}`; `{entry_time}`, when an entry was written;
 /// `{anchor}`, `{first_anchor}`, `{next_reset}`, `{first_reset}`, `{due}` and `{period}`, the period rule;
 /// `{state}`, what became of a key; `{key_filter}`, `{listed}` and `{key_record}`, which keys are listed, and how;
@@ -274,6 +280,8 @@ impl Rendering<'_> {
             "room" => self.expand(include_str!("sql/room.sql"), all_columns, sql),
             "is_plain" => self.expand(include_str!("sql/is_plain.sql"), all_columns, sql),
             "charged" => self.expand(include_str!("sql/charged.sql"), all_columns, sql),
+            "takes_spends" => self.expand(include_str!("sql/takes_spends.sql"), all_columns, sql),
+            "takes_ends" => self.expand(include_str!("sql/takes_ends.sql"), all_columns, sql),
             "busy" => self.expand(include_str!("sql/busy.sql"), all_columns, sql),
             "fraction" => self.expand(include_str!("sql/fraction.sql"), all_columns, sql),
             "used" => self.expand(include_str!("sql/used.sql"), all_columns, sql),

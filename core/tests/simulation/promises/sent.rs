@@ -46,7 +46,7 @@ impl Promises {
                 }
                 self.audiences.insert((process, statement.id), waiting);
             }
-            StatementKind::Settle => self.ends_sent(statement)?,
+            StatementKind::SettleFlat | StatementKind::Settle => self.ends_sent(statement)?,
             StatementKind::ChargeOne
             | StatementKind::ChargeKey
             | StatementKind::ChargeMany
@@ -54,6 +54,7 @@ impl Promises {
             | StatementKind::ChargeBatch
             | StatementKind::ChargeTree
             | StatementKind::ChargeTreeContended
+            | StatementKind::SpendFlat
             | StatementKind::SpendFresh
             | StatementKind::Spend => {
                 self.spends_sent(process, statement)?;
