@@ -90,7 +90,6 @@ pub use crate::time::timestamp;
 use self::admin::Admin;
 use self::batch::{AnyBatch, Batch, Pending};
 use self::catalogue::Table;
-use self::changes::Ending;
 use self::lanes::Lanes;
 use self::lookups::Lookup;
 use self::resolve::{FoundBy, Unresolved};
@@ -129,7 +128,7 @@ enum Work {
     Validate(KeyColumn, StatementKind, Batch<Lookup>, Arc<Statements>),
     Charge(KeyColumn, StatementKind, Batch<charges::Charge>, Arc<Statements>),
     Spend(KeyColumn, StatementKind, Batch<Spending>, Arc<Statements>),
-    Change(StatementKind, Batch<Ending>),
+    Change(StatementKind, Batch<changes::Ending>),
     Resolve(FoundBy, Batch<Unresolved>),
     Touch,
     Admin(Pending<Admin>, Option<Arc<Statements>>),
