@@ -5,6 +5,7 @@ mod answers_json;
 mod batching;
 mod catalogue;
 mod faults;
+mod flat;
 mod holds;
 mod isolation;
 mod limits;
