@@ -64,7 +64,7 @@ impl Engine {
                 let lane = &mut self.lanes.spend[column as usize];
                 batch.keys.iter().for_each(|name| lane.release(name));
             }
-            Work::Change(batch) => batch.keys.iter().for_each(|name| self.lanes.change.release(name)),
+            Work::Change(_, batch) => batch.keys.iter().for_each(|name| self.lanes.change.release(name)),
             // It is asked again.
             Work::Catalogue(_) => self.table = Table::Unknown,
             Work::Validate(..) | Work::Resolve(..) | Work::Admin(..) | Work::Refresh(_) | Work::Touch => {}

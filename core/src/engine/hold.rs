@@ -27,7 +27,7 @@ impl Work {
             Work::Validate(_, _, batch, _) => Some(batch),
             Work::Charge(_, _, batch, _) => Some(batch),
             Work::Spend(_, _, batch, _) => Some(batch),
-            Work::Change(batch) => Some(batch),
+            Work::Change(_, batch) => Some(batch),
             Work::Resolve(_, batch) => Some(batch),
             Work::Admin(request, _) => Some(request),
             Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => None,
@@ -77,7 +77,7 @@ impl Engine {
             Work::Spend(column, _, batch, _) => {
                 self.take_batch_back(|lanes| &mut lanes.spend[column as usize], batch);
             }
-            Work::Change(batch) => self.take_batch_back(|lanes| &mut lanes.change, batch),
+            Work::Change(_, batch) => self.take_batch_back(|lanes| &mut lanes.change, batch),
             Work::Resolve(by, batch) => {
                 self.take_batch_back(|lanes| &mut lanes.resolve[by as usize], batch);
             }
@@ -109,7 +109,7 @@ impl Work {
             Work::Validate(_, _, batch, _) => batch.has_lost_callers(cancelled),
             Work::Charge(_, _, batch, _) => batch.has_lost_callers(cancelled),
             Work::Spend(_, _, batch, _) => batch.has_lost_callers(cancelled),
-            Work::Change(batch) => batch.has_lost_callers(cancelled),
+            Work::Change(_, batch) => batch.has_lost_callers(cancelled),
             Work::Resolve(_, batch) => batch.has_lost_callers(cancelled),
             Work::Admin(request, _) => request.has_lost_callers(cancelled),
             Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => false,

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::admin::{self, Admin};
 use super::batch::{Batch, Pending};
+use super::changes::Ending;
 use super::charges::Charge;
 use super::lane::{AnyLane, KeyLane};
 use super::lookups::Lookup;
 use super::queue::Queue;
 use super::resolve::Unresolved;
 use super::retry::Repeatable;
-use super::rows::ended::ReservationChange;
 use super::spends::Spending;
 use super::stall::Long;
 use super::{Answer, Engine, Fault};
@@ -24,7 +24,7 @@ pub(super) struct Lanes {
     pub(super) validate: [KeyLane<Lookup>; 2],
     pub(super) charge: [KeyLane<Charge>; 2],
     pub(super) spend: [KeyLane<Spending>; 2],
-    pub(super) change: KeyLane<ReservationChange>,
+    pub(super) change: KeyLane<Ending>,
     /// By what a key is found instead of its hash.
     pub(super) resolve: [KeyLane<Unresolved>; 2],
     pub(super) admin: Queue<Admin>,

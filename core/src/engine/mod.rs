@@ -105,7 +105,6 @@ use self::lanes::Lanes;
 use self::lookups::Lookup;
 use self::memory::{Memory, Question};
 use self::resolve::{FoundBy, Unresolved};
-use self::rows::ended::ReservationChange;
 use self::spends::Spending;
 use self::stall::Stalls;
 use self::sweep::SweepWaiters;
@@ -122,7 +121,7 @@ enum Work {
     Validate(KeyColumn, Question, Batch<Lookup>, Arc<Statements>),
     Charge(KeyColumn, StatementKind, Batch<charges::Charge>, Arc<Statements>),
     Spend(KeyColumn, StatementKind, Batch<Spending>, Arc<Statements>),
-    Change(Batch<ReservationChange>),
+    Change(StatementKind, Batch<changes::Ending>),
     Resolve(FoundBy, Batch<Unresolved>),
     Touch,
     Admin(Pending<Admin>, Option<Arc<Statements>>),
@@ -141,6 +140,8 @@ pub struct Engine {
     memory: Memory,
     /// Keys that are known to have a parent.
     children: [HashSet<Arc<str>>; 2],
+    /// Reservations of such keys.
+    held_by_children: HashSet<Arc<str>>,
     /// Hashes of secrets that were replaced, and still count.
     former: HashSet<Arc<str>>,
     /// Keys that the plain statements could not charge last time: the next charge does not try them.
@@ -181,6 +182,7 @@ impl Engine {
             catalogue_at: Duration::ZERO,
             lanes: Lanes::new(),
             children: [HashSet::new(), HashSet::new()],
+            held_by_children: HashSet::new(),
             former: HashSet::new(),
             refused: [HashSet::new(), HashSet::new()],
             sweeps: Vec::new(),
@@ -313,8 +315,8 @@ impl Engine {
                 Ok(rows) => self.receive_spends(now, column, kind, batch, rows, &statements.shape),
                 Err(fault) => self.batch_fault(|l| &mut l.spend[column as usize], now, batch, &fault),
             },
-            Work::Change(batch) => match result {
-                Ok(rows) => self.receive_changes(now, batch, rows),
+            Work::Change(kind, batch) => match result {
+                Ok(rows) => self.receive_changes(now, kind, batch, rows),
                 Err(fault) => self.batch_fault(|l| &mut l.change, now, batch, &fault),
             },
             Work::Resolve(by, batch) => self.receive_resolved(now, by, batch, result),

@@ -27,7 +27,7 @@ pub(super) const NEEDED: &[&str] = &[
     "+events",
 ];
 /// So many statements at a time.
-const MAX_IN_FLIGHT: usize = 2;
+pub(super) const MAX_IN_FLIGHT: usize = 2;
 /// Two that draw on the same ancestors would only wait for one another: one takes twice as many.
 pub(super) const MAX_SHARING: usize = 1;
 /// So many keys are remembered to have a parent, or to be refused.
@@ -39,6 +39,8 @@ const MAX_REMEMBERED: usize = 10_000;
 pub(super) enum Stage {
     /// `ChargeTree`.
     Plain,
+    /// `SpendFlat`.
+    Flat,
     /// `SpendFresh`.
     Fresh,
     /// `Spend`.
@@ -101,7 +103,7 @@ impl Engine {
             (None, None) => self.answer_with(&caller, spend.of_no_key()),
             (None, Some((column, name))) => {
                 let id = spend.known_id().map(|id| Arc::from(id.to_string()));
-                let spending = Spending::new(spend, id, Stage::Fresh);
+                let spending = Spending::new(spend, id, Stage::Flat);
                 match column {
                     KeyColumn::Id => {
                         let asked = Unresolved::by_id(Asked::Spend(Box::new(spending)), &name);
@@ -137,7 +139,13 @@ impl Engine {
 
     /// Where a spend begins that the statements for plain charges do not serve.
     pub(super) fn first_stage(&self, column: KeyColumn, name: &Arc<str>) -> Stage {
-        if self.refused[column as usize].contains(name) { Stage::Last } else { Stage::Fresh }
+        if self.refused[column as usize].contains(name) {
+            Stage::Last
+        } else if self.children[column as usize].contains(name) {
+            Stage::Fresh
+        } else {
+            Stage::Flat
+        }
     }
 
     /// Hands plain charges over whose keys have a parent, or reservations in their way.
@@ -220,6 +228,7 @@ impl Engine {
             Some(text_array(operations().map(|(_, spend)| spend.details()))),
         ];
         let kind = match stage {
+            Some(Stage::Flat) if batch.waits_for.is_none() => StatementKind::SpendFlat,
             Some(Stage::Fresh) if batch.waits_for.is_none() => StatementKind::SpendFresh,
             _ => {
                 params.push(batch.waits_for.as_deref().map(str::to_owned));
@@ -278,6 +287,9 @@ impl Engine {
                 };
                 match decision {
                     Ok(Decision::Final(answer)) => {
+                        if let (true, Answer::Reserved(Ok(held))) = (has_parent, &answer) {
+                            remember(&mut self.held_by_children, &Arc::from(held.id.as_str()));
+                        }
                         let limit = match &answer {
                             Answer::Reserved(Err(refusal)) => refusal.limit.clone(),
                             _ => None,

@@ -117,7 +117,7 @@ impl Engine {
             Work::Validate(column, _, batch, _) => self.lanes.validate[*column as usize].leave(batch),
             Work::Charge(column, _, batch, _) => self.lanes.charge[*column as usize].leave(batch),
             Work::Spend(column, _, batch, _) => self.lanes.spend[*column as usize].leave(batch),
-            Work::Change(batch) => self.lanes.change.leave(batch),
+            Work::Change(_, batch) => self.lanes.change.leave(batch),
             Work::Resolve(by, batch) => self.lanes.resolve[*by as usize].leave(batch),
             Work::Admin(request, _) => {
                 self.lanes.admin.in_flight -= usize::from(!request.work.is_waiting());
@@ -130,7 +130,7 @@ impl Engine {
 /// What a statement is if it takes long; `None` if it holds no place in a lane.
 fn class(work: &Work) -> Option<Long> {
     match work {
-        Work::Validate(..) | Work::Charge(..) | Work::Spend(..) | Work::Change(_) | Work::Resolve(..) => {
+        Work::Validate(..) | Work::Charge(..) | Work::Spend(..) | Work::Change(..) | Work::Resolve(..) => {
             Some(Long::Slow)
         }
         Work::Admin(..) => Some(Long::SlowAdmin),
@@ -145,7 +145,7 @@ fn waits(work: &Work) -> bool {
     match work {
         Work::Charge(_, _, batch, _) => of(batch),
         Work::Spend(_, _, batch, _) => of(batch),
-        Work::Change(batch) => of(batch),
+        Work::Change(_, batch) => of(batch),
         Work::Admin(request, _) => request.work.is_waiting(),
         Work::Validate(..) | Work::Resolve(..) | Work::Catalogue(_) | Work::Refresh(_) | Work::Touch => false,
     }

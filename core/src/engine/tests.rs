@@ -6,6 +6,7 @@ mod batching;
 mod breaker;
 mod catalogue;
 mod faults;
+mod flat;
 mod holds;
 mod isolation;
 mod limits;

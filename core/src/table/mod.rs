@@ -3,5 +3,6 @@
 pub(crate) mod literal;
 pub(crate) mod migrations;
 pub(crate) mod name;
+mod scopes;
 pub(crate) mod shape;
 pub(crate) mod template;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::name::{TableName, quote_literal};
+use super::scopes::{bad_scopes, scopes_array};
 use super::shape::{ALARMS, OPTIONAL_COLUMNS, TableShape};
 use crate::budget::thresholds::Thresholds;
 use crate::key::delegation::MAX_ANCESTORS;
@@ -79,10 +80,15 @@ statements! {
     ChargeTree => "charge_tree.sql",
     /// The same where others lock rows: it also says which ones.
     ChargeTreeContended => "charge_tree.sql",
-    /// Charges and reserves with all their options, in the common case; `Spend` decides what has no row.
+    /// Charges and reserves with all their options, of keys without parents in the common case; `Spend` decides what has
+    /// no row.
+    SpendFlat => "spend_flat.sql",
+    /// The same also of keys with parents.
     SpendFresh => "spend_fresh.sql",
     /// Charges and reserves with all their options.
     Spend => "spend.sql",
+    /// Ends of reservations of keys without parents, in the common case; `Settle` decides what has no row.
+    SettleFlat => "settle_flat.sql",
     /// Ends and extensions of reservations.
     Settle => "settle.sql",
     /// A refund.
@@ -210,6 +216,7 @@ pub(crate) const DIAGNOSE_DATABASE: &str = include_str!("sql/diagnose_database.s
 /// values: `{table}`, `{table_literal}`; `{run}`, what versions are of; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
 /// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{cap}`, `{used}`, `{reserved}` and `{room}`,
 /// a key's budget; `{is_plain}` and `{charged}`, what plain charges need and answer; `{busy}`, rows that others have;
+/// `{takes_spends}` and `{takes_ends}`, whether a key's own row is all that counts for what is asked of it;
 /// `{chain}`, its ancestors, and `{max_ancestors}`; `{event}`, an entry of the ledger, and `{entry_time}`, when it was
 /// written;
 /// `{anchor}`, `{first_anchor}`, `{next_reset}`, `{first_reset}`, `{due}`,
@@ -239,7 +246,8 @@ macro_rules! parts {
 const PARTS: &[(&str, &str)] = parts![
     "chain", "entry_time", "cap", "room", "is_plain", "charged", "busy", "fraction", "used", "reserved",
     "period", "anchor", "first_anchor", "period_seconds", "due", "state", "key_record", "key_filter",
-    "listed", "key_columns", "ancestor_state", "next_reset", "event", "run", "holders", "thresholds_of", "raised"
+    "listed", "key_columns", "ancestor_state", "next_reset", "event", "run", "holders", "thresholds_of", "raised",
+    "takes_spends", "takes_ends"
 ];
 
 /// A counter further below nothing counts as this, so that no sum of micro-cents overflows.
@@ -329,33 +337,6 @@ impl Rendering<'_> {
                 }
             }
         }
-    }
-}
-
-/// The scopes of `k` as `text[]`, NULL where there is no restriction. Text columns hold lists in several notations, which
-/// only `rows/scopes.rs` reads: to SQL such a key has no scope.
-fn scopes_array(sql_type: &str, exists: bool) -> &'static str {
-    match sql_type {
-        _ if !exists => "NULL::text[]",
-        array if array.ends_with("[]") => "k.scopes::text[]",
-        "jsonb" | "json" => {
-            "CASE WHEN k.scopes IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(\
-             CASE jsonb_typeof(k.scopes::jsonb) WHEN 'array' THEN k.scopes::jsonb ELSE '[]' END)) END"
-        }
-        _ => "CASE WHEN k.scopes IS NOT NULL THEN '{}'::text[] END",
-    }
-}
-
-/// Whether `k` has scopes that no request can name.
-fn bad_scopes(sql_type: &str) -> &'static str {
-    match sql_type {
-        array if array.ends_with("[]") => {
-            "array_position(k.scopes::text[], NULL) IS NOT NULL OR '' = ANY (k.scopes::text[]) OR array_ndims(k.scopes) > 1"
-        }
-        "jsonb" | "json" => {
-            "jsonb_typeof(k.scopes::jsonb) <> 'array' OR jsonb_path_exists(k.scopes::jsonb, '$[*] ? (@.type() != \"string\")')"
-        }
-        _ => "false",
     }
 }
 

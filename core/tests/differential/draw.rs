@@ -136,10 +136,14 @@ pub fn statement(random: &mut Random, db: &Database) -> Drawn {
                 false => (StatementKind::ChargeTreeContended, params.into()),
             }
         }
-        10..13 if random.chance(40) => {
-            (StatementKind::SpendFresh, spend(random, db, None).into_iter().take(4).collect())
+        10..13 if random.chance(60) => {
+            let kind = random.pick(&[StatementKind::SpendFlat, StatementKind::SpendFresh]);
+            (kind, spend(random, db, None).into_iter().take(4).collect())
         }
         10..13 => (StatementKind::Spend, spend(random, db, waits_for)),
+        13 if random.chance(50) => {
+            (StatementKind::SettleFlat, settle(random, db, None).into_iter().take(3).collect())
+        }
         13 => (StatementKind::Settle, settle(random, db, waits_for)),
         14 => {
             let id = id(random, db, 1);

@@ -22,7 +22,7 @@ use random::Random;
 use support::TestDatabase;
 use table::{State, Table, normal, state_of};
 
-const ROUNDS: u64 = 270;
+const ROUNDS: u64 = 320;
 const STEPS: usize = 25;
 const START: i64 = 1_764_000_000;
 
@@ -39,8 +39,10 @@ const COMPARED: &[StatementKind] = &[
     StatementKind::ChargeBatch,
     StatementKind::ChargeTree,
     StatementKind::ChargeTreeContended,
+    StatementKind::SpendFlat,
     StatementKind::SpendFresh,
     StatementKind::Spend,
+    StatementKind::SettleFlat,
     StatementKind::Settle,
     StatementKind::Refund,
     StatementKind::ExpiredReservations,

@@ -153,8 +153,10 @@ impl World {
             &["40001", "40P01", "55P03", "57014"]
         });
         // Another client was recording the same idempotency key.
-        let aborted = if matches!(statement.kind, StatementKind::SpendFresh | StatementKind::Spend)
-            && self.random.chance(30)
+        let aborted = if matches!(
+            statement.kind,
+            StatementKind::SpendFlat | StatementKind::SpendFresh | StatementKind::Spend
+        ) && self.random.chance(30)
         {
             "23505"
         } else {

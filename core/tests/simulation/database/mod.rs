@@ -106,9 +106,10 @@ impl Database {
             | StatementKind::ChargeBatch
             | StatementKind::ChargeTree
             | StatementKind::ChargeTreeContended
+            | StatementKind::SpendFlat
             | StatementKind::SpendFresh
             | StatementKind::Spend => array(first).iter().filter_map(|lookup| self.find(lookup)).collect(),
-            StatementKind::Settle => {
+            StatementKind::SettleFlat | StatementKind::Settle => {
                 let reservations = array(first);
                 let found = reservations.iter().filter_map(|id| self.reservation(id));
                 found.map(|reservation| self.by_id(reservation.key)).collect()
@@ -154,7 +155,9 @@ impl Database {
             (StatementKind::ChargeTreeContended, [lookups, amounts, row]) => {
                 self.charge_tree(&array(lookups), &array(amounts), Some(row))
             }
-            (StatementKind::SpendFresh | StatementKind::Spend, params) => self.spend(params),
+            (StatementKind::SpendFlat, params) => self.spend(params, true),
+            (StatementKind::SpendFresh | StatementKind::Spend, params) => self.spend(params, false),
+            (StatementKind::SettleFlat, params) => self.settle_flat(params),
             (StatementKind::Settle, params) => self.settle(params),
             (StatementKind::ExpiredReservations, [limit, skip]) => {
                 (self.expired_reservations(limit, skip, None), vec![Effect::Other])

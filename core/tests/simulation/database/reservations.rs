@@ -126,6 +126,44 @@ impl Database {
         (rows, effects)
     }
 
+    /// Settles and releases of reservations whose keys' own rows are all that counts: the others are left.
+    pub(super) fn settle_flat(&mut self, params: &[&str]) -> (Vec<String>, Vec<Effect>) {
+        let [ids, actions, amounts] = params else { panic!("three parameters") };
+        let (ids, actions, amounts) = (array(ids), array(actions), array(amounts));
+        let (mut rows, mut effects) = (Vec::new(), Vec::new());
+        let key_of = |db: &Self, id: &String| db.reservation(id).map(|r| r.key);
+        // Decided on the keys as the statement finds them.
+        let taken: Vec<bool> = ids
+            .iter()
+            .map(|id| {
+                let Some(key) = key_of(self, id) else { return false };
+                let of_key = ids.iter().zip(&amounts).filter(|(other, _)| key_of(self, other) == Some(key));
+                let cost: i128 = of_key.map(|(_, amount)| i128::from(number(amount))).sum();
+                let key = self.by_id(key);
+                let view = key.own_view(self.now);
+                key.ancestors.is_empty()
+                    && !key.may_be_due(self.now)
+                    && cost <= i128::from(view.storable() - view.used)
+            })
+            .collect();
+        for (n, (id, action)) in ids.iter().zip(&actions).enumerate() {
+            let is_end = ["settle", "release"].contains(&action.as_str());
+            let is_locked = key_of(self, id).is_some_and(|key| self.is_locked(key, ""));
+            let is_pending = self.reservation(id).is_some_and(|r| r.state == "pending");
+            if !taken[n] || !is_locked && !(is_end && is_pending) {
+                effects.push(Effect::Undecided);
+                continue;
+            }
+            let one = |text: &String| format!("{{{text}}}");
+            let params = [one(id), one(action), one(&amounts[n]), String::new()];
+            let (row, effect) = self.settle(&params.each_ref().map(String::as_str));
+            // It is the only one there.
+            rows.extend(row.iter().map(|row| row.replacen("(1,", &format!("({},", n + 1), 1)));
+            effects.extend(effect);
+        }
+        (rows, effects)
+    }
+
     /// The settles whose costs a column could not hold beside those before them. What the statement says of them where the
     /// column could hold them without these is left to a test of its own.
     fn unrecordable(&self, given: &[(String, String, i64)], waits_for: &str) -> Vec<usize> {

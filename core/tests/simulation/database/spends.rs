@@ -96,7 +96,8 @@ impl Operation {
 }
 
 impl Database {
-    pub(super) fn spend(&mut self, params: &[&str]) -> (Vec<String>, Vec<Effect>) {
+    /// `is_flat`: of keys whose own row is all that counts.
+    pub(super) fn spend(&mut self, params: &[&str], is_flat: bool) -> (Vec<String>, Vec<Effect>) {
         let [lookups, kinds, amounts, details, waits_for @ ..] = params else { panic!("four parameters") };
         // Without the fifth, what was done before or does not fit is left to the other statement.
         let is_fresh = waits_for.is_empty();
@@ -106,9 +107,23 @@ impl Database {
         let mut replayed = Vec::new();
         let mut rows = Vec::new();
         let mut asked: BTreeMap<i64, Vec<(char, i128)>> = BTreeMap::new();
-        let fields = array(lookups).into_iter().zip(array(kinds)).zip(array(amounts)).zip(array(details));
-        for (n, (((lookup, kind), amount), details)) in fields.enumerate() {
-            let details: serde_json::Value = serde_json::from_str(&details).unwrap_or_default();
+        let details = array(details).into_iter().map(|text| serde_json::from_str(&text).unwrap_or_default());
+        let fields = array(lookups).into_iter().zip(array(kinds)).zip(array(amounts)).zip(details);
+        let fields: Vec<(((String, String), String), serde_json::Value)> = fields.collect();
+        let taken: Vec<bool> = fields
+            .iter()
+            .map(|(((lookup, _), _), _)| {
+                let same = fields.iter().filter(|(((other, _), _), _)| other == lookup);
+                let asked: Vec<_> =
+                    same.map(|(((_, kind), amount), details)| (&**kind, number(amount), details)).collect();
+                !is_flat || self.takes_flat(lookup, &asked)
+            })
+            .collect();
+        for (n, (((lookup, kind), amount), details)) in fields.into_iter().enumerate() {
+            if !taken[n] {
+                effects.push(Effect::Undecided);
+                continue;
+            }
             let text = |name: &str| details[name].as_str().map(str::to_owned);
             let kind = kind.chars().next().expect("a kind");
             let mut spent = Spent::new(&lookup, kind, number(&amount));
@@ -170,6 +185,28 @@ impl Database {
             effects.push(Effect::Spent(operation.spent));
         }
         (rows, effects)
+    }
+
+    /// Whether a key has no parent, is live, and takes all that is asked of it (kind, amount, details) for the first time.
+    fn takes_flat(&self, lookup: &str, asked: &[(&str, i64, &serde_json::Value)]) -> bool {
+        let Some(key) = self.find(lookup) else { return false };
+        let view = key.own_view(self.now);
+        let total: i128 = asked.iter().map(|(_, amount, _)| i128::from(*amount)).sum();
+        let room = (view.cap() - view.used).min(view.storable()) - view.reserved;
+        let has_scope = |details: &serde_json::Value| {
+            let wanted = details["scopes"].as_array();
+            wanted.is_none_or(|wanted| key.scope.is_none_or(|scope| wanted.contains(&scope.into())))
+        };
+        let was_done = |details: &serde_json::Value| {
+            let name = details["idempotency_key"].as_str().map(str::to_owned);
+            name.is_some_and(|name| self.companions.firsts.contains_key(&(key.id, name)))
+        };
+        key.ancestors.is_empty()
+            && !view.revoked
+            && !key.may_be_due(self.now)
+            && (1..=i128::from(room)).contains(&total)
+            && (!view.expired || asked.iter().all(|(kind, ..)| *kind != "r"))
+            && asked.iter().all(|(_, _, details)| has_scope(details) && !was_done(details))
     }
 
     /// Whether a row has room for all that is asked of it.

@@ -52,13 +52,14 @@ impl Promises {
                 }
                 self.audiences.insert((process, statement.id), waiting);
             }
-            StatementKind::Settle => self.ends_sent(statement)?,
+            StatementKind::SettleFlat | StatementKind::Settle => self.ends_sent(statement)?,
             StatementKind::ChargeOne
             | StatementKind::ChargeMany
             | StatementKind::ChargeContended
             | StatementKind::ChargeBatch
             | StatementKind::ChargeTree
             | StatementKind::ChargeTreeContended
+            | StatementKind::SpendFlat
             | StatementKind::SpendFresh
             | StatementKind::Spend => {
                 self.spends_sent(process, statement)?;

@@ -44,7 +44,8 @@ pub(super) fn charges_of_groups<'a>(
 type Operation = (String, char, i64, serde_json::Value);
 
 pub(super) fn is_spend(kind: StatementKind) -> bool {
-    is_tree(kind) || matches!(kind, StatementKind::SpendFresh | StatementKind::Spend)
+    is_tree(kind)
+        || matches!(kind, StatementKind::SpendFlat | StatementKind::SpendFresh | StatementKind::Spend)
 }
 
 fn is_tree(kind: StatementKind) -> bool {
