@@ -27,7 +27,9 @@ macro_rules! answer {
     };
 }
 
-fn mismatch(answer: &Answer) -> Error {
+pub(super) use answer;
+
+pub(super) fn mismatch(answer: &Answer) -> Error {
     Error::unexpected(format_args!("an answer to another request: {:?}", std::mem::discriminant(answer)))
 }
 

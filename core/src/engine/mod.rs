@@ -30,6 +30,7 @@ mod diagnosis;
 mod explain;
 mod fault;
 mod hold;
+mod increases;
 pub(crate) mod json;
 mod keys;
 mod lane;
@@ -62,6 +63,7 @@ pub use self::answer::{
 pub use self::diagnosis::{Diagnosis, Finding};
 pub use self::fault::Fault;
 pub use self::hold::Begun;
+pub use self::increases::*;
 pub use self::json::error_json;
 pub use self::options::{Align, Options};
 pub use self::request::{AccountFilter, Request, Revocation, RevokeFilter};

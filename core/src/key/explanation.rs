@@ -36,6 +36,10 @@ pub struct ExplainedLimit {
     pub reason: Option<DenialReason>,
     /// The budget in cents; `None` is no budget.
     pub budget_cents: Option<i64>,
+    /// By how much the budget is raised now, in cents: part of it. `None` if it is not.
+    pub boost_cents: Option<i64>,
+    /// Until when.
+    pub boost_until: Option<DateTime<Utc>>,
     /// `hour`, `day`, `week`, `month`, `year`, or `None` for one budget for life.
     pub budget_period: Option<String>,
     /// What is used and held of the budget in this period.

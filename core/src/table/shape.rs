@@ -36,6 +36,8 @@ pub(crate) const OPTIONAL_COLUMNS: &[(&str, &str)] = &[
     ("parent_id", "text"),
     ("ancestor_ids", "text[]"),
     ("metadata", "jsonb"),
+    ("budget_boost_cents", "bigint"),
+    ("budget_boost_until", "timestamptz"),
 ];
 
 /// Columns of the original without which a key might do more than it may.
@@ -64,8 +66,12 @@ pub(crate) const OWN_COLUMNS: &[&str] = &[
 /// What keeps the secret that a key had before it was rotated. Where a part of it is missing, no such secret counts.
 pub(crate) const ROTATION: &[&str] = &["prev_key_hash", "prev_key_expires_at"];
 
+/// What raises a key's budget for a while. Where a part of it is missing, none is raised.
+pub(crate) const INCREASES: &[&str] = &["budget_boost_cents", "budget_boost_until", "+events", "+requests"];
+
 /// The tables beside the keys table: the mark by which a shape knows them, and what their names end in.
-pub(crate) const COMPANIONS: [(&str, &str); 2] = [("+reservations", "reservations"), ("+events", "events")];
+pub(crate) const COMPANIONS: [(&str, &str); 3] =
+    [("+reservations", "reservations"), ("+events", "events"), ("+requests", "requests")];
 
 /// How values of a column are written and compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +97,7 @@ struct Column {
 pub(crate) struct TableShape {
     /// The companion tables are among them: their type is their qualified name.
     columns: BTreeMap<String, Column>,
-    companions: [String; 2],
+    companions: [String; 3],
     /// How the client reads scopes: whether `files:*` is a wildcard.
     pub(crate) wildcards: bool,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::name::{TableName, quote, quote_literal};
+use super::name::TableName;
 use super::shape::{OPTIONAL_COLUMNS, TableShape};
 use crate::key::delegation::MAX_DEPTH;
 
@@ -114,6 +114,12 @@ statements! {
     Revoke => "revoke.sql",
     /// Revocations of many keys.
     RevokeAll => "revoke_all.sql",
+    /// A request for more budget.
+    RequestIncrease => "request_increase.sql",
+    /// Requests for more budget, the newest first.
+    ListIncreases => "list_increases.sql",
+    /// A decision of one.
+    DecideIncrease => "decide_increase.sql",
     /// Ledger entries.
     Events => "events.sql",
     /// What was spent, by period.
@@ -189,17 +195,17 @@ pub(crate) const DIAGNOSE_DATABASE: &str = include_str!("sql/diagnose_database.s
 ///
 /// The files in `sql/` are plain SQL with these marks, which only ever become identifiers, types and other SQL, never
 /// values: `{table}`; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
-/// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{cap}`, `{used}`, `{reserved}` and `{room}`,
-/// a key's budget; `{is_plain}` and `{charged}`, what plain charges need and answer; `{busy}`, rows that others have;
+/// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{budget}`, `{cap}`, `{used}`, `{reserved}` and `{room}`,
+/// a key's budget, `{boost}` and `{boosted}`, by what it is raised; `{increase}` and `{increase_filter}`, requests for that; `{is_plain}` and `{charged}`, what plain charges need and answer; `{busy}`, rows that others have;
 /// `{chain}`, its ancestors, and `{max_ancestors}`; `{entry_time}`, when an entry was written;
 /// `{anchor}`, `{first_anchor}`, `{next_reset}`, `{first_reset}`, `{due}` and `{period}`, the period rule;
 /// `{state}`, what became of a key; `{key_filter}`, `{listed}` and `{key_record}`, which keys are listed, and how;
 /// `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
 /// scopes, and `{bad_scopes}`, whether they cannot be; `{lookup}`, the column that keys are found by, and
 /// `{lookup_cast}`, what makes a text comparable to it;
-/// `{reservations}` and `{events}`, the companion tables; `{ledger}`, whether all money is written into the ledger. A
+/// `{reservations}`, `{events}` and `{requests}`, the companion tables; `{ledger}`, whether all money is written into the ledger. A
 /// line that ends in `--? column` stands only where the table has that column (or companion, as `+events`), one that ends
-/// in `--! column` only where it has not, one that ends in `--? contended` only in
+/// in `--! column` only where it lacks one of these, one that ends in `--? contended` only in
 /// `ChargeContended` and `ChargeTreeContended`, and one that ends in `--? jsonb_metadata` where keys can have metadata.
 fn render(template: &str, rendering: &Rendering<'_>) -> Arc<str> {
     let mut sql = String::with_capacity(4 * template.len());
@@ -233,7 +239,7 @@ impl Rendering<'_> {
             };
             let is_missing =
                 comment.strip_prefix('?').is_some_and(|columns| !columns.split_whitespace().all(has))
-                    || comment.strip_prefix('!').is_some_and(|column| has(column.trim()));
+                    || comment.strip_prefix('!').is_some_and(|columns| columns.split_whitespace().all(has));
             if is_missing || line.trim().is_empty() {
                 continue;
             }
@@ -261,6 +267,7 @@ impl Rendering<'_> {
             "lookup_cast" => {}
             "reservations" => sql.push_str(type_of("+reservations")),
             "events" => sql.push_str(type_of("+events")),
+            "requests" => sql.push_str(type_of("+requests")),
             "ledger" => sql.push_str(if self.ledger { "true" } else { "false" }),
             "id_type" => sql.push_str(type_of("id")),
             "account_type" => sql.push_str(type_of("account_id")),
@@ -271,6 +278,11 @@ impl Rendering<'_> {
             "chain" => self.expand(include_str!("sql/chain.sql"), all_columns, sql),
             "entry_time" => self.expand(include_str!("sql/entry_time.sql"), all_columns, sql),
             "cap" => self.expand(include_str!("sql/cap.sql"), all_columns, sql),
+            "budget" => self.expand(include_str!("sql/budget.sql"), all_columns, sql),
+            "boost" => self.expand(include_str!("sql/boost.sql"), all_columns, sql),
+            "boosted" => self.expand(include_str!("sql/boosted.sql"), all_columns, sql),
+            "increase" => self.expand(include_str!("sql/increase.sql"), all_columns, sql),
+            "increase_filter" => self.expand(include_str!("sql/increase_filter.sql"), all_columns, sql),
             "room" => self.expand(include_str!("sql/room.sql"), all_columns, sql),
             "is_plain" => self.expand(include_str!("sql/is_plain.sql"), all_columns, sql),
             "charged" => self.expand(include_str!("sql/charged.sql"), all_columns, sql),
@@ -333,41 +345,6 @@ fn bad_scopes(sql_type: &str) -> &'static str {
     }
 }
 
-/// A migration's text for one table.
-pub(crate) fn render_migration(template: &str, table: &TableName) -> Arc<str> {
-    let quoted = table.quoted();
-    // The name stands inside a dollar-quoted block: no name may end that block.
-    let mut tag = "$agentkey$".to_owned();
-    while quoted.contains(&tag) {
-        tag.insert(tag.len() - 1, '_');
-    }
-    let mut sql = String::with_capacity(template.len() * 2);
-    let (reservations, events) = (table.companion("reservations"), table.companion("events"));
-    let values = [
-        ("$agentkey$", tag),
-        ("{table_literal}", quote_literal(&quoted)),
-        ("{table}", quoted),
-        ("{reservations_literal}", quote_literal(&reservations)),
-        ("{reservations}", quote(&reservations)),
-        ("{events_literal}", quote_literal(&events)),
-        ("{events}", quote(&events)),
-        ("{index_stem_literal}", quote_literal(&table.stem(40))),
-    ];
-    // One pass, so that no replacement is replaced again.
-    let mut rest = template;
-    while let Some((at, mark, value)) = values
-        .iter()
-        .filter_map(|(mark, value)| rest.find(mark).map(|at| (at, mark, value)))
-        .min_by_key(|(at, ..)| *at)
-    {
-        sql.push_str(&rest[..at]);
-        sql.push_str(value);
-        rest = &rest[at + mark.len()..];
-    }
-    sql.push_str(rest);
-    Arc::from(sql)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::shape::tests::shape;
@@ -386,12 +363,5 @@ mod tests {
             },
         );
         assert_eq!(&*sql, "SELECT k.user_id, NULL::text\n, true\nFROM \"sdk_api_keys\" k");
-    }
-
-    #[test]
-    fn no_name_ends_a_migrations_block() {
-        let table = TableName::new("\"a$agentkey$ {events}\"").unwrap();
-        let sql = render_migration("DO $agentkey$ {table} $agentkey$;", &table);
-        assert_eq!(&*sql, "DO $agentkey_$ \"a$agentkey$ {events}\" $agentkey_$;");
     }
 }

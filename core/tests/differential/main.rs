@@ -80,6 +80,9 @@ const OTHERS: &[StatementKind] = &[
     StatementKind::PruneEvents,
     StatementKind::DiagnoseKeys,
     StatementKind::Explain,
+    StatementKind::RequestIncrease,
+    StatementKind::ListIncreases,
+    StatementKind::DecideIncrease,
 ];
 
 #[tokio::test]

@@ -72,7 +72,7 @@ impl Table {
         let rows: Vec<String> = db.keys.iter().map(row).collect();
         let columns = "id, account_id, key_hash, external_subject, key_prefix, name, scopes, budget_cents, budget_used_cents,
             budget_used_microcents, budget_period, budget_anchor_at, budget_reset_at, budget_microcents_reset_at, expires_at, revoked_at, last_used_at,
-            parent_id, ancestor_ids";
+            parent_id, ancestor_ids, budget_boost_cents, budget_boost_until";
         self.run(&format!("INSERT INTO sdk_api_keys ({columns}) VALUES {}", rows.join(","))).await;
     }
 
@@ -136,7 +136,7 @@ fn row(key: &Key) -> String {
     };
     assert!(cents.abs() <= MAX_CENTS, "the model knows no more");
     format!(
-        "({}, '7', '{1}', '{1}', 'ak_', '{2}', {scopes}, {3}, {cents}, {micro}, {4}, {5}, {6}, {7}, {8}, {9}, {10}, {parent}, {ancestors})",
+        "({}, '7', '{1}', '{1}', 'ak_', '{2}', {scopes}, {3}, {cents}, {micro}, {4}, {5}, {6}, {7}, {8}, {9}, {10}, {parent}, {ancestors}, {11}, {12})",
         key.id,
         key.lookup,
         key.name,
@@ -148,6 +148,8 @@ fn row(key: &Key) -> String {
         time(key.expires_at),
         time(key.revoked.then_some(0)),
         time(key.last_used_at),
+        number(key.boost.map(|(cents, _)| cents)),
+        time(key.boost.map(|(_, until)| until)),
     )
 }
 

@@ -3,14 +3,13 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::{explained, records};
+use super::{explained, increases, records};
 use crate::budget::charge::ChargeOutcome;
 use crate::budget::limit::Limit;
 use crate::budget::money::{Balance, cents_rounded_up};
 use crate::budget::period::Period;
 use crate::budget::reservation::{Extended, Released, ReservationRefusal, Settled};
 use crate::engine::answer::{Answer, Reserved};
-use crate::error::Error;
 use crate::id::{AccountId, KeyId};
 use crate::key::grant::{Denial, Grant, Verdict};
 use crate::key::new_key::Created;
@@ -35,32 +34,16 @@ impl Answer {
             Answer::Key(key) => records::record(key.as_deref(), exact),
             Answer::Explained(explanation) => explained::explanation(explanation, exact),
             Answer::Keys(keys) => records::records(keys, exact),
+            Answer::IncreaseRequested(outcome) | Answer::IncreaseDecided(outcome) => {
+                increases::outcome(outcome)
+            }
+            Answer::Increases(requests) => json(requests),
             Answer::Events(events) => json(events),
             Answer::Usage(usage) => json(usage),
             Answer::Verified(discrepancies) => json(discrepancies),
             Answer::Diagnosed(findings) => json(findings),
         }
     }
-}
-
-/// An error as JSON: its code, its message, and the three facts about it.
-pub fn error_json(error: &Error) -> String {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Fields<'a> {
-        code: &'static str,
-        message: &'a str,
-        may_have_been_recorded: bool,
-        transient: bool,
-        sqlstate: Option<&'a str>,
-    }
-    json(&Fields {
-        code: error.code().as_str(),
-        message: error.message(),
-        may_have_been_recorded: error.may_have_been_recorded(),
-        transient: error.is_transient(),
-        sqlstate: error.sqlstate(),
-    })
 }
 
 fn validated(verdict: &Verdict, exact: bool) -> String {

@@ -2,11 +2,13 @@
 
 mod answers;
 mod cost;
+mod errors;
 mod explained;
+mod increases;
 mod keys;
 mod object;
 mod records;
 mod requests;
 
-pub use self::answers::error_json;
 pub(crate) use self::answers::{grant, json};
+pub use self::errors::error_json;

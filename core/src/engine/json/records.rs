@@ -97,6 +97,9 @@ struct Record<'a> {
     revoked_at: Option<DateTime<Utc>>,
     #[serde(serialize_with = "write_optional_time")]
     previous_expires_at: Option<DateTime<Utc>>,
+    budget_boost_cents: Option<i64>,
+    #[serde(serialize_with = "write_optional_time")]
+    budget_boost_until: Option<DateTime<Utc>>,
     metadata: &'a Option<Value>,
 }
 
@@ -113,6 +116,8 @@ impl<'a> Record<'a> {
             disabled_at: record.disabled_at,
             revoked_at: record.revoked_at,
             previous_expires_at: record.previous_expires_at,
+            budget_boost_cents: record.budget_boost_cents,
+            budget_boost_until: record.budget_boost_until,
             metadata: &record.metadata,
         }
     }

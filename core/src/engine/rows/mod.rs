@@ -6,6 +6,7 @@
 pub(crate) mod charged;
 pub(crate) mod ended;
 pub(crate) mod explained;
+pub(crate) mod increases;
 pub(crate) mod ledger;
 pub(crate) mod lookup;
 pub(crate) mod new_row;

@@ -1,5 +1,5 @@
 -- The columns of the keys table, and its companion tables where they are there and are ours.
--- $1: the quoted table name. $2, $3: the names of the reservations and events tables.
+-- $1: the quoted table name. $2, $3, $4: the names of the reservations, events and requests tables.
 -- One row a column: name, type, the base type of a domain, NOT NULL. One row a companion: +kind, qualified name.
 SELECT ROW(
     a.attname,
@@ -18,7 +18,8 @@ FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN (VALUES
     ('reservations', $2::text, 'settles_if_expired'),
-    ('events', $3::text, 'remaining_after_microcents')
+    ('events', $3::text, 'remaining_after_microcents'),
+    ('requests', $4::text, 'granted_until')
 ) AS companion(kind, name, own_column)
 CROSS JOIN LATERAL (SELECT to_regclass(format('%I.%I', n.nspname, companion.name)) AS id) t
 WHERE c.oid = to_regclass($1::text)

@@ -65,7 +65,7 @@ impl Database {
         }
         costs.sort_unstable();
         key.write_used(before.used + costs.iter().sum::<i64>(), now);
-        let row = charged_row(place, (key.budget_cents, key.used, key.reserved), None);
+        let row = charged_row(place, (before.budget_cents, key.used, key.reserved), None);
         let (lookup, after) = (lookup.to_owned(), key.used);
         (Some(row), Effect::Charged { lookup, costs, before: Some(before), after })
     }

@@ -67,7 +67,7 @@ impl Database {
             quoted(&key.name),
             key.scope.map(|scope| format!("{{{scope}}}")).unwrap_or_default(),
             key.period.map_or("", |p| p.name),
-            optional(key.budget_cents),
+            optional(key.budget(self.now)),
             key.cents(),
             key.fraction(),
             key.reserved / MICROCENTS_PER_CENT,
@@ -86,7 +86,7 @@ impl Database {
             let key = self.by_id(*id);
             format!(
                 "({id},t,{},{},{},{},{},{},{},f,{})",
-                optional(key.budget_cents),
+                optional(key.budget(self.now)),
                 key.cents(),
                 key.fraction(),
                 key.reserved,

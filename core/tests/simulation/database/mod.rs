@@ -196,8 +196,11 @@ impl Database {
             "metadata",
             "prev_key_hash",
             "prev_key_expires_at",
+            "budget_boost_cents",
+            "budget_boost_until",
             "+reservations",
             "+events",
+            "+requests",
         ];
         let columns = original.iter().chain(&counted).chain(added.iter().filter(|_| self.migrated));
         columns.map(|column| format!("({column},bigint,bigint,f)")).collect()
@@ -239,6 +242,7 @@ impl Database {
             name: row["name"].as_str().expect("a name").to_owned(),
             scope: None,
             budget_cents: row["budget_cents"].as_i64(),
+            boost: None,
             used: 0,
             is_stale: false,
             reserved: 0,
