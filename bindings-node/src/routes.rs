@@ -47,6 +47,8 @@ pub struct NativeVisit {
     pub route: String,
     /// The key's id in the path.
     pub id: Option<String>,
+    /// What stands behind the question mark of its URL.
+    pub query: Option<String>,
     /// The header.
     pub authorization: Option<String>,
     /// The header that may hold the key.
@@ -111,6 +113,9 @@ impl Routes {
             "signup" => Route::Signup,
             "me" => Route::Me,
             "create" => Route::Create,
+            "requestIncrease" => Route::RequestIncrease,
+            "listIncreases" => Route::ListIncreases { query: visit.query.unwrap_or_default() },
+            "decideIncrease" => Route::DecideIncrease { id: visit.id.unwrap_or_default() },
             _ => Route::Delete { id: visit.id.unwrap_or_default() },
         };
         let mut call = VisitCall::new(route, Utc::now());

@@ -126,7 +126,10 @@ export function makeGuard(options: ConstructorParameters<typeof Guard>[0]): Guar
   }
 }
 
-/** The self-serve routes: `POST /signup`, `GET /sdk-keys/me`, `POST /sdk-keys`, `DELETE /sdk-keys/:id`. */
+/**
+ * The self-serve routes: `POST /signup`, `GET /sdk-keys/me`, `POST /sdk-keys`, `DELETE /sdk-keys/:id`, `POST` and
+ * `GET /sdk-keys/increases`, `POST /sdk-keys/increases/:id`.
+ */
 export function createAgentKeyRoutes(
   ak: Pick<Client, "validate" | "create" | "revoke">,
   options: RouteOptions = {},
@@ -134,13 +137,14 @@ export function createAgentKeyRoutes(
   const routes = makeRoutes(options);
   const serve = (route: NativeVisit["route"]) => async (req: Request, res: Response) => {
     try {
-      const hasBody = route === "signup" || route === "create";
+      const hasBody = route === "signup" || route === "create" || route === "requestIncrease" || route === "decideIncrease";
       const read = hasBody ? await bodyOf(req) : undefined;
       const isTooLarge = read === TOO_LARGE;
       const body = isTooLarge ? undefined : read;
       const { authorization } = req.headers;
       const apiKey = headerOf(req, routes.apiKeyHeader);
-      const visit = { route, id: idOf(req), authorization, apiKey, body, isTooLarge, address: req.ip, isDouble: !isOwn(ak) };
+      const query = req.url.split("?")[1];
+      const visit = { route, id: idOf(req), query, authorization, apiKey, body, isTooLarge, address: req.ip, isDouble: !isOwn(ak) };
       await finish(ak, routes.visit(visit), res);
     } catch (error) {
       // Express 4 forwards no rejected promise.
@@ -152,6 +156,9 @@ export function createAgentKeyRoutes(
   if (options.signup !== false) router.post("/signup", serve("signup"));
   router.get("/sdk-keys/me", serve("me"));
   router.post("/sdk-keys", serve("create"));
+  router.post("/sdk-keys/increases", serve("requestIncrease"));
+  router.get("/sdk-keys/increases", serve("listIncreases"));
+  router.post("/sdk-keys/increases/:id", serve("decideIncrease"));
   router.delete("/sdk-keys/:id", serve("delete"));
   return router;
 }

@@ -351,6 +351,9 @@ export interface LedgerEvent<Id extends KeyId = number> {
     | "release"
     | "expire"
     | "reset"
+    | "request_increase"
+    | "approve_increase"
+    | "deny_increase"
     | (string & {});
   amountMicrocents: number | null;
   usedAfterMicrocents: number | null;

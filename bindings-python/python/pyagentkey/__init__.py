@@ -13,6 +13,7 @@ from ._arguments import Subject
 from ._async import AsyncAgentKey
 from ._base import (
     ExtendResult,
+    IncreaseResult,
     ReleaseResult,
     ReserveResult,
     RotateResult,
@@ -43,6 +44,9 @@ from ._results import (
     Grant,
     Hold,
     Holds,
+    Increase,
+    IncreaseRecorded,
+    IncreaseRefusal,
     KeyRecord,
     Limit,
     Released,
@@ -78,6 +82,10 @@ __all__ = [
     "Grant",
     "Hold",
     "Holds",
+    "Increase",
+    "IncreaseRecorded",
+    "IncreaseRefusal",
+    "IncreaseResult",
     "InvalidInputError",
     "KeyRecord",
     "Limit",

@@ -133,8 +133,9 @@ class RequireKey:
 
 
 class KeyRoutes:
-    """An app of the self-serve routes ``POST /signup``, ``GET /sdk-keys/me``, ``POST /sdk-keys`` and
-    ``DELETE /sdk-keys/{id}``, relative to where it is mounted."""
+    """An app of the self-serve routes ``POST /signup``, ``GET /sdk-keys/me``, ``POST /sdk-keys``,
+    ``DELETE /sdk-keys/{id}``, ``POST`` and ``GET /sdk-keys/increases`` and ``POST /sdk-keys/increases/{id}``,
+    relative to where it is mounted."""
 
     def __init__(
         self,
@@ -197,7 +198,7 @@ class KeyRoutes:
         client = scope.get("client")
         exchange = self._routes.visit(
             scope["method"],
-            quote(path),
+            f"{quote(path)}?{scope.get('query_string', b'').decode('latin-1')}",
             *credentials(scope, self._routes.api_key_header),
             await read(receive),
             client[0] if client else None,

@@ -205,8 +205,9 @@ def create_router(
     revoke_policy: Literal["account", "descendants"] = "account",
     api_key_header: Optional[str] = None,
 ) -> APIRouter:
-    """The self-serve routes ``POST /signup``, ``GET /sdk-keys/me``, ``POST /sdk-keys`` and ``DELETE /sdk-keys/{id}``.
-    Options as of :class:`pyagentkey.asgi.KeyRoutes`."""
+    """The self-serve routes ``POST /signup``, ``GET /sdk-keys/me``, ``POST /sdk-keys``, ``DELETE /sdk-keys/{id}``,
+    ``POST`` and ``GET /sdk-keys/increases``, ``POST /sdk-keys/increases/{id}``. Options as of
+    :class:`pyagentkey.asgi.KeyRoutes`."""
     routes = asgi.KeyRoutes(
         ak,
         signup=signup,
@@ -238,6 +239,18 @@ def create_router(
         """Revokes a key of the caller's account."""
         return _Carried(routes, f"/sdk-keys/{id}", request)
 
+    async def request_increase(request: Request) -> Response:
+        """The caller's key asks for more budget."""
+        return _Carried(routes, "/sdk-keys/increases", request)
+
+    async def list_increases(request: Request) -> Response:
+        """The requests for more budget of the caller's key and of its descendants, the newest first."""
+        return _Carried(routes, "/sdk-keys/increases", request)
+
+    async def decide_increase(request: Request, id: str) -> Response:
+        """Decides the request of a descendant of the caller's key."""
+        return _Carried(routes, f"/sdk-keys/increases/{id}", request)
+
     wrong: Responses = {400: _error("A field is no good; the message names it")}
     unknown: Responses = {404: _error("No such key")}
     some: Responses = {key: RESPONSES[key] for key in (401, 500)}
@@ -260,6 +273,27 @@ def create_router(
         responses={**wrong, **RESPONSES},
         dependencies=bearer,
         openapi_extra=_body(False),
+    )
+    standing: Responses = {409: _error("Something stands in the way; the request says what")}
+    router.add_api_route(
+        "/sdk-keys/increases",
+        request_increase,
+        methods=["POST"],
+        status_code=201,
+        responses={**wrong, **some, **standing},
+        dependencies=bearer,
+        openapi_extra=_object({"cents": _WHOLE, "for": _LASTING, "reason": _TEXT, "idempotency_key": _TEXT}),
+    )
+    router.add_api_route(
+        "/sdk-keys/increases", list_increases, methods=["GET"], responses={**wrong, **some}, dependencies=bearer
+    )
+    router.add_api_route(
+        "/sdk-keys/increases/{id}",
+        decide_increase,
+        methods=["POST"],
+        responses={**wrong, **RESPONSES, **unknown, **standing},
+        dependencies=bearer,
+        openapi_extra=_object({"approve": {"type": "boolean"}, "cents": _WHOLE, "expires_in": _LASTING}),
     )
     router.add_api_route(
         "/sdk-keys/{id}", revoke, methods=["DELETE"], responses={**some, **unknown}, dependencies=bearer
@@ -317,5 +351,17 @@ def _body(signup: bool) -> dict[str, Any]:
     }
     if signup:
         properties = {"email": {"type": "string", "format": "email"}, **properties}
+    return _object(properties)
+
+
+_WHOLE = {"type": "integer", "minimum": 1}
+_TEXT = {"type": "string"}
+_LASTING = {
+    "oneOf": [{"type": "integer", "minimum": 1}, {"type": "string"}],
+    "description": "Seconds, or a text such as 2h",
+}
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
     schema = {"type": "object", "properties": properties}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::bearer::Token;
 use super::double;
 use crate::budget::charge::Charge;
+use crate::budget::increase::{IncreaseDecision, IncreaseFilter, IncreaseRequest};
 use crate::budget::money::{Cost, MICROCENTS_PER_CENT};
 use crate::budget::reservation::{IfExpired, ReservationId, Reserve};
 use crate::engine::{AccountFilter, Answer, Request, Revocation};
@@ -44,6 +45,12 @@ pub enum Call {
     EnsureSubject(String),
     /// Revoke a key.
     Revoke(Revocation),
+    /// Record that the key of this id asks for more budget.
+    RequestIncrease(KeyId, IncreaseRequest),
+    /// List requests for more budget.
+    ListIncreases(IncreaseFilter),
+    /// Decide one.
+    DecideIncrease(i64, IncreaseDecision),
 }
 
 /// A key to create.
@@ -69,6 +76,11 @@ impl Call {
             }
             Call::Create(new) => Request::Create(new.spec.clone()),
             Call::Revoke(revocation) => Request::Revoke(revocation.clone()),
+            Call::RequestIncrease(id, request) => {
+                Request::RequestIncrease(Credential::Id(id.clone()), request.clone())
+            }
+            Call::ListIncreases(filter) => Request::ListIncreases(filter.clone()),
+            Call::DecideIncrease(id, decision) => Request::DecideIncrease(*id, decision.clone()),
             Call::EnsureSubject(_) => return None,
         })
     }
@@ -119,6 +131,10 @@ impl Call {
                 };
                 ("revoke", json!([key_id, account]))
             }
+            // Nor for more budget.
+            Call::RequestIncrease(id, _) => ("requestIncrease", json!([id])),
+            Call::ListIncreases(_) => ("listIncreases", json!([])),
+            Call::DecideIncrease(id, _) => ("decideIncrease", json!([id])),
         };
         json!({ "method": method, "args": args }).to_string()
     }
@@ -133,6 +149,9 @@ impl Call {
             Call::Charge(..) => double::charged(json).map(Answer::Charged),
             Call::EnsureSubject(_) => Ok(Answer::SubjectEnsured),
             Call::Revoke(_) => Ok(Answer::Revoked(json == "true")),
+            Call::RequestIncrease(..) | Call::ListIncreases(_) | Call::DecideIncrease(..) => {
+                Err(Error::new(ErrorCode::UnexpectedResponse, "a double is not asked for more budget"))
+            }
             // Its answer is the body of the response, as it stands.
             Call::Create(_) => Err(Error::new(ErrorCode::UnexpectedResponse, "a created key is not read")),
         }

@@ -39,8 +39,10 @@ mod double;
 mod ending;
 mod exchange;
 mod guard;
+mod increases;
 mod limit;
 mod response;
+mod route;
 mod routes;
 mod signup;
 
@@ -57,5 +59,6 @@ pub use exchange::Exchange;
 pub use guard::{Guard, Pass};
 pub use limit::RateLimit;
 pub use response::{Header, Response};
-pub use routes::{RevokePolicy, Route, RouteOptions, Routes, Visit, VisitCall};
+pub use route::Route;
+pub use routes::{RevokePolicy, RouteOptions, Routes, Visit, VisitCall};
 pub use signup::{SignupAccount, SignupBudget};

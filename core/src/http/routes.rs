@@ -1,4 +1,4 @@
-//! The self-serve routes: sign up, look at a key, make a child of it, revoke.
+//! The self-serve routes: sign up, look at a key, make a child of it, revoke, ask for more budget.
 
 use std::sync::Arc;
 
@@ -9,8 +9,10 @@ use super::bearer::{Credentials, token};
 use super::body::Body;
 use super::call::{Call, Caller};
 use super::child::{child_failed, child_of};
+use super::increases::{self, Wish};
 use super::limit::{Limiter, RateLimit};
 use super::response::{CREATED, Response};
+use super::route::Route;
 use super::signup::{Signup, SignupAccount, SignupBudget};
 use crate::engine::json::grant;
 use crate::engine::{Answer, Revocation};
@@ -71,69 +73,6 @@ pub enum RevokePolicy {
     Account,
     /// Of these only itself and its descendants.
     Descendants,
-}
-
-/// Where a request goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Route {
-    /// `POST /signup`
-    Signup,
-    /// `GET /sdk-keys/me`
-    Me,
-    /// `POST /sdk-keys`
-    Create,
-    /// `DELETE /sdk-keys/:id`
-    Delete {
-        /// The last segment, percent-decoded.
-        id: String,
-    },
-    /// None of these.
-    Unknown,
-}
-
-impl Route {
-    /// The route of a request, for bindings whose framework has not routed it. The path is relative to where the routes
-    /// are mounted; a slash at its end and the case of its letters do not matter, as in Express.
-    pub fn of(method: &str, path: &str) -> Route {
-        let path = path.split(['?', '#']).next().unwrap_or_default();
-        let Some(path) = path.strip_suffix('/').unwrap_or(path).strip_prefix('/') else {
-            return Route::Unknown;
-        };
-        let is = |text: &str, name: &str| text.eq_ignore_ascii_case(name);
-        match path.split_once('/') {
-            None if method == "POST" && is(path, "signup") => Route::Signup,
-            None if method == "POST" && is(path, "sdk-keys") => Route::Create,
-            Some((head, "")) if is(head, "sdk-keys") => Route::Unknown,
-            Some((head, id)) if is(head, "sdk-keys") && !id.contains('/') => match method {
-                "GET" | "HEAD" if is(id, "me") => Route::Me,
-                "DELETE" => Route::Delete { id: percent_decoded(id) },
-                _ => Route::Unknown,
-            },
-            _ => Route::Unknown,
-        }
-    }
-}
-
-/// What cannot be decoded stays as it is: no key has such an id.
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        if first == b'%' {
-            let mut byte = [0];
-            let Some(digits) = tail.get(..2) else { return text.to_owned() };
-            if hex::decode_to_slice(digits, &mut byte).is_err() {
-                return text.to_owned();
-            }
-            bytes.push(byte[0]);
-            rest = &tail[2..];
-        } else {
-            bytes.push(first);
-            rest = tail;
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 /// A request to the routes.
@@ -199,6 +138,11 @@ enum State {
     /// A child is made.
     Creating,
     Revoking,
+    /// A request for more budget is recorded, or, if not, decided.
+    Increasing {
+        is_new: bool,
+    },
+    ListingIncreases,
     Over,
 }
 
@@ -208,6 +152,7 @@ enum Action {
     Show,
     Create(Body),
     Delete { id: String },
+    Increase(Wish),
 }
 
 /// No id is longer, whatever the column.
@@ -243,6 +188,9 @@ impl Routes {
             Route::Me => Action::Show,
             Route::Create => Action::Create(call.body),
             Route::Delete { id } => Action::Delete { id },
+            Route::RequestIncrease => Action::Increase(Wish::Ask(call.body)),
+            Route::ListIncreases { query } => Action::Increase(Wish::List(query)),
+            Route::DecideIncrease { id } => Action::Increase(Wish::Decide(id, call.body)),
         };
         let credentials = Credentials::new(call.authorization.as_deref()).api_key(call.api_key.as_deref());
         match token(credentials, "Missing API key") {
@@ -294,6 +242,14 @@ impl Visit {
             (State::Revoking, Ok(Answer::Revoked(false))) => {
                 Next::Respond(Response::error(404, "Key not found"))
             }
+            (
+                State::Increasing { is_new },
+                Ok(Answer::IncreaseRequested(outcome) | Answer::IncreaseDecided(outcome)),
+            ) => Next::Respond(increases::outcome(&outcome, is_new)),
+            (State::Increasing { .. }, Err(error)) => Next::Respond(Response::failed(&error)),
+            (State::ListingIncreases, Ok(Answer::Increases(requests))) => {
+                Next::Respond(increases::listed(&requests))
+            }
             (_, Err(error)) => Next::Respond(Response::unavailable(&error)),
             (_, Ok(_)) => Next::Respond(Response::unavailable(&wrong())),
         }
@@ -319,6 +275,18 @@ impl Visit {
                 Ok(new) => {
                     self.state = State::Creating;
                     Next::Call(Call::Create(Box::new(new)))
+                }
+                Err(response) => Next::Respond(response),
+            },
+            // A double has no method for it.
+            Action::Increase(_) if self.is_double => Next::Respond(not_found()),
+            Action::Increase(wish) => match wish.call(caller) {
+                Ok(call) => {
+                    self.state = match call {
+                        Call::ListIncreases(_) => State::ListingIncreases,
+                        _ => State::Increasing { is_new: matches!(call, Call::RequestIncrease(..)) },
+                    };
+                    Next::Call(call)
                 }
                 Err(response) => Next::Respond(response),
             },

@@ -5,6 +5,7 @@ mod bad_input;
 mod calls;
 mod clerk;
 mod guard;
+mod increases;
 mod keys;
 mod properties;
 mod signup;
@@ -99,13 +100,16 @@ struct World {
     /// Why keys cannot be created.
     creates: Option<Error>,
     asked: Vec<Asked>,
+    /// What is answered about more budget.
+    increase: Option<Result<Answer, Error>>,
 }
 
 /// What the client was asked to write.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Asked {
     Create(NewKey),
     Revoke(Revocation),
+    Increase(Call),
 }
 
 impl World {
@@ -116,6 +120,7 @@ impl World {
             client: Options::default(),
             revokes: Ok(true),
             creates: None,
+            increase: None,
             asked: Vec::new(),
         }
     }
@@ -162,6 +167,10 @@ impl World {
                 Next::Call(Call::Revoke(revocation)) => {
                     self.asked.push(Asked::Revoke(revocation));
                     self.revokes.clone().map(Answer::Revoked)
+                }
+                Next::Call(call) if self.increase.is_some() => {
+                    self.asked.push(Asked::Increase(call));
+                    self.increase.clone().unwrap()
                 }
                 other => panic!("{other:?}"),
             };

@@ -23,7 +23,8 @@ use crate::http::{
 
 type Address = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
 
-/// The routes `POST /signup`, `GET /sdk-keys/me`, `POST /sdk-keys` and `DELETE /sdk-keys/{id}`, relative to where they are
+/// The routes `POST /signup`, `GET /sdk-keys/me`, `POST /sdk-keys`, `DELETE /sdk-keys/{id}`, `POST` and
+/// `GET /sdk-keys/increases`, and `POST /sdk-keys/increases/{id}`, relative to where they are
 /// mounted.
 ///
 /// ```no_run
@@ -155,6 +156,11 @@ impl KeyRoutes {
         let service = self.service()?;
         let mut router = ::axum::Router::new()
             .route("/sdk-keys", post_service(service.clone()))
+            .route(
+                "/sdk-keys/increases",
+                get_service(service.clone()).post_service(service.clone()).delete_service(service.clone()),
+            )
+            .route("/sdk-keys/increases/{id}", post_service(service.clone()))
             .route("/sdk-keys/{id}", get_service(service.clone()).delete_service(service.clone()));
         if has_signup {
             router = router.route("/signup", post_service(service));
@@ -220,13 +226,17 @@ impl Inner {
         B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
     {
         let (parts, body) = request.into_parts();
-        let mut visit = VisitCall::new(Route::of(parts.method.as_str(), parts.uri.path()), now());
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let mut visit = VisitCall::new(Route::of(parts.method.as_str(), path), now());
         let Presented { authorization, api_key } =
             Presented::of(&parts.headers, self.api_key_header.as_ref());
         visit.authorization = authorization;
         visit.api_key = api_key;
         visit.address = (self.address)(&parts);
-        if matches!(visit.route, Route::Signup | Route::Create) {
+        if matches!(
+            visit.route,
+            Route::Signup | Route::Create | Route::RequestIncrease | Route::DecideIncrease { .. }
+        ) {
             visit.body = read(body).await;
         }
         let (mut exchange, mut next) = Exchange::with_routes(&self.routes, visit);

@@ -214,6 +214,16 @@ pub(super) async fn tell(host: &Host, key: KeyRecord) -> Outcome {
     Ok(Exit::Done)
 }
 
+/// By how much the budget is raised, and until when.
+fn raised(key: &KeyRecord) -> String {
+    match (key.budget_boost_cents, key.budget_boost_until.as_ref()) {
+        (Some(amount), until @ Some(_)) => {
+            format!("{} of it until {} UTC", cents(amount), optional_time(until))
+        }
+        _ => String::new(),
+    }
+}
+
 fn record(key: &KeyRecord) -> String {
     let grant = &key.grant;
     let scopes = match grant.scopes.as_deref() {
@@ -241,6 +251,7 @@ fn record(key: &KeyRecord) -> String {
         ("Delegated by", text(&grant.delegated_by)),
         ("Scopes", scopes),
         ("Budget", budget),
+        ("Raised", raised(key)),
         ("Spent", money(grant.budget_used_microcents)),
         ("Held", money(grant.budget_reserved_microcents)),
         ("Free", grant.budget_remaining_microcents().map(money).unwrap_or_default()),

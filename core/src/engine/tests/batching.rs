@@ -14,7 +14,12 @@ fn the_catalogue_is_asked_first_and_once() {
         (catalogue.kind, params(&catalogue)),
         (
             StatementKind::Catalogue,
-            vec!["\"sdk_api_keys\"", "sdk_api_keys_reservations", "sdk_api_keys_events"]
+            vec![
+                "\"sdk_api_keys\"",
+                "sdk_api_keys_reservations",
+                "sdk_api_keys_events",
+                "sdk_api_keys_requests"
+            ]
         )
     );
     bench.validate("b");
