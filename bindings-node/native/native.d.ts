@@ -329,9 +329,11 @@ export interface NativeVerification {
 /** A request to the routes. */
 export interface NativeVisit {
   /** Which route it takes. */
-  route: 'signup' | 'me' | 'create' | 'delete'
-  /** The key's id in the path. */
+  route: 'signup' | 'me' | 'create' | 'delete' | 'requestIncrease' | 'listIncreases' | 'decideIncrease'
+  /** The id in the path: the key's, or the request's. */
   id?: string
+  /** What stands behind the question mark of its URL. */
+  query?: string
   /** The header. */
   authorization?: string
   /** The header that may hold the key. */

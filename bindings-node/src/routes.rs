@@ -43,9 +43,11 @@ pub struct NativeRouteOptions {
 #[napi(object)]
 pub struct NativeVisit {
     /// Which route it takes.
-    #[napi(ts_type = "'signup' | 'me' | 'create' | 'delete'")]
+    #[napi(
+        ts_type = "'signup' | 'me' | 'create' | 'delete' | 'requestIncrease' | 'listIncreases' | 'decideIncrease'"
+    )]
     pub route: String,
-    /// The key's id in the path.
+    /// The id in the path: the key's, or the request's.
     pub id: Option<String>,
     /// What stands behind the question mark of its URL.
     pub query: Option<String>,
