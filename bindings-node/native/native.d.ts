@@ -333,8 +333,8 @@ export interface NativeVerification {
 /** A request to the routes. */
 export interface NativeVisit {
   /** Which route it takes. */
-  route: 'signup' | 'me' | 'create' | 'delete' | 'list' | 'update' | 'rotate' | 'disable' | 'enable'
-  /** The key's id in the path. */
+  route: 'signup' | 'me' | 'create' | 'delete' | 'list' | 'update' | 'rotate' | 'disable' | 'enable' | 'requestIncrease' | 'listIncreases' | 'decideIncrease'
+  /** The id in the path: the key's, or the request's. */
   id?: string
   /** What follows the question mark. */
   query?: string
