@@ -174,7 +174,7 @@ export function createAgentKeyRoutes(
   return router;
 }
 
-const WITH_BODY: NativeVisit["route"][] = ["signup", "create", "update", "rotate"];
+const WITH_BODY: NativeVisit["route"][] = ["signup", "create", "update", "rotate", "requestIncrease", "decideIncrease"];
 
 function queryOf({ url }: Request): string {
   const at = url.indexOf("?");
