@@ -175,8 +175,8 @@ impl Statements {
                 render(template, &rendering)
             };
             let columns: &[KeyColumn] = match template {
-                by_id if by_id.contains("{lookup_cast}") => &KeyColumn::ALL,
-                by_credential if by_credential.contains("{lookup}") => &KeyColumn::OF_CREDENTIALS,
+                by_id if has_mark(by_id, "lookup_cast") => &KeyColumn::ALL,
+                by_credential if has_mark(by_credential, "lookup") => &KeyColumn::OF_CREDENTIALS,
                 _ => &[KeyColumn::KeyHash],
             };
             columns.iter().copied().map(by).collect()
@@ -256,6 +256,12 @@ const PARTS: &[(&str, &str)] = parts![
     "listed", "key_columns", "ancestor_state", "next_reset", "event", "run", "holders", "thresholds_of", "raised",
     "takes_spends", "takes_ends", "budget", "boost", "boosted", "increase", "increase_filter"
 ];
+
+/// Whether a template has a mark, itself or in one of its parts.
+fn has_mark(template: &str, mark: &str) -> bool {
+    let has = |mark: &str| template.contains(&format!("{{{mark}}}"));
+    has(mark) || PARTS.iter().any(|(name, part)| has(name) && has_mark(part, mark))
+}
 
 /// A counter further below nothing counts as this, so that no sum of micro-cents overflows.
 const MAX_CREDIT_CENTS: i64 = 1_000_000_000_000;
@@ -352,6 +358,17 @@ impl Rendering<'_> {
 mod tests {
     use super::super::shape::tests::shape;
     use super::*;
+
+    #[test]
+    fn a_statement_finds_keys_by_each_column_that_it_or_a_part_of_it_names() {
+        let statements = Statements::new(&TableName::default(), shape(&[]), false, &Thresholds::default());
+        for kind in [StatementKind::Spend, StatementKind::SpendFresh, StatementKind::SpendFlat] {
+            for column in KeyColumn::OF_CREDENTIALS {
+                let by = format!("{} = ", column.name());
+                assert!(statements.sql_by(column, kind).contains(&by), "{kind:?} by {column:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_missing_column_reads_as_null_and_its_lines_go() {

@@ -150,7 +150,7 @@ impl Database {
             let is_end = ["settle", "release"].contains(&action.as_str());
             let is_locked = key_of(self, id).is_some_and(|key| self.is_locked(key, ""));
             let is_pending = self.reservation(id).is_some_and(|r| r.state == "pending");
-            if !taken[n] || !is_locked && !(is_end && is_pending) {
+            if !taken[n] || !(is_locked || is_end && is_pending) {
                 effects.push(Effect::Undecided);
                 continue;
             }

@@ -107,9 +107,11 @@ impl Database {
         let mut replayed = Vec::new();
         let mut rows = Vec::new();
         let mut asked: BTreeMap<i64, Vec<(char, i128)>> = BTreeMap::new();
-        let details = array(details).into_iter().map(|text| serde_json::from_str(&text).unwrap_or_default());
+        let details = array(details)
+            .into_iter()
+            .map(|text| serde_json::from_str::<serde_json::Value>(&text).unwrap_or_default());
         let fields = array(lookups).into_iter().zip(array(kinds)).zip(array(amounts)).zip(details);
-        let fields: Vec<(((String, String), String), serde_json::Value)> = fields.collect();
+        let fields: Vec<_> = fields.collect();
         let taken: Vec<bool> = fields
             .iter()
             .map(|(((lookup, _), _), _)| {
