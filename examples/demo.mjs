@@ -10,6 +10,7 @@ import { createInterface } from "node:readline";
 
 const { AgentKey, pg } = packages();
 const BUDGET_CENTS = 500;
+const MORE_CENTS = 500;
 const WORKERS = 64;
 const DEAREST_CENTS = 7;
 
@@ -63,6 +64,16 @@ async function demo() {
   console.log("\nWhat the command line shows of it:");
   await agentkey("list", "--account", "acme");
 
+  console.log(`\nThe agents ask for ${MORE_CENTS} cents more, with their own key, and Alice approves on the command line.`);
+  const { id: request } = await ask(servers[0], key, { cents: MORE_CENTS, for: "1h", reason: "the archive has more pages than expected" });
+  await agentkey("requests");
+  await agentkey("approve", String(request), "--by", "alice@example.com");
+  const more = new Map(servers.map((server) => [server.name, { granted: 0, cents: 0, refused: 0 }]));
+  await Promise.all(Array.from({ length: WORKERS }, (_, worker) => spend(worker, key, more)));
+  const grantedMore = [...more.values()].reduce((sum, { cents }) => sum + cents, 0);
+  console.log(`\nThey go on, and stop after ${grantedMore} cents more.`);
+  await agentkey("explain", String(id));
+
   await ak.revoke(id);
   const answers = await Promise.all(servers.map((server) => search(server, key, 1)));
   console.log(`\nAlice revokes it: ${servers.map((s, i) => `${s.name} answers ${answers[i].status} ${answers[i].error}`).join(", ")}.`);
@@ -70,7 +81,7 @@ async function demo() {
   await agentkey("verify");
   await ak.close();
   await pool.end();
-  if (granted !== BUDGET_CENTS || Number(row.used) !== BUDGET_CENTS || answers.some((a) => a.status !== 401)) {
+  if (granted !== BUDGET_CENTS || grantedMore !== MORE_CENTS || Number(row.used) !== BUDGET_CENTS || answers.some((a) => a.status !== 401)) {
     throw new Error("the budget was not kept");
   }
   console.log("The budget was kept, to the cent.");
@@ -108,6 +119,17 @@ async function search(server, key, cents) {
   const headers = { authorization: `Bearer ${key}` };
   const answer = await fetch(`http://127.0.0.1:${server.port}/search?limit=${cents}`, { headers });
   return { status: answer.status, ...(await answer.json()) };
+}
+
+/** Asks for more budget. */
+async function ask(server, key, wanted) {
+  const answer = await fetch(`http://127.0.0.1:${server.port}/sdk-keys/increases`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
+    body: JSON.stringify(wanted),
+  });
+  if (answer.status !== 201) throw new Error(`${server.name} answered ${answer.status}: ${await answer.text()}`);
+  return answer.json();
 }
 
 async function start(server) {

@@ -151,8 +151,12 @@ export interface EngineOptions {
   maxWaiting?: number
   /** `last_used_at` is written when it is older than this, in seconds. */
   touchIntervalSeconds?: number
-  /** Whether it is written at all. */
-  touches: boolean
+  /** Whether a transaction of the caller's may be open: it is not written then, and no row is remembered. */
+  singleClient: boolean
+  /** Whether it is never written. */
+  noTouches: boolean
+  /** So many rows of keys are remembered. */
+  rememberedKeys?: number
   /** Whether every charge and reservation is written into the ledger. */
   ledger: boolean
   /** The shares of a budget at which an alarm is raised. */
@@ -175,6 +179,8 @@ export interface EngineStats {
   retries: number
   /** Background writes of `last_used_at` that failed. */
   failedTouches: number
+  /** Keys looked up whose remembered row the database found unchanged. */
+  unchangedKeys: number
 }
 
 /** The name of every error code. */
@@ -333,8 +339,8 @@ export interface NativeVerification {
 /** A request to the routes. */
 export interface NativeVisit {
   /** Which route it takes. */
-  route: 'signup' | 'me' | 'create' | 'delete' | 'list' | 'update' | 'rotate' | 'disable' | 'enable'
-  /** The key's id in the path. */
+  route: 'signup' | 'me' | 'create' | 'delete' | 'list' | 'update' | 'rotate' | 'disable' | 'enable' | 'requestIncrease' | 'listIncreases' | 'decideIncrease'
+  /** The id in the path: the key's, or the request's. */
   id?: string
   /** What follows the question mark. */
   query?: string

@@ -46,10 +46,10 @@ pub struct NativeRouteOptions {
 pub struct NativeVisit {
     /// Which route it takes.
     #[napi(
-        ts_type = "'signup' | 'me' | 'create' | 'delete' | 'list' | 'update' | 'rotate' | 'disable' | 'enable'"
+        ts_type = "'signup' | 'me' | 'create' | 'delete' | 'list' | 'update' | 'rotate' | 'disable' | 'enable' | 'requestIncrease' | 'listIncreases' | 'decideIncrease'"
     )]
     pub route: String,
-    /// The key's id in the path.
+    /// The id in the path: the key's, or the request's.
     pub id: Option<String>,
     /// What follows the question mark.
     pub query: Option<String>,
@@ -125,6 +125,9 @@ impl Routes {
             "rotate" => Route::Rotate { id },
             "disable" => Route::Disable { id },
             "enable" => Route::Enable { id },
+            "requestIncrease" => Route::RequestIncrease,
+            "listIncreases" => Route::ListIncreases { query: visit.query.unwrap_or_default() },
+            "decideIncrease" => Route::DecideIncrease { id },
             _ => Route::Unknown,
         };
         let mut call = VisitCall::new(route, Utc::now());

@@ -248,6 +248,35 @@ describe.each(EXPRESS)("%s", (_, express) => {
       expect((await child({}, "ak_none")).body).toEqual({ error: "invalid" });
     });
 
+    test("more budget for a while", async () => {
+      await serve();
+      const team = await ak.create({ accountId: "a", budgetCents: 1000 });
+      const agent = await ak.create({ parent: team.key, budgetCents: 10, scopes: ["admin"] });
+      const sibling = await ak.create({ parent: team.key, scopes: ["admin"] });
+      await ak.trackUsage(agent.key, { costCents: 10 });
+      const ask = (body: unknown, key = agent.key) => app.request("POST", "/sdk-keys/increases", { key, body });
+      expect((await ask({ cents: 500 })).body).toEqual({ error: "for is required" });
+      const asked = await ask({ cents: 500, for: "2h", reason: "more pages" });
+      expect([asked.status, asked.body.state, asked.body.keyId, asked.body.forSeconds]).toEqual([201, "pending", agent.id, 7200]);
+      expect((await ask({ cents: 500, for: 7200, reason: "more pages" })).status).toBe(200);
+      expect(await ask({ cents: 1, for: 60 })).toMatchObject({ status: 409, body: { error: "already_pending", request: { id: asked.body.id } } });
+      for (const [key, count] of [[agent.key, 1], [team.key, 1], [sibling.key, 0]] as const) {
+        expect((await app.request("GET", "/sdk-keys/increases?state=pending", { key })).body).toHaveLength(count);
+      }
+      expect((await app.request("GET", "/sdk-keys/increases?state=denied", { key: agent.key })).body).toEqual([]);
+      const decide = (key: string, body: unknown) => app.request("POST", `/sdk-keys/increases/${asked.body.id}`, { key, body });
+      for (const key of [agent.key, sibling.key, (await ak.create({ accountId: "a" })).key]) {
+        expect(await decide(key, { approve: true })).toMatchObject({ status: 404, body: { error: "Request not found" } });
+      }
+      expect((await decide((await ak.create({ accountId: "a", scopes: ["read"] })).key, { approve: true })).status).toBe(403);
+      expect((await decide(team.key, {})).status).toBe(400);
+      expect((await ak.validate(agent.key)).valid).toBe(false);
+      expect(await decide(team.key, { approve: true, cents: 300 })).toMatchObject({ status: 200, body: { grantedCents: 300, decidedByKeyId: team.id } });
+      expect(await decide(team.key, { approve: false })).toMatchObject({ status: 409, body: { error: "already_decided" } });
+      expect(await ak.trackUsage(agent.key, { costCents: 300 })).toMatchObject({ success: true, budgetRemainingCents: 0 });
+      expect((await ak.trackUsage(agent.key, { costCents: 1 })).success).toBe(false);
+    });
+
     test("who may revoke what", async () => {
       await serve();
       const [mine, sibling, other] = await Promise.all(["a", "a", "b"].map((accountId) => ak.create({ accountId })));

@@ -91,7 +91,7 @@ async function run(c: Case, express: (typeof EXPRESS)[number][1]): Promise<void>
 }
 
 test("the package has the description of its routes", () => {
-  const shipped = createRequire(import.meta.url)("agentkey/openapi.json") as { paths: object };
+  const shipped = createRequire(join(import.meta.dirname, "../package.json"))("agentkey/openapi.json") as { paths: object };
   expect(shipped).toEqual(JSON.parse(readFileSync(join(import.meta.dirname, "../../core/src/http/openapi.json"), "utf8")));
   expect(Object.keys(shipped.paths)).toContain("/sdk-keys/{id}/rotate");
 });

@@ -13,6 +13,10 @@ import {
   newSubject,
   rawKeyOf,
   revokeFilterOf,
+  decisionOf,
+  increaseFilterOf,
+  increaseId,
+  increaseOf,
   rotationOf,
   scopeList,
   shown,
@@ -22,7 +26,20 @@ import {
 import { flag, type Names, onlyKnown, optionalCount, optionalFlag, optionalFunction, optionalNumbers, optionalText, wrong } from "./options.js";
 import { clearTimer, setTimer } from "./outside.js";
 import { connecting, ownPool, type OwnPool, Preparing } from "./pool.js";
-import type { Explanation, KeyFilter, KeyRecord, KeyUpdate, RotateOptions, RotateResult } from "./records.js";
+import type {
+  DecisionResult,
+  Explanation,
+  Increase,
+  IncreaseDecision,
+  IncreaseFilter,
+  IncreaseRequest,
+  IncreaseResult,
+  KeyFilter,
+  KeyRecord,
+  KeyUpdate,
+  RotateOptions,
+  RotateResult,
+} from "./records.js";
 import type {
   AgentKeyOptions,
   CreateKeyOptions,
@@ -257,6 +274,32 @@ export class AgentKey<Id extends KeyId = number> {
    */
   rotate(key: number | string, options?: RotateOptions): Promise<RotateResult<Id>> {
     return this.#submit("rotate", () => ({ ...rotationOf(options), key: idText(key) ?? "" }));
+  }
+
+  /**
+   * A key asks for more budget, by its id or by its raw key; nothing is raised until somebody decides it. A key has one open
+   * request: asking for the same again answers that one.
+   */
+  requestIncrease(key: number | string, request: IncreaseRequest): Promise<IncreaseResult<Id>> {
+    return this.#submit("requestIncrease", () => ({ key: idText(key) ?? "", with: increaseOf(request) }));
+  }
+
+  /** The same for an external subject. */
+  requestIncreaseBySubject(subject: string, request: IncreaseRequest): Promise<IncreaseResult<Id>> {
+    return this.#submit("requestIncrease", () => ({ subject: lookedUp(subject), with: increaseOf(request) }));
+  }
+
+  /** Requests for more budget, the newest first: give the last id as `before` to go on. */
+  listIncreases(filter: IncreaseFilter = {}): Promise<Increase<Id>[]> {
+    return this.#submit("listIncreases", () => ({ filter: increaseFilterOf(filter) }));
+  }
+
+  /**
+   * Decides a request. An approval raises the key's budget at once, for a while, and no further than the budgets of its
+   * ancestors. Of several decisions the first one stands; the others are told of it.
+   */
+  decideIncrease(requestId: number, decision: IncreaseDecision): Promise<DecisionResult<Id>> {
+    return this.#submit("decideIncrease", () => ({ requestId: increaseId(requestId), with: decisionOf(decision) }));
   }
 
   /** Revokes a key, and with it its descendants; with an account only a key of that account. Whether a live key was revoked. */

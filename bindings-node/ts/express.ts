@@ -132,8 +132,8 @@ export function makeGuard(options: ConstructorParameters<typeof Guard>[0]): Guar
 }
 
 /**
- * The self-serve routes: `POST /signup`, `GET /sdk-keys/me`, `POST /sdk-keys`, `DELETE /sdk-keys/:id`, and with `manage`
- * those for the keys below the caller's.
+ * The self-serve routes: `POST /signup`, `GET /sdk-keys/me`, `POST /sdk-keys`, `DELETE /sdk-keys/:id`, `POST` and
+ * `GET /sdk-keys/increases`, `POST /sdk-keys/increases/:id`, and with `manage` those for the keys below the caller's.
  */
 export function createAgentKeyRoutes(
   ak: Pick<Client, "validate" | "create" | "revoke">,
@@ -160,6 +160,9 @@ export function createAgentKeyRoutes(
   if (options.signup !== false) router.post("/signup", serve("signup"));
   router.get("/sdk-keys/me", serve("me"));
   router.post("/sdk-keys", serve("create"));
+  router.post("/sdk-keys/increases", serve("requestIncrease"));
+  router.get("/sdk-keys/increases", serve("listIncreases"));
+  router.post("/sdk-keys/increases/:id", serve("decideIncrease"));
   router.delete("/sdk-keys/:id", serve("delete"));
   if (manage) {
     router.get("/sdk-keys", serve("list"));
@@ -171,7 +174,7 @@ export function createAgentKeyRoutes(
   return router;
 }
 
-const WITH_BODY: NativeVisit["route"][] = ["signup", "create", "update", "rotate"];
+const WITH_BODY: NativeVisit["route"][] = ["signup", "create", "update", "rotate", "requestIncrease", "decideIncrease"];
 
 function queryOf({ url }: Request): string {
   const at = url.indexOf("?");

@@ -93,6 +93,55 @@ export function rotationOf(rotation: unknown): object {
   return { ...more, grace, idempotencyKey: text("invalid_text", "idempotency key", idempotencyKey) ?? undefined };
 }
 
+/** What a key asks for, for the core. */
+export function increaseOf(request: unknown): object {
+  const { cents: amount, for: time, reason, idempotencyKey, ...more } = Object(request ?? {}) as Record<string, unknown>;
+  return {
+    ...more,
+    cents: wholeCents(amount),
+    for: lasting("for", time),
+    reason: text("invalid_text", "reason", reason) ?? undefined,
+    idempotencyKey: text("invalid_text", "idempotency key", idempotencyKey) ?? undefined,
+  };
+}
+
+/** A decision, for the core. */
+export function decisionOf(decision: unknown): object {
+  const { approve, cents: amount, expiresIn, by, decider, ...more } = Object(decision ?? {}) as Record<string, unknown>;
+  if (typeof approve !== "boolean") throw invalid("invalid_text", "approve", approve);
+  if (typeof by !== "string") throw invalid("invalid_text", "by", by);
+  return {
+    ...more,
+    approve,
+    by,
+    cents: amount === undefined || amount === null ? undefined : wholeCents(amount),
+    expiresIn: expiresIn === undefined || expiresIn === null ? undefined : lasting("expiresIn", expiresIn),
+    decider: idOf("decider", decider),
+  };
+}
+
+/** Which requests for more budget are listed, for the core. */
+export function increaseFilterOf(filter: object | undefined): object {
+  const { within, ...rest } = filterOf(filter) as Record<string, unknown>;
+  return { ...rest, within: idOf("within", within) };
+}
+
+export function increaseId(id: unknown): number {
+  if (typeof id !== "number" || !Number.isSafeInteger(id)) throw invalid("invalid_text", "requestId", id);
+  return id;
+}
+
+function wholeCents(amount: unknown): number {
+  if (typeof amount !== "number" || !Number.isSafeInteger(amount)) throw invalid("invalid_budget", "cents", amount);
+  return amount;
+}
+
+function lasting(name: string, time: unknown): string | number {
+  const isCount = typeof time === "number" && Number.isSafeInteger(time) && time >= 0;
+  if (typeof time !== "string" && !isCount) throw invalid("invalid_duration", name, time);
+  return time as string | number;
+}
+
 /** JSON has no bigint, and `null` for what is no number. */
 function visible(amount: unknown): unknown {
   const isWithout = typeof amount === "bigint" || (typeof amount === "number" && !Number.isFinite(amount));

@@ -35,6 +35,10 @@ export interface KeyRecord<Id extends KeyId = number> {
   revokedAt: string | null;
   /** Until when the secret before its last rotation counts; `null` if none does. */
   previousExpiresAt: string | null;
+  /** By how much the budget is raised now: part of `budgetCents`. `null` if it is not. */
+  budgetBoostCents: number | null;
+  /** Until when. */
+  budgetBoostUntil: string | null;
   /** What the application keeps with it. What no reader of ours takes is a text. */
   metadata: Record<string, unknown> | string | null;
 }
@@ -125,6 +129,10 @@ export interface ExplainedLimit<Id extends KeyId = number> {
   budgetResetAt: string | null;
   /** Of one of the key's limits: what a charge does that would pass it. */
   whenExceeded?: "refuse" | "disable";
+  /** By how much the budget is raised now: part of `budgetCents`. `null` if it is not. */
+  budgetBoostCents: number | null;
+  /** Until when. */
+  budgetBoostUntil: string | null;
   /** Only of a client with `rounding: "exact"`, as all micro-cents here. */
   budgetUsedMicrocents?: number;
   budgetReservedMicrocents?: number;
@@ -179,3 +187,91 @@ export type RotateResult<Id extends KeyId = number> =
       reason?: undefined;
     }
   | { success: false; reason: "invalid_key" | "revoked" | "idempotency_conflict"; key?: undefined };
+
+/** What a key asks for. */
+export interface IncreaseRequest {
+  /** How much more, in cents. */
+  cents: number;
+  /** How long it is to last, from when it is approved: `90s`, `2h`, `1d`, or a number of seconds. */
+  for: string | number;
+  /** Why, for whoever decides. */
+  reason?: string;
+  /** A second request under it is the first one, also once that is decided. */
+  idempotencyKey?: string;
+}
+
+/** Whether a budget is raised. */
+export interface IncreaseDecision {
+  approve: boolean;
+  /** By how much, in cents. Default: as much as was asked for. */
+  cents?: number;
+  /** For how long from now: `90s`, `2h`, `1d`, or a number of seconds. Default: as long as was asked for. */
+  expiresIn?: string | number;
+  /** Who decides, for the ledger. */
+  by: string;
+  /** The id of the key that decides: it must be a live ancestor of the one that asked. Default: the application decides. */
+  decider?: number | string;
+}
+
+/** Which requests for more budget are listed. */
+export interface IncreaseFilter {
+  keyId?: number | string;
+  accountId?: number | string;
+  /** Only of this key and of those that descend from it. */
+  within?: number | string;
+  state?: "pending" | "approved" | "denied";
+  /** Only requests before the one of this id: the last that was read, to go on from there. */
+  before?: number;
+  /** At most 1,000. Default 100. */
+  limit?: number;
+}
+
+/** A request for more budget, and what became of it. */
+export interface Increase<Id extends KeyId = number> {
+  id: number;
+  /** The key that asks. */
+  keyId: Id;
+  accountId: string | null;
+  state: "pending" | "approved" | "denied";
+  cents: number;
+  reason: string | null;
+  forSeconds: number;
+  requestedAt: string;
+  decidedAt: string | null;
+  decidedBy: string | null;
+  /** The key that decided; `null` if the application did. */
+  decidedByKeyId: Id | null;
+  grantedCents: number | null;
+  grantedUntil: string | null;
+}
+
+type IncreaseRecorded<Id extends KeyId> = {
+  success: true;
+  /** The request as it is now. */
+  request: Increase<Id>;
+  /** Whether it was recorded earlier, by the same call. */
+  replayed?: boolean;
+  reason?: undefined;
+};
+
+/** What `requestIncrease` answers. */
+export type IncreaseResult<Id extends KeyId = number> =
+  | IncreaseRecorded<Id>
+  | {
+      success: false;
+      reason: "invalid_key" | "revoked" | "disabled" | "expired" | "no_budget" | "already_pending" | "idempotency_conflict";
+      /** The request that stands in the way. */
+      request?: Increase<Id>;
+    };
+
+/** What `decideIncrease` answers. */
+export type DecisionResult<Id extends KeyId = number> =
+  | IncreaseRecorded<Id>
+  | {
+      success: false;
+      reason: "unknown_request" | "already_decided" | "revoked" | "expired" | "no_budget" | "exceeds_ancestor";
+      /** The request as it stands. */
+      request?: Increase<Id>;
+      /** The ancestor whose budget is too small. */
+      limitKeyId?: Id;
+    };

@@ -415,6 +415,9 @@ export interface LedgerEvent<Id extends KeyId = number> {
     | "expire"
     | "reset"
     | "threshold"
+    | "request_increase"
+    | "approve_increase"
+    | "deny_increase"
     | (string & {});
   amountMicrocents: number | null;
   usedAfterMicrocents: number | null;

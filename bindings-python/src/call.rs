@@ -47,7 +47,7 @@ pub(crate) trait Inbox: Sink + 'static {
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 enum State {
-    Request(Request, Option<Exchange>),
+    Request(Box<Request>, Option<Exchange>),
     Task(Arc<Live>, Task),
     /// Its arguments were wrong, which whoever awaits it is told.
     Wrong(PyErr),
@@ -81,7 +81,7 @@ impl Call {
             None => ("validate", credential(key).map(Request::Validate)),
             Some(cents) => ("track_usage", credential(key).map(|key| client.charge(key, cents))),
         };
-        let state = request.map_or_else(State::Wrong, |request| State::Request(request, None));
+        let state = request.map_or_else(State::Wrong, |request| State::Request(Box::new(request), None));
         Call::new(&client.shared, Some(method), state)
     }
 
@@ -116,12 +116,12 @@ impl Call {
 impl Call {
     /// A request, which may share its statement with others.
     pub(crate) fn of_request(client: &Arc<Shared>, request: Request) -> Self {
-        Call::new(client, None, State::Request(request, None))
+        Call::new(client, None, State::Request(Box::new(request), None))
     }
 
     /// A request whose answer an exchange takes.
     pub(crate) fn of_exchange(client: &Arc<Shared>, request: Request, exchange: Exchange) -> Self {
-        Call::new(client, None, State::Request(request, Some(exchange)))
+        Call::new(client, None, State::Request(Box::new(request), Some(exchange)))
     }
 
     /// Anything else that is awaited.
@@ -165,8 +165,8 @@ impl Call {
             State::Request(request, exchange) => {
                 let live = self.client.live(py, process)?;
                 let ticket = match exchange {
-                    None => live.submit(request, inbox, token)?,
-                    Some(exchange) => live.submit(request, Arc::new(Carrier { exchange, inbox }), token)?,
+                    None => live.submit(*request, inbox, token)?,
+                    Some(exchange) => live.submit(*request, Arc::new(Carrier { exchange, inbox }), token)?,
                 };
                 State::Sent(live, ticket, token)
             }

@@ -36,7 +36,15 @@ def test_openapi_tells_of_keys() -> None:
     guarded = paths["/"]["get"]
     assert guarded["security"] == [{"AgentKey": []}]
     assert {"401", "403", "429", "500"} <= set(guarded["responses"])
-    assert set(paths) == {"/", "/signup", "/sdk-keys", "/sdk-keys/me", "/sdk-keys/{id}"}
+    assert set(paths) == {
+        "/",
+        "/signup",
+        "/sdk-keys",
+        "/sdk-keys/me",
+        "/sdk-keys/{id}",
+        "/sdk-keys/increases",
+        "/sdk-keys/increases/{id}",
+    }
     assert "security" not in paths["/signup"]["post"]
     for path, method in (("/sdk-keys", "post"), ("/sdk-keys/me", "get"), ("/sdk-keys/{id}", "delete")):
         assert paths[path][method]["security"] == [{"AgentKey": []}]

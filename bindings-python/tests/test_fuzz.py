@@ -59,7 +59,7 @@ def test_what_is_made_up_is_answered_as_described(db: Database, ak: AgentKey) ->
     with serving(fastapi_app(AsyncAgentKey(db.url), options={"manage": True, "signup_scopes": ["read"]})) as http:
         schema = schemathesis.openapi.from_url(str(http.base_url.join("/openapi.json")))
         operations = [found.ok() for found in schema.get_all_operations()]
-        assert len(operations) == 10
+        assert len(operations) == 13
         for operation in operations:
             for mode in MODES:
 

@@ -107,6 +107,49 @@ def test_a_fault_is_a_500_that_is_logged_without_the_key(
 
 
 @both
+def test_more_budget_for_a_while(make: Make, db: Database, ak: AgentKey) -> None:
+    team = ak.create("a", budget_cents=1000)
+    agent = ak.create(None, parent=team.key, budget_cents=10, scopes=["read", "admin"])
+    sibling = ak.create(None, parent=team.key, budget_cents=10, scopes=["admin"])
+    assert ak.track_usage(agent.key, 10)
+    with serving(make(AsyncAgentKey(db.url))) as http:
+        mine = bearer(agent.key)
+        assert seen(http.post("/sdk-keys/increases", json={"cents": 500, "for": "2h"}))[0] == 401
+        assert seen(http.post("/sdk-keys/increases", headers=mine, json={"cents": 500})) == (
+            400,
+            {"error": "for is required"},
+        )
+        wanted = {"cents": 500, "for": "2h", "reason": "more pages"}
+        status, asked = seen(http.post("/sdk-keys/increases", headers=mine, json=wanted))
+        assert (status, asked["state"], asked["keyId"], asked["forSeconds"]) == (201, "pending", agent.id, 7200)
+        assert seen(http.post("/sdk-keys/increases", headers=mine, json=wanted)) == (200, asked)
+        status, refused = seen(http.post("/sdk-keys/increases", headers=mine, json={**wanted, "cents": 1}))
+        assert (status, refused["error"], refused["request"]) == (409, "already_pending", asked)
+
+        for key, expected in ((agent.key, [asked]), (team.key, [asked]), (sibling.key, [])):
+            assert seen(http.get("/sdk-keys/increases?state=pending", headers=bearer(key))) == (200, expected)
+        assert seen(http.get("/sdk-keys/increases?state=denied", headers=mine)) == (200, [])
+        assert seen(http.get("/sdk-keys/increases?state=open", headers=mine))[0] == 400
+
+        path = f"/sdk-keys/increases/{asked['id']}"
+        child = ak.create(None, parent=agent.key, scopes=["admin"])
+        for key in (agent.key, child.key, sibling.key, ak.create("a").key):
+            answer = http.post(path, headers=bearer(key), json={"approve": True})
+            assert seen(answer) == (404, {"error": "Request not found"})
+        reader = ak.create("a", scopes=["read"])
+        assert seen(http.post(path, headers=bearer(reader.key), json={"approve": True}))[0] == 403
+        assert seen(http.post(path, headers=bearer(team.key), json={}))[0] == 400
+        assert not ak.validate(agent.key)
+        answer = http.post(path, headers=bearer(team.key), json={"approve": True, "cents": 300})
+        status, decided = seen(answer)
+        assert (status, decided["grantedCents"], decided["decidedByKeyId"]) == (200, 300, team.id)
+        status, late = seen(http.post(path, headers=bearer(team.key), json={"approve": False}))
+        assert (status, late["error"], late["request"]) == (409, "already_decided", decided)
+        assert ak.track_usage(agent.key, 300).or_raise().budget_remaining_cents == 0
+        assert not ak.track_usage(agent.key, 1)
+
+
+@both
 def test_keys_for_their_holders(make: Make, db: Database, ak: AgentKey) -> None:
     options = {"signup_scopes": ["read", "write"], "signup_budget": (50, "day"), "revoke_policy": "account"}
     with serving(make(AsyncAgentKey(db.url), options=options)) as http:

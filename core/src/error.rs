@@ -286,6 +286,20 @@ pub(crate) fn storable(field: &str, text: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// An index row holds about 2,700 bytes.
+const MAX_IDEMPOTENCY_KEY_BYTES: usize = 2_000;
+
+/// Refuses an idempotency key that no index takes.
+pub(crate) fn check_idempotency_key(key: Option<&str>) -> Result<(), Error> {
+    let Some(key) = key else { return Ok(()) };
+    storable("idempotency key", key)?;
+    if key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES {
+        let message = format!("Invalid idempotency key: it must have 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
+        return Err(Error::new(ErrorCode::InvalidText, message));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -236,11 +236,12 @@ async fn extreme_values_are_no_error() {
                 let _ = client.track_usage(key, charge).await.unwrap_or_else(|e| panic!("{row}: {e}"));
                 let many = tokio::join!(client.track_usage(key, 1), client.track_usage(key, 2));
                 let _ = (many.0.unwrap(), many.1.unwrap());
-                match client.reserve(key, 1).await.unwrap_or_else(|e| panic!("{row}: {e}")) {
-                    Ok(held) => {
+                match client.reserve(key, 1).await {
+                    Ok(Ok(held)) => {
                         let _ = client.settle(&held.id, 1).await.unwrap_or_else(|e| panic!("{row}: {e}"));
                     }
-                    Err(refusal) => println!("{row}: {refusal}"),
+                    Ok(Err(refusal)) => println!("{row}: {refusal}"),
+                    Err(e) => panic!("{row}: {e}"),
                 }
                 let _ = client.refund(created.id, 1).await.unwrap_or_else(|e| panic!("{row}: {e}"));
             }

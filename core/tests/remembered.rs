@@ -211,3 +211,33 @@ async fn a_crash_ends_what_is_remembered() {
     fleet.ak.close().await;
     db.drop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_raised_budget_is_seen_by_the_next_look_up() {
+    let db = TestDatabase::create().await;
+    let fleet = Fleet::create(&db).await;
+    db.run("UPDATE sdk_api_keys SET budget_used_cents = 100 WHERE name = 'agent 3'").await;
+    let before = fleet.remember().await;
+    assert_eq!(before[3], "budget_exceeded");
+    db.run(
+        "UPDATE sdk_api_keys SET budget_boost_cents = 50, budget_boost_until = now() + interval '1500 ms'
+         WHERE name = 'agent 3'",
+    )
+    .await;
+    let mut said = fleet.look_up().await;
+    assert_eq!(said[3], "50 \"agent 3\" true");
+    // It is asked for again and again while its row stays as it is.
+    let mut is_over = false;
+    while !is_over {
+        assert_eq!((&said[..3], &said[4..]), (&before[..3], &before[4..]));
+        let ended =
+            "SELECT (budget_boost_until <= now())::int::bigint FROM sdk_api_keys WHERE name = 'agent 3'";
+        is_over = db.number(ended).await == 1;
+        said = fleet.look_up().await;
+        assert!(said[3] == "50 \"agent 3\" true" || said[3] == before[3], "{said:?}");
+    }
+    assert_eq!(said, before);
+    assert_eq!(fleet.remember().await, before);
+    fleet.ak.close().await;
+    db.drop().await;
+}

@@ -24,6 +24,7 @@ const POSITIONAL = [
   "key",
   "subject",
   "reservationId",
+  "requestId",
   "keyId",
   "accountId",
   "ttl",

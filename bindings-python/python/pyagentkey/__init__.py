@@ -13,6 +13,7 @@ from ._arguments import KeyLimit, Subject
 from ._async import AsyncAgentKey
 from ._base import (
     ExtendResult,
+    IncreaseResult,
     ReleaseResult,
     ReserveResult,
     RotateResult,
@@ -43,6 +44,9 @@ from ._results import (
     Grant,
     Hold,
     Holds,
+    Increase,
+    IncreaseRecorded,
+    IncreaseRefusal,
     KeyRecord,
     Limit,
     LimitState,
@@ -80,6 +84,10 @@ __all__ = [
     "Grant",
     "Hold",
     "Holds",
+    "Increase",
+    "IncreaseRecorded",
+    "IncreaseRefusal",
+    "IncreaseResult",
     "InvalidInputError",
     "KeyLimit",
     "KeyRecord",

@@ -154,13 +154,49 @@ def named(name: str, whose: Id) -> dict[str, str]:
 
 def grace(value: Union[str, int, timedelta]) -> Union[str, int]:
     """How long a secret that is replaced still counts."""
+    return _lasting("grace", value)
+
+
+def _lasting(name: str, value: Union[str, int, timedelta]) -> Union[str, int]:
+    """How long something lasts."""
     if isinstance(value, timedelta):
         value = math.ceil(value.total_seconds())
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise _wrong("grace", "str, int or timedelta", value)
+        raise _wrong(name, "str, int or timedelta", value)
     if isinstance(value, int) and not 0 <= value < _MOST:
-        raise ValueError("grace must not be negative, nor beyond all bounds")
+        raise ValueError(f"{name} must not be negative, nor beyond all bounds")
     return value
+
+
+def increase(
+    cents: int, for_: Union[str, int, timedelta], reason: Optional[str], idempotency_key: Optional[str]
+) -> dict[str, Any]:
+    """What a key asks for."""
+    return filter_of(
+        cents=whole("cents", cents),
+        for_=_lasting("for_", for_),
+        reason=optional_text("reason", reason),
+        idempotency_key=optional_text("idempotency_key", idempotency_key),
+    )
+
+
+def decision(
+    approve: bool,
+    by: str,
+    cents: Optional[int],
+    expires_in: Union[str, int, timedelta, None],
+    decider: Optional[Id],
+) -> dict[str, Any]:
+    """Whether a budget is raised."""
+    if not isinstance(approve, bool):
+        raise _wrong("approve", "bool", approve)
+    return filter_of(
+        approve=approve,
+        by=text("by", by),
+        cents=None if cents is None else whole("cents", cents),
+        expires_in=None if expires_in is None else _lasting("expires_in", expires_in),
+        decider=optional_id("decider", decider),
+    )
 
 
 def optional_id(name: str, value: Optional[Id]) -> Optional[str]:

@@ -18,6 +18,9 @@ from ._results import (
     Explanation,
     Extended,
     Grant,
+    Increase,
+    IncreaseRecorded,
+    IncreaseRefusal,
     KeyRecord,
     OpenDelivery,
     Released,
@@ -42,6 +45,7 @@ ValidateResult = Union[Grant, Denial]
 TrackUsageResult = Union[Usage, UsageRefusal]
 ReserveResult = Union[Reservation, ReserveRefusal]
 RotateResult = Union[Rotated, RotateRefusal]
+IncreaseResult = Union[IncreaseRecorded, IncreaseRefusal]
 SettleResult = Union[Settlement, ReservationRefusal]
 ReleaseResult = Union[Released, ReservationRefusal]
 ExtendResult = Union[Extended, ReservationRefusal]
@@ -62,6 +66,7 @@ def outcome(done: type[R], refused: type[S]) -> Callable[[str], Union[R, S]]:
 
 RESERVED = outcome(Reservation, ReserveRefusal)
 ROTATED = outcome(Rotated, RotateRefusal)
+INCREASED = outcome(IncreaseRecorded, IncreaseRefusal)
 SETTLED = outcome(Settlement, ReservationRefusal)
 RELEASED = outcome(Released, ReservationRefusal)
 EXTENDED = outcome(Extended, ReservationRefusal)
@@ -74,6 +79,7 @@ def listed(cls: type[R]) -> Callable[[str], list[R]]:
 
 EVENTS = listed(Event)
 KEYS = listed(KeyRecord)
+INCREASES = listed(Increase)
 USAGE = listed(UsageOfPeriod)
 DISCREPANCIES = listed(Discrepancy)
 DELIVERIES = listed(OpenDelivery)

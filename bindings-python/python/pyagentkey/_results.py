@@ -282,6 +282,68 @@ class RotateRefusal(No, Result):
 
 
 @dataclass(frozen=True)
+class Increase(Result):
+    """A request for more budget, and what became of it."""
+
+    id: int
+    key_id: Union[int, str]
+    """The key that asks."""
+    state: Literal["pending", "approved", "denied"]
+    cents: int
+    """How much more is asked for."""
+    for_seconds: int
+    """How long it is to last, from when it is approved."""
+    requested_at: datetime = field(metadata=TIME)
+    account_id: Optional[str] = None
+    reason: Optional[str] = None
+    """Why."""
+    decided_at: Optional[datetime] = field(default=None, metadata=TIME)
+    decided_by: Optional[str] = None
+    decided_by_key_id: Union[int, str, None] = None
+    """The key that decided; ``None`` if the application did."""
+    granted_cents: Optional[int] = None
+    granted_until: Optional[datetime] = field(default=None, metadata=TIME)
+
+
+def _increase(data: Any) -> Increase:
+    return read(Increase, data)
+
+
+@dataclass(frozen=True)
+class IncreaseRecorded(Yes, Result):
+    """A request for more budget, or a decision of one, that stands."""
+
+    request: Increase = field(metadata={"read": _increase})
+    """The request as it is now."""
+    replayed: bool = field(default=False, metadata=OPTIONAL)
+    """Whether it was recorded earlier, by the same call."""
+    success: Literal[True] = field(default=True, init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class IncreaseRefusal(No, Result):
+    """A request for more budget, or a decision of one, that was not recorded: false."""
+
+    reason: Literal[
+        "invalid_key",
+        "revoked",
+        "disabled",
+        "expired",
+        "no_budget",
+        "already_pending",
+        "idempotency_conflict",
+        "unknown_request",
+        "already_decided",
+        "exceeds_ancestor",
+    ]
+    request: Optional[Increase] = field(default=None, metadata={"read": _increase, "optional": True})
+    """The request that it is about, as it stands."""
+    limit_key_id: Union[int, str, None] = field(default=None, metadata=OPTIONAL)
+    """The ancestor whose budget is too small."""
+    success: Literal[False] = field(default=False, init=False, repr=False)
+
+
+@dataclass(frozen=True)
 class Hold(Result):
     """An open reservation."""
 
@@ -332,6 +394,10 @@ class ExplainedLimit(Money):
     budget_reset_at: Optional[datetime] = field(default=None, metadata=TIME)
     when_exceeded: Optional[Literal["refuse", "disable"]] = field(default=None, metadata=OPTIONAL)
     """Of one of the key's limits: what a charge does that would pass it."""
+    budget_boost_cents: Optional[int] = None
+    """By how much the budget is raised now: part of ``budget_cents``. ``None`` if it is not."""
+    budget_boost_until: Optional[datetime] = field(default=None, metadata=TIME)
+    """Until when."""
     holds: Holds = field(default_factory=Holds, metadata={"read": lambda holds: read(Holds, holds)})
     """The open reservations that hold of the budget: the key's own and those of its descendants."""
     budget_used_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)
@@ -441,6 +507,10 @@ class KeyRecord(Money):
     revoked_at: Optional[datetime] = field(default=None, metadata=TIME)
     previous_expires_at: Optional[datetime] = field(default=None, metadata=TIME)
     """Until when the secret before its last rotation counts; ``None`` if none does."""
+    budget_boost_cents: Optional[int] = None
+    """By how much the budget is raised now: part of ``budget_cents``. ``None`` if it is not."""
+    budget_boost_until: Optional[datetime] = field(default=None, metadata=TIME)
+    """Until when."""
     metadata: Union[dict[str, Any], str, None] = None
     """What the application keeps with it. What no reader of ours takes is a text."""
     budget_used_microcents: Optional[int] = field(default=None, metadata=OPTIONAL)

@@ -16,6 +16,8 @@ from ._base import (
     DISCREPANCIES,
     EVENTS,
     EXTENDED,
+    INCREASED,
+    INCREASES,
     KEYS,
     RELEASED,
     RESERVED,
@@ -26,6 +28,7 @@ from ._base import (
     Base,
     BudgetPeriod,
     ExtendResult,
+    IncreaseResult,
     NamedPeriod,
     ReleaseResult,
     ReserveResult,
@@ -47,6 +50,7 @@ from ._results import (
     Discrepancy,
     Event,
     Explanation,
+    Increase,
     KeyRecord,
     OpenDelivery,
     Usage,
@@ -568,6 +572,98 @@ class AgentKey(Base):
             key=arguments.id_text("key", key),
             grace=arguments.grace(grace),
             idempotency_key=arguments.optional_text("idempotency_key", idempotency_key),
+        )
+
+    def request_increase(
+        self,
+        key: Id,
+        *,
+        cents: int,
+        for_: Union[str, int, timedelta],
+        reason: Optional[str] = None,
+        idempotency_key: Optional[str] = None,
+    ) -> IncreaseResult:
+        """A key asks for more budget, by its id or by its raw key; nothing is raised until somebody decides it, and a
+        refusal is false. A key has one open request: asking for the same again answers that one.
+
+        :param cents: how much more
+        :param for_: how long it is to last, from when it is approved: ``90s``, ``2h``, ``1d``, or seconds
+        :param reason: why, for whoever decides
+        :param idempotency_key: a second request under it is the first one, also once that is decided
+        """
+        return self._submit(
+            INCREASED,
+            "requestIncrease",
+            key=arguments.id_text("key", key),
+            with_=arguments.increase(cents, for_, reason, idempotency_key),
+        )
+
+    def request_increase_by_subject(
+        self,
+        subject: str,
+        *,
+        cents: int,
+        for_: Union[str, int, timedelta],
+        reason: Optional[str] = None,
+        idempotency_key: Optional[str] = None,
+    ) -> IncreaseResult:
+        """The same for an external subject."""
+        return self._submit(
+            INCREASED,
+            "requestIncrease",
+            subject=arguments.text("subject", subject),
+            with_=arguments.increase(cents, for_, reason, idempotency_key),
+        )
+
+    def list_increases(
+        self,
+        *,
+        key_id: Optional[Id] = None,
+        account_id: Optional[Id] = None,
+        within: Optional[Id] = None,
+        state: Optional[Literal["pending", "approved", "denied"]] = None,
+        before: Optional[int] = None,
+        limit: int = 100,
+    ) -> Many[Increase]:
+        """Requests for more budget, the newest first, a page of at most 1,000 at a time: give the last id as ``before``
+        to go on.
+
+        :param within: only of this key and of those that descend from it
+        """
+        filter = arguments.filter_of(
+            key_id=arguments.optional_id("key_id", key_id),
+            account_id=arguments.optional_id("account_id", account_id),
+            within=arguments.optional_id("within", within),
+            state=arguments.optional_text("state", state),
+            before=None if before is None else arguments.whole("before", before),
+            limit=arguments.count("limit", limit, 1, 1_000),
+        )
+        return self._submit(INCREASES, "listIncreases", filter=filter)
+
+    def decide_increase(
+        self,
+        request_id: int,
+        *,
+        approve: bool,
+        by: str,
+        cents: Optional[int] = None,
+        expires_in: Union[str, int, timedelta, None] = None,
+        decider: Optional[Id] = None,
+    ) -> IncreaseResult:
+        """Decides a request. An approval raises the key's budget at once, for a while, and no further than the budgets
+        of its ancestors. Of several decisions the first one stands; the others are told of it, with a refusal.
+
+        :param by: who decides, for the ledger
+        :param cents: by how much; as much as was asked for if not given
+        :param expires_in: for how long from now; as long as was asked for if not given
+        :param decider: the id of the key that decides: it must be a live ancestor of the one that asked. The
+            application decides if not given
+        """
+        return self._submit(
+            INCREASED,
+            "decideIncrease",
+            request_id=arguments.whole("request_id", request_id),
+            with_=arguments.decision(approve, by, cents, expires_in, decider),
         )
 
     def list(

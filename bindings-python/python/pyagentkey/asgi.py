@@ -134,9 +134,9 @@ class RequireKey:
 
 
 class KeyRoutes:
-    """An app of the self-serve routes ``POST /signup``, ``GET /sdk-keys/me``, ``POST /sdk-keys`` and
-    ``DELETE /sdk-keys/{id}``, and with ``manage`` those for the keys below the caller's, relative to where it is
-    mounted."""
+    """An app of the self-serve routes ``POST /signup``, ``GET /sdk-keys/me``, ``POST /sdk-keys``,
+    ``DELETE /sdk-keys/{id}``, ``POST`` and ``GET /sdk-keys/increases`` and ``POST /sdk-keys/increases/{id}``, and with
+    ``manage`` those for the keys below the caller's, relative to where it is mounted."""
 
     def __init__(
         self,

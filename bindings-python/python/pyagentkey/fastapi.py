@@ -206,9 +206,9 @@ def create_router(
     manage: bool = False,
     api_key_header: Optional[str] = None,
 ) -> APIRouter:
-    """The self-serve routes ``POST /signup``, ``GET /sdk-keys/me``, ``POST /sdk-keys`` and ``DELETE /sdk-keys/{id}``,
-    and with ``manage`` those for the keys below the caller's. The app's OpenAPI description has them. Options as
-    of :class:`pyagentkey.asgi.KeyRoutes`."""
+    """The self-serve routes ``POST /signup``, ``GET /sdk-keys/me``, ``POST /sdk-keys``, ``DELETE /sdk-keys/{id}``,
+    ``POST`` and ``GET /sdk-keys/increases``, ``POST /sdk-keys/increases/{id}``, and with ``manage`` those for the keys
+    below the caller's. The app's OpenAPI description has them. Options as of :class:`pyagentkey.asgi.KeyRoutes`."""
     routes = asgi.KeyRoutes(
         ak,
         signup=signup,

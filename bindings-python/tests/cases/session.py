@@ -53,7 +53,7 @@ def arguments_of(members: dict[str, Any]) -> dict[str, Any]:
         if name in ("with", "filter"):
             options.update(arguments_of(value))
         else:
-            options["from_" if name == "from" else snake(name)] = python_of(name, value)
+            options[f"{name}_" if name in ("from", "for") else snake(name)] = python_of(name, value)
     return options
 
 

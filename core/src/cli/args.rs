@@ -77,6 +77,12 @@ pub(super) enum Command {
     Revoke(OfKey),
     /// Revoke all live keys of an account, below a key, or of a human, for good
     RevokeAll(RevokeAll),
+    /// List what keys ask for: more budget for a while
+    Requests(Requests),
+    /// Approve a request: the key's budget is raised at once, until its time is over
+    Approve(Approve),
+    /// Deny a request
+    Deny(Decision),
     /// Chart what a key and its descendants spent
     Usage(Usage),
     /// Show entries of the ledger, the latest last
@@ -295,6 +301,49 @@ pub(super) struct Usage {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Requests {
+    /// Only of this key
+    #[arg(long, value_name = "ID", allow_negative_numbers = true)]
+    pub(super) key: Option<String>,
+    /// Only of this key and of those that descend from it
+    #[arg(long, value_name = "ID", conflicts_with = "key", allow_negative_numbers = true)]
+    pub(super) within: Option<String>,
+    /// Only of this account
+    #[arg(long)]
+    pub(super) account: Option<String>,
+    /// Only of this state: pending, approved, denied, or all
+    #[arg(long, default_value = "pending")]
+    pub(super) state: String,
+    /// Only requests before the one of this id
+    #[arg(long, value_name = "ID")]
+    pub(super) before: Option<i64>,
+    /// How many at most
+    #[arg(long, value_name = "REQUESTS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(super) limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Decision {
+    /// The request's id
+    pub(super) id: i64,
+    /// Who decides, for the ledger
+    #[arg(long, value_name = "NAME")]
+    pub(super) by: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Approve {
+    #[command(flatten)]
+    pub(super) decision: Decision,
+    /// By how much, in cents; as much as was asked for if not given
+    #[arg(long, value_name = "CENTS", allow_negative_numbers = true)]
+    pub(super) cents: Option<i64>,
+    /// For how long from now: 30m, 2h, 7d; as long as was asked for if not given
+    #[arg(long = "for", value_name = "DURATION")]
+    pub(super) lasts: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Events {
     /// Only entries of this key
     #[arg(long, value_name = "ID")]
@@ -303,7 +352,7 @@ pub(super) struct Events {
     #[arg(long)]
     pub(super) account: Option<String>,
     /// Only entries of this kind: create, update, rotate, disable, enable, revoke, charge, refund, reserve, settle,
-    /// release, expire, reset, threshold
+    /// release, expire, reset, threshold, request_increase, approve_increase, deny_increase
     #[arg(long)]
     pub(super) kind: Option<String>,
     /// Only alarms: what somebody should hear of

@@ -170,6 +170,7 @@ fn changes(request: &Request) -> bool {
         Request::Get(_)
             | Request::Explain(..)
             | Request::List(_)
+            | Request::ListIncreases(_)
             | Request::Events(_)
             | Request::Usage(_)
             | Request::VerifyLedger(_)

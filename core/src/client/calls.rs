@@ -27,6 +27,8 @@ macro_rules! answer {
     };
 }
 
+pub(super) use answer;
+
 pub(super) fn mismatch(answer: &Answer) -> Error {
     Error::unexpected(format_args!("an answer to another request: {:?}", std::mem::discriminant(answer)))
 }

@@ -10,6 +10,7 @@ mod dsn;
 #[cfg(feature = "tower")]
 mod ends;
 mod home;
+mod increases;
 mod pooler;
 mod transport;
 mod worker;

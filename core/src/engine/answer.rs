@@ -6,6 +6,8 @@ use super::deliveries::OpenDelivery;
 use super::diagnosis::Finding;
 use super::webhook::Delivery;
 use crate::budget::charge::{ChargeOutcome, ChargeRefusal};
+use crate::budget::increase::Increase;
+use crate::budget::increase_outcome::IncreaseOutcome;
 use crate::budget::ledger::{Discrepancy, Event, UsageOfPeriod};
 use crate::budget::limit::Limit;
 use crate::budget::money::Balance;
@@ -50,6 +52,12 @@ pub enum Answer {
     Keys(Vec<KeyRecord>),
     /// To `Rotate`.
     Rotated(RotateOutcome),
+    /// To `RequestIncrease`.
+    IncreaseRequested(Box<IncreaseOutcome>),
+    /// To `ListIncreases`.
+    Increases(Vec<Increase>),
+    /// To `DecideIncrease`.
+    IncreaseDecided(Box<IncreaseOutcome>),
     /// To `Revoke`: whether a live key was revoked.
     Revoked(bool),
     /// To `RevokeAll`: how many live keys were revoked.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::admin::{Admin, Next, Plan};
 use super::busy::Look;
 use super::explain::Explain;
+use super::increases::IncreaseWork;
 use super::list::List;
 use super::revoke::is_busy;
 use super::route::text_of;
@@ -30,6 +31,7 @@ pub(super) enum KeyWork {
     Explain(Explain),
     List(Box<List>),
     Update(Box<Update>),
+    Increases(Box<IncreaseWork>),
 }
 
 /// A change of a key. What its parent bounds needs the key's row first, then the parent's.
@@ -66,18 +68,25 @@ impl KeyWork {
     pub(super) fn look(&mut self) -> Option<&mut Look> {
         match self {
             KeyWork::Update(update) if update.stage.writes() => Some(&mut update.look),
+            KeyWork::Increases(work) => work.look(),
             _ => None,
         }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
-        matches!(self, KeyWork::Update(update) if update.look.is_waiting)
+        match self {
+            KeyWork::Update(update) => update.look.is_waiting,
+            KeyWork::Increases(work) => work.is_waiting(),
+            KeyWork::Get(_) | KeyWork::Explain(_) | KeyWork::List(_) => false,
+        }
     }
 
     /// Whether it only reads, or comes to the same if it is done again.
     pub(super) fn is_repeatable(&self) -> bool {
         match self {
             KeyWork::Get(_) | KeyWork::Explain(_) | KeyWork::List(_) => true,
+            // What was recorded is told.
+            KeyWork::Increases(_) => true,
             // Its times count from when it was done.
             KeyWork::Update(update) => match update.stage {
                 Stage::FindParent | Stage::OfParent(_) | Stage::Limit => true,
@@ -100,6 +109,7 @@ impl KeyWork {
             }
             KeyWork::Explain(explain) => return explain.plan(statements),
             KeyWork::List(list) => return list.plan(statements),
+            KeyWork::Increases(work) => return work.plan(statements),
             KeyWork::Update(update) => match (by_id(&update.key_id), &update.stage) {
                 (None, _) => nothing(),
                 (Some(id), Stage::FindParent) => send(StatementKind::Keys, vec![Some(id)]),
@@ -135,6 +145,7 @@ impl KeyWork {
             KeyWork::Get(_) => Next::Answer(Answer::Key(first()?.map(Box::new))),
             KeyWork::Explain(explain) => return explain.after(rows, shape),
             KeyWork::List(list) => return list.as_ref().clone().after(rows, shape),
+            KeyWork::Increases(work) => return work.after(rows, shape),
             KeyWork::Update(update) => match &update.stage {
                 Stage::FindParent => match first()? {
                     None => none(),

@@ -6,6 +6,7 @@ use super::deliveries::DeliveryFilter;
 use super::diagnosis::Diagnosis;
 use super::webhook::{DeliveryEnd, Webhook};
 use crate::budget::charge::Charge;
+use crate::budget::increase::{IncreaseDecision, IncreaseFilter, IncreaseRequest};
 use crate::budget::ledger::{EventFilter, UsageFilter};
 use crate::budget::money::Cost;
 use crate::budget::reservation::{ReservationId, Reserve};
@@ -49,6 +50,12 @@ pub enum Request {
     Update(KeyId, KeyUpdate),
     /// Gives a key a new secret.
     Rotate(Credential, Rotate),
+    /// Records that a key asks for more budget.
+    RequestIncrease(Credential, IncreaseRequest),
+    /// Lists requests for more budget, the newest first.
+    ListIncreases(IncreaseFilter),
+    /// Decides one, by its id.
+    DecideIncrease(i64, IncreaseDecision),
     /// Revokes a key.
     Revoke(Revocation),
     /// Revokes many keys.

@@ -8,6 +8,7 @@ use super::busy::Look;
 use super::deliveries::DeliveryWork;
 use super::explain::Explain;
 use super::follow::Follow;
+use super::increases::IncreaseWork;
 use super::keys::KeyWork;
 use super::ledger::LedgerWork;
 use super::list::List;
@@ -75,6 +76,20 @@ impl Engine {
             Request::Rotate(of, rotate) => {
                 let rotation = Rotation::new(of, rotate, &self.options)?;
                 self.route_admin(caller, Admin::Rotate(Box::new(rotation)));
+            }
+            Request::RequestIncrease(of, request) => {
+                request.check()?;
+                let work = IncreaseWork::Request(self.text_of(of), request);
+                self.route_admin(caller, Admin::Keys(KeyWork::Increases(Box::new(work))));
+            }
+            Request::ListIncreases(filter) => {
+                let work = IncreaseWork::List(filter);
+                self.route_admin(caller, Admin::Keys(KeyWork::Increases(Box::new(work))));
+            }
+            Request::DecideIncrease(id, decision) => {
+                decision.check()?;
+                let work = IncreaseWork::Decide(id, decision, Look::default());
+                self.route_admin(caller, Admin::Keys(KeyWork::Increases(Box::new(work))));
             }
             Request::Revoke(revocation) => {
                 self.route_admin(caller, Admin::Revoke(revocation, Look::default()))

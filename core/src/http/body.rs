@@ -133,7 +133,7 @@ fn scopes(members: &Map<String, Value>) -> Result<Option<Vec<String>>, Response>
     scopes.map(Some).ok_or_else(wrong)
 }
 
-fn cents(members: &Map<String, Value>, field: &str) -> Result<Option<i64>, Response> {
+pub(super) fn cents(members: &Map<String, Value>, field: &str) -> Result<Option<i64>, Response> {
     let Some(value) = member(members, field) else { return Ok(None) };
     // 500.0 and 5e2 are 500 in JSON, where JavaScript cannot even tell them apart.
     let whole =

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::bearer::Token;
 use super::double;
 use crate::budget::charge::Charge;
+use crate::budget::increase::{IncreaseDecision, IncreaseFilter, IncreaseRequest};
 use crate::budget::money::{Cost, MICROCENTS_PER_CENT};
 use crate::budget::reservation::{IfExpired, ReservationId, Reserve};
 use crate::engine::{AccountFilter, Answer, Request, Revocation};
@@ -57,6 +58,12 @@ pub enum Call {
     Update(KeyId, Box<KeyUpdate>),
     /// Give a key a new secret.
     Rotate(Credential, Rotate),
+    /// Record that the key of this id asks for more budget.
+    RequestIncrease(KeyId, IncreaseRequest),
+    /// List requests for more budget.
+    ListIncreases(IncreaseFilter),
+    /// Decide one.
+    DecideIncrease(i64, IncreaseDecision),
 }
 
 /// A key to create.
@@ -87,6 +94,11 @@ impl Call {
             Call::Get(id) => Request::Get(id.clone()),
             Call::Update(id, update) => Request::Update(id.clone(), (**update).clone()),
             Call::Rotate(of, rotate) => Request::Rotate(of.clone(), rotate.clone()),
+            Call::RequestIncrease(id, request) => {
+                Request::RequestIncrease(Credential::Id(id.clone()), request.clone())
+            }
+            Call::ListIncreases(filter) => Request::ListIncreases(filter.clone()),
+            Call::DecideIncrease(id, decision) => Request::DecideIncrease(*id, decision.clone()),
             Call::EnsureSubject(_) => return None,
         })
     }
@@ -142,6 +154,10 @@ impl Call {
             Call::Get(_) => ("get", json!([])),
             Call::Update(..) => ("update", json!([])),
             Call::Rotate(..) => ("rotate", json!([])),
+            // Nor for more budget.
+            Call::RequestIncrease(id, _) => ("requestIncrease", json!([id])),
+            Call::ListIncreases(_) => ("listIncreases", json!([])),
+            Call::DecideIncrease(id, _) => ("decideIncrease", json!([id])),
         };
         json!({ "method": method, "args": args }).to_string()
     }
@@ -156,6 +172,9 @@ impl Call {
             Call::Charge(..) => double::charged(json).map(Answer::Charged),
             Call::EnsureSubject(_) => Ok(Answer::SubjectEnsured),
             Call::Revoke(_) => Ok(Answer::Revoked(json == "true")),
+            Call::RequestIncrease(..) | Call::ListIncreases(_) | Call::DecideIncrease(..) => {
+                Err(Error::new(ErrorCode::UnexpectedResponse, "a double is not asked for more budget"))
+            }
             // Its answer is the body of the response, as it stands.
             Call::Create(_) => Err(Error::new(ErrorCode::UnexpectedResponse, "a created key is not read")),
             Call::Explain(_) | Call::List(_) | Call::Get(_) | Call::Update(..) | Call::Rotate(..) => {

@@ -39,6 +39,7 @@ mod double;
 mod ending;
 mod exchange;
 mod guard;
+mod increases;
 mod limit;
 mod manage;
 mod openapi;

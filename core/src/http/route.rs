@@ -40,6 +40,18 @@ pub enum Route {
         /// Whose.
         id: String,
     },
+    /// `POST /sdk-keys/increases`
+    RequestIncrease,
+    /// `GET /sdk-keys/increases`
+    ListIncreases {
+        /// What follows the question mark, as it was sent.
+        query: String,
+    },
+    /// `POST /sdk-keys/increases/:id`
+    DecideIncrease {
+        /// The last segment.
+        id: String,
+    },
     /// None of these.
     Unknown,
 }
@@ -62,6 +74,13 @@ impl Route {
             ("GET" | "HEAD", [_]) => Route::List { query: query.to_owned() },
             (_, [_, ""]) => Route::Unknown,
             ("GET" | "HEAD", [_, me]) if is(me, "me") => Route::Me,
+            ("POST", [_, increases]) if is(increases, "increases") => Route::RequestIncrease,
+            ("GET" | "HEAD", [_, increases]) if is(increases, "increases") => {
+                Route::ListIncreases { query: query.to_owned() }
+            }
+            ("POST", [_, increases, id]) if is(increases, "increases") => {
+                Route::DecideIncrease { id: (*id).to_owned() }
+            }
             ("DELETE", [_, id]) => Route::Delete { id: percent_decoded(id) },
             ("PATCH", [_, id]) => Route::Update { id: percent_decoded(id) },
             ("POST", [_, id, what]) => {
@@ -79,7 +98,15 @@ impl Route {
 
     /// Whether the body of such a request is read.
     pub fn has_body(&self) -> bool {
-        matches!(self, Route::Signup | Route::Create | Route::Update { .. } | Route::Rotate { .. })
+        matches!(
+            self,
+            Route::Signup
+                | Route::Create
+                | Route::Update { .. }
+                | Route::Rotate { .. }
+                | Route::RequestIncrease
+                | Route::DecideIncrease { .. }
+        )
     }
 
     /// Whether it is one of those that must be asked for: they manage the keys below the caller's.
@@ -90,7 +117,14 @@ impl Route {
             | Route::Rotate { .. }
             | Route::Disable { .. }
             | Route::Enable { .. } => true,
-            Route::Signup | Route::Me | Route::Create | Route::Delete { .. } | Route::Unknown => false,
+            Route::Signup
+            | Route::Me
+            | Route::Create
+            | Route::Delete { .. }
+            | Route::RequestIncrease
+            | Route::ListIncreases { .. }
+            | Route::DecideIncrease { .. }
+            | Route::Unknown => false,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The self-serve routes: sign up, look at a key, make keys below it, manage these, revoke.
+//! The self-serve routes: sign up, look at a key, make keys below it, manage these, revoke, ask for more budget.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use super::admission::Next;
 use super::bearer::{Credentials, token};
 use super::body::Body;
 use super::call::{Call, Caller};
+use super::increases::Wish;
 use super::limit::{Limiter, RateLimit};
 use super::openapi;
 use super::response::{CREATED, Response};
@@ -165,6 +166,9 @@ impl Routes {
             Route::Rotate { id } => Action::Rotate { id, body },
             Route::Disable { id } => Action::Switch { id, disabled: true },
             Route::Enable { id } => Action::Switch { id, disabled: false },
+            Route::RequestIncrease => Action::Increase(Wish::Ask(body)),
+            Route::ListIncreases { query } => Action::Increase(Wish::List(query)),
+            Route::DecideIncrease { id } => Action::Increase(Wish::Decide(id, body)),
         };
         let credentials = Credentials::new(call.authorization.as_deref()).api_key(call.api_key.as_deref());
         let token = token(credentials, "Missing API key")?;
@@ -202,6 +206,6 @@ impl Routes {
     }
 }
 
-fn not_found() -> Response {
+pub(super) fn not_found() -> Response {
     Response::error(404, "Not found")
 }

@@ -5,6 +5,7 @@ mod bad_input;
 mod calls;
 mod clerk;
 mod guard;
+mod increases;
 mod keys;
 mod manage;
 mod openapi;
@@ -121,6 +122,8 @@ struct World {
     /// Why keys are not rotated.
     refuses: Option<RotateRefusal>,
     asked: Vec<Asked>,
+    /// What is answered about more budget.
+    increase: Option<Result<Answer, Error>>,
 }
 
 /// What the client was asked to write.
@@ -131,6 +134,7 @@ enum Asked {
     List(KeyFilter),
     Update(KeyId, KeyUpdate),
     Rotate(KeyId, Rotate),
+    Increase(Call),
 }
 
 impl World {
@@ -145,6 +149,7 @@ impl World {
             keys: Vec::new(),
             changes: None,
             refuses: None,
+            increase: None,
             asked: Vec::new(),
         }
     }
@@ -219,6 +224,10 @@ impl World {
                         self.refuses
                             .map_or_else(|| Ok(Rotated { key, id, previous_expires_at: later(60) }), Err),
                     ))
+                }
+                Next::Call(call) if self.increase.is_some() => {
+                    self.asked.push(Asked::Increase(call));
+                    self.increase.clone().unwrap()
                 }
                 other => panic!("{other:?}"),
             };

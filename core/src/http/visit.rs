@@ -6,9 +6,10 @@ use super::admission::Next;
 use super::body::Body;
 use super::call::Call;
 use super::child::{child_failed, child_of};
+use super::increases::{self, Wish};
 use super::manage::{Change, Page, is_managed};
 use super::response::Response;
-use super::routes::{RevokePolicy, Routes};
+use super::routes::{RevokePolicy, Routes, not_found};
 use crate::engine::json::{grant, grant_explained, record_for_holder, records_for_holder};
 use crate::engine::{Answer, Revocation};
 use crate::error::{Error, ErrorCode};
@@ -37,6 +38,11 @@ enum State {
     /// The key that is to be changed is read.
     Finding(Box<Grant>, Box<Change>),
     Changing,
+    /// A request for more budget is recorded, or, if not, decided.
+    Increasing {
+        is_new: bool,
+    },
+    ListingIncreases,
     Over,
 }
 
@@ -50,6 +56,7 @@ pub(super) enum Action {
     Update { id: String, body: Body },
     Rotate { id: String, body: Body },
     Switch { id: String, disabled: bool },
+    Increase(Wish),
 }
 
 impl Action {
@@ -61,7 +68,8 @@ impl Action {
             | Action::Delete { .. }
             | Action::List { .. }
             | Action::Rotate { .. }
-            | Action::Switch { disabled: true, .. } => false,
+            | Action::Switch { disabled: true, .. }
+            | Action::Increase(_) => false,
         }
     }
 }
@@ -127,6 +135,14 @@ impl Visit {
             (State::Creating | State::Changing, Err(error)) => Next::Respond(child_failed(&error)),
             (State::Revoking, Ok(Answer::Revoked(true))) => ok(r#"{"revoked":true}"#.to_owned()),
             (State::Revoking, Ok(Answer::Revoked(false))) => Next::Respond(no_key()),
+            (
+                State::Increasing { is_new },
+                Ok(Answer::IncreaseRequested(outcome) | Answer::IncreaseDecided(outcome)),
+            ) => Next::Respond(increases::outcome(&outcome, is_new)),
+            (State::Increasing { .. }, Err(error)) => Next::Respond(Response::failed(&error)),
+            (State::ListingIncreases, Ok(Answer::Increases(requests))) => {
+                Next::Respond(increases::listed(&requests))
+            }
             (_, Err(error)) => Next::Respond(Response::unavailable(&error)),
             (_, Ok(_)) => Next::Respond(Response::unavailable(&wrong())),
         }
@@ -154,6 +170,16 @@ impl Visit {
             }
             Action::Create(body) => (State::Creating, Call::Create(Box::new(child_of(&caller, &body)?))),
             Action::Delete { id } => (State::Revoking, self.revoke(id, &caller)?),
+            // A double has no method for it.
+            Action::Increase(_) if self.is_double => return Err(not_found()),
+            Action::Increase(wish) => {
+                let call = wish.call(&caller)?;
+                let state = match call {
+                    Call::ListIncreases(_) => State::ListingIncreases,
+                    _ => State::Increasing { is_new: matches!(call, Call::RequestIncrease(..)) },
+                };
+                (state, call)
+            }
             _ if self.is_double => {
                 let message = "keys are managed by a client of ours alone: a double has no methods for it";
                 return Err(Response::unexpected(message));

@@ -37,6 +37,10 @@ pub struct ExplainedLimit {
     pub reason: Option<DenialReason>,
     /// The budget in cents; `None` is no budget.
     pub budget_cents: Option<i64>,
+    /// By how much the budget is raised now, in cents: part of it. `None` if it is not.
+    pub boost_cents: Option<i64>,
+    /// Until when.
+    pub boost_until: Option<DateTime<Utc>>,
     /// `hour`, `day`, `week`, `month`, `year`, or `None` for one budget for life.
     pub budget_period: Option<String>,
     /// Of one of the key's limits: what a charge does that would pass it. `None` of a budget.

@@ -41,6 +41,10 @@ pub struct KeyRecord {
     pub revoked_at: Option<DateTime<Utc>>,
     /// Until when the secret before its last rotation counts; `None` if none does.
     pub previous_expires_at: Option<DateTime<Utc>>,
+    /// By how much the budget is raised now, in cents: part of the grant's budget. `None` if it is not.
+    pub budget_boost_cents: Option<i64>,
+    /// Until when.
+    pub budget_boost_until: Option<DateTime<Utc>>,
     /// What the application keeps with it. What no reader of ours takes is a text.
     pub metadata: Option<Value>,
     /// The keys above it, nearest first.

@@ -6,13 +6,11 @@ use chrono::{DateTime, Utc};
 
 use super::raw::RawKey;
 use crate::duration;
-use crate::error::{Error, ErrorCode, storable};
+use crate::error::{Error, ErrorCode, check_idempotency_key};
 use crate::id::KeyId;
 
 /// How long the secret before counts unless the caller says otherwise.
 pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(86_400);
-/// An index row holds about 2,700 bytes.
-const MAX_IDEMPOTENCY_KEY_BYTES: usize = 2_000;
 
 /// A rotation, with its options. By default both secrets count for 24 hours.
 ///
@@ -49,15 +47,7 @@ impl Rotate {
 
     pub(crate) fn check(&self) -> Result<(), Error> {
         duration::check(self.grace)?;
-        if let Some(key) = &self.idempotency_key {
-            storable("idempotency key", key)?;
-            if key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES {
-                let message =
-                    format!("Invalid idempotency key: it must have 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
-                return Err(Error::new(ErrorCode::InvalidText, message));
-            }
-        }
-        Ok(())
+        check_idempotency_key(self.idempotency_key.as_deref())
     }
 }
 

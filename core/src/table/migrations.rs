@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use super::name::{TableName, quote, quote_literal};
+use super::shape::COMPANIONS;
 
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("../../migrations/0001_keys.sql"),
     include_str!("../../migrations/0002_engine_columns.sql"),
     include_str!("../../migrations/0003_reservations.sql"),
     include_str!("../../migrations/0004_events.sql"),
     include_str!("../../migrations/0005_account_index.sql"),
     include_str!("../../migrations/0006_list_indexes.sql"),
+    include_str!("../../migrations/0007_increases.sql"),
     include_str!("../../migrations/0008_outbox.sql"),
 ];
 
@@ -38,8 +40,7 @@ fn render(template: &str, table: &TableName) -> Arc<str> {
         tag.insert(tag.len() - 1, '_');
     }
     let mut sql = String::with_capacity(template.len() * 2);
-    let [reservations, events, deliveries] =
-        ["reservations", "events", "deliveries"].map(|name| table.companion(name));
+    let [reservations, events, requests, deliveries] = COMPANIONS.map(|(_, name)| table.companion(name));
     let values = [
         ("$agentkey$", tag),
         ("{table_literal}", quote_literal(&quoted)),
@@ -48,6 +49,7 @@ fn render(template: &str, table: &TableName) -> Arc<str> {
         ("{reservations}", quote(&reservations)),
         ("{events_literal}", quote_literal(&events)),
         ("{events}", quote(&events)),
+        ("{requests_literal}", quote_literal(&requests)),
         ("{deliveries_literal}", quote_literal(&deliveries)),
         ("{index_stem_literal}", quote_literal(&table.stem(40))),
     ];

@@ -38,6 +38,8 @@ pub(crate) const OPTIONAL_COLUMNS: &[(&str, &str)] = &[
     ("metadata", "jsonb"),
     ("when_exceeded", "text"),
     ("has_children", "boolean"),
+    ("budget_boost_cents", "bigint"),
+    ("budget_boost_until", "timestamptz"),
 ];
 
 /// Columns of the original without which a key might do more than it may.
@@ -69,9 +71,16 @@ pub(crate) const ROTATION: &[&str] = &["prev_key_hash", "prev_key_expires_at"];
 /// What limits of keys need: rows of their own, in the chains of their keys.
 pub(crate) const LIMITS: &[&str] = &["when_exceeded", "has_children"];
 
+/// What raises a key's budget for a while. Where a part of it is missing, none is raised.
+pub(crate) const INCREASES: &[&str] = &["budget_boost_cents", "budget_boost_until", "+events", "+requests"];
+
 /// The tables beside the keys table: the mark by which a shape knows them, and what their names end in.
-pub(crate) const COMPANIONS: [(&str, &str); 3] =
-    [("+reservations", "reservations"), ("+events", "events"), (ALARMS, "deliveries")];
+pub(crate) const COMPANIONS: [(&str, &str); 4] = [
+    ("+reservations", "reservations"),
+    ("+events", "events"),
+    ("+requests", "requests"),
+    (ALARMS, "deliveries"),
+];
 
 /// How values of a column are written and compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +109,7 @@ pub(crate) const ALARMS: &str = "+deliveries";
 pub(crate) struct TableShape {
     /// The companion tables are among them: their type is their qualified name.
     columns: BTreeMap<String, Column>,
-    companions: [String; 3],
+    companions: [String; 4],
     /// How the client reads scopes: whether `files:*` is a wildcard.
     pub(crate) wildcards: bool,
 }

@@ -127,6 +127,12 @@ statements! {
     Revoke => "revoke.sql",
     /// Revocations of many keys.
     RevokeAll => "revoke_all.sql",
+    /// A request for more budget.
+    RequestIncrease => "request_increase.sql",
+    /// Requests for more budget, the newest first.
+    ListIncreases => "list_increases.sql",
+    /// A decision of one.
+    DecideIncrease => "decide_increase.sql",
     /// Ledger entries.
     Events => "events.sql",
     /// The same after an id, in the order in which they are told.
@@ -169,8 +175,8 @@ impl Statements {
                 render(template, &rendering)
             };
             let columns: &[KeyColumn] = match template {
-                by_id if by_id.contains("{lookup_cast}") => &KeyColumn::ALL,
-                by_credential if by_credential.contains("{lookup}") => &KeyColumn::OF_CREDENTIALS,
+                by_id if has_mark(by_id, "lookup_cast") => &KeyColumn::ALL,
+                by_credential if has_mark(by_credential, "lookup") => &KeyColumn::OF_CREDENTIALS,
                 _ => &[KeyColumn::KeyHash],
             };
             columns.iter().copied().map(by).collect()
@@ -214,8 +220,9 @@ pub(crate) const DIAGNOSE_DATABASE: &str = include_str!("sql/diagnose_database.s
 ///
 /// The files in `sql/` are plain SQL with these marks, which only ever become identifiers, types and other SQL, never
 /// values: `{table}`, `{table_literal}`; `{run}`, what versions are of; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
-/// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{cap}`, `{used}`, `{reserved}` and `{room}`,
-/// a key's budget; `{is_plain}` and `{charged}`, what plain charges need and answer; `{busy}`, rows that others have;
+/// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{budget}`, `{cap}`, `{used}`, `{reserved}` and
+/// `{room}`, a key's budget, `{boost}` and `{boosted}`, by what it is raised; `{increase}` and `{increase_filter}`, requests
+/// for that; `{is_plain}` and `{charged}`, what plain charges need and answer; `{busy}`, rows that others have;
 /// `{takes_spends}` and `{takes_ends}`, whether a key's own row is all that counts for what is asked of it;
 /// `{chain}`, its ancestors, and `{max_ancestors}`; `{event}`, an entry of the ledger, and `{entry_time}`, when it was
 /// written;
@@ -225,7 +232,7 @@ pub(crate) const DIAGNOSE_DATABASE: &str = include_str!("sql/diagnose_database.s
 /// `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
 /// scopes, and `{bad_scopes}`, whether they cannot be; `{lookup}`, the column that keys are found by, and
 /// `{lookup_cast}`, what makes a text comparable to it;
-/// `{reservations}`, `{events}` and `{deliveries}`, the companion tables; `{holders}`, who writes the ledger; `{ledger}`, whether all money is written into the ledger;
+/// `{reservations}`, `{events}`, `{requests}` and `{deliveries}`, the companion tables; `{holders}`, who writes the ledger; `{ledger}`, whether all money is written into the ledger;
 /// `{thresholds}`, the shares of a budget that raise an alarm, `{thresholds_of}`, k's amounts of them, and `{raised}`. A
 /// line that ends in `--? column` stands only where the table has that column (or companion, as `+events`), one that ends
 /// in `--! column` only where it has not, one that ends in `--? thresholds` where there are some, in `--? contended` only in
@@ -247,8 +254,14 @@ const PARTS: &[(&str, &str)] = parts![
     "chain", "entry_time", "cap", "room", "is_plain", "charged", "busy", "fraction", "used", "reserved",
     "period", "anchor", "first_anchor", "period_seconds", "due", "state", "key_record", "key_filter",
     "listed", "key_columns", "ancestor_state", "next_reset", "event", "run", "holders", "thresholds_of", "raised",
-    "takes_spends", "takes_ends"
+    "takes_spends", "takes_ends", "budget", "boost", "boosted", "increase", "increase_filter"
 ];
+
+/// Whether a template has a mark, itself or in one of its parts.
+fn has_mark(template: &str, mark: &str) -> bool {
+    let has = |mark: &str| template.contains(&format!("{{{mark}}}"));
+    has(mark) || PARTS.iter().any(|(name, part)| has(name) && has_mark(part, mark))
+}
 
 /// A counter further below nothing counts as this, so that no sum of micro-cents overflows.
 const MAX_CREDIT_CENTS: i64 = 1_000_000_000_000;
@@ -279,7 +292,7 @@ impl Rendering<'_> {
             };
             let is_missing =
                 comment.strip_prefix('?').is_some_and(|columns| !columns.split_whitespace().all(has))
-                    || comment.strip_prefix('!').is_some_and(|column| has(column.trim()));
+                    || comment.strip_prefix('!').is_some_and(|columns| columns.split_whitespace().all(has));
             if is_missing || line.trim().is_empty() {
                 continue;
             }
@@ -308,6 +321,7 @@ impl Rendering<'_> {
             "lookup_cast" => {}
             "reservations" => sql.push_str(type_of("+reservations")),
             "events" => sql.push_str(type_of("+events")),
+            "requests" => sql.push_str(type_of("+requests")),
             "deliveries" => sql.push_str(type_of(ALARMS)),
             "ledger" => sql.push_str(if self.ledger { "true" } else { "false" }),
             "thresholds" => {
@@ -344,6 +358,17 @@ impl Rendering<'_> {
 mod tests {
     use super::super::shape::tests::shape;
     use super::*;
+
+    #[test]
+    fn a_statement_finds_keys_by_each_column_that_it_or_a_part_of_it_names() {
+        let statements = Statements::new(&TableName::default(), shape(&[]), false, &Thresholds::default());
+        for kind in [StatementKind::Spend, StatementKind::SpendFresh, StatementKind::SpendFlat] {
+            for column in KeyColumn::OF_CREDENTIALS {
+                let by = format!("{} = ", column.name());
+                assert!(statements.sql_by(column, kind).contains(&by), "{kind:?} by {column:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_missing_column_reads_as_null_and_its_lines_go() {

@@ -23,8 +23,9 @@ use crate::http::{
 
 type Address = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
 
-/// The routes `POST /signup`, `GET /sdk-keys/me`, `POST /sdk-keys` and `DELETE /sdk-keys/{id}`, and with
-/// [`manage`](KeyRoutes::manage) those for the keys below the caller's, relative to where they are mounted.
+/// The routes `POST /signup`, `GET /sdk-keys/me`, `POST /sdk-keys`, `DELETE /sdk-keys/{id}`, `POST` and
+/// `GET /sdk-keys/increases`, and `POST /sdk-keys/increases/{id}`, and with [`manage`](KeyRoutes::manage) those for the
+/// keys below the caller's, relative to where they are mounted.
 ///
 /// ```no_run
 /// # #[cfg(feature = "axum")]
@@ -163,6 +164,11 @@ impl KeyRoutes {
         let service = self.service()?;
         let mut router = ::axum::Router::new()
             .route("/sdk-keys", post_service(service.clone()))
+            .route(
+                "/sdk-keys/increases",
+                get_service(service.clone()).post_service(service.clone()).delete_service(service.clone()),
+            )
+            .route("/sdk-keys/increases/{id}", post_service(service.clone()))
             .route("/sdk-keys/{id}", get_service(service.clone()).delete_service(service.clone()));
         if manage {
             router = router

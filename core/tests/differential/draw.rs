@@ -59,12 +59,21 @@ fn key(random: &mut Random, id: i64, now: i64) -> Key {
                 / 2
         }
     };
+    let boost = random.chance(30).then(|| {
+        let cents = if is_extreme {
+            random.pick(&[i64::MAX, i64::MIN, 0, MAX_CENTS])
+        } else {
+            random.between(-20, 400)
+        };
+        (cents, now + random.between(-50, 5_000))
+    });
     Key {
         id,
         lookup: KeyHash::of(&format!("ak_{id}")).as_str().to_owned(),
         name: format!("key {id}"),
         scope: random.pick(&[None, None, Some("read"), Some("admin")]),
         budget_cents,
+        boost,
         used,
         is_stale: reset_at.is_some() && random.chance(25),
         reserved: 0,

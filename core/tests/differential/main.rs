@@ -89,6 +89,9 @@ const OTHERS: &[StatementKind] = &[
     StatementKind::PruneEvents,
     StatementKind::DiagnoseKeys,
     StatementKind::Explain,
+    StatementKind::RequestIncrease,
+    StatementKind::ListIncreases,
+    StatementKind::DecideIncrease,
 ];
 
 #[tokio::test]
@@ -186,6 +189,7 @@ fn remembered(params: &[Option<String>], rows: &[String]) -> Vec<Option<String>>
     let run = of(0).unwrap()[2].clone();
     let column = |field: usize| {
         let known = array(known.as_deref().unwrap());
+        let of = |n: usize| of(n).filter(|row| row.get(22).is_some_and(Option::is_some));
         let values = known.iter().zip(1..).map(|(known, n)| match (known.as_str(), of(n)) {
             ("same", Some(row)) => format!("\"{}\"", row[field].as_deref().unwrap()),
             ("other", Some(row)) if field == 22 => {

@@ -87,7 +87,7 @@ impl Table {
         let rows: Vec<String> = db.keys.iter().map(|key| row(db, key)).collect();
         let columns = "id, account_id, key_hash, external_subject, key_prefix, name, scopes, budget_cents, budget_used_cents,
             budget_used_microcents, budget_period, budget_anchor_at, budget_reset_at, budget_microcents_reset_at, expires_at, revoked_at, last_used_at,
-            parent_id, ancestor_ids, when_exceeded";
+            parent_id, ancestor_ids, when_exceeded, budget_boost_cents, budget_boost_until";
         self.run(&format!("INSERT INTO sdk_api_keys ({columns}) VALUES {}", rows.join(","))).await;
     }
 
@@ -124,16 +124,15 @@ pub fn normal(rows: Vec<String>) -> Vec<String> {
     let fields = |row: String| {
         let row = row.replace(".000000", "");
         let mut fields = parse_row(&row).expect("a row");
+        let is_versioned = fields.len() == 24;
         if let Some("refused" | "budget_exceeded") = fields.get(1).and_then(Option::as_deref) {
             // Nothing was recorded: there are no amounts, and no reservation.
             fields[2..7].fill(None);
         }
         match fields.as_mut_slice() {
             // Versions are the database's own.
-            [.., xmin, ctid]
-                if xmin.is_some() && ctid.as_deref().is_some_and(|ctid| ctid.starts_with("(")) =>
-            {
-                (*xmin, *ctid) = (None, None);
+            [.., xmin, ctid] if is_versioned && ctid.as_deref().is_some_and(|ctid| ctid.starts_with("(")) => {
+                (*xmin, *ctid) = (xmin.take().map(|_| "some".into()), None);
             }
             [Some(place), _, run] if place == "0" => *run = None,
             _ => {}
@@ -163,7 +162,7 @@ fn row(db: &Database, key: &Key) -> String {
     };
     assert!(cents.abs() <= MAX_CENTS, "the model knows no more");
     format!(
-        "({}, '7', '{1}', '{1}', 'ak_', '{2}', {scopes}, {3}, {cents}, {micro}, {4}, {5}, {6}, {7}, {8}, {9}, {10}, {parent}, {ancestors}, {11})",
+        "({}, '7', '{1}', '{1}', 'ak_', '{2}', {scopes}, {3}, {cents}, {micro}, {4}, {5}, {6}, {7}, {8}, {9}, {10}, {parent}, {ancestors}, {11}, {12}, {13})",
         key.id,
         key.lookup,
         key.name,
@@ -176,6 +175,8 @@ fn row(db: &Database, key: &Key) -> String {
         time(key.revoked.then_some(0)),
         time(key.last_used_at),
         key.when_exceeded.map_or("NULL".to_owned(), |when| format!("'{when}'")),
+        number(key.boost.map(|(cents, _)| cents)),
+        time(key.boost.map(|(_, until)| until)),
     )
 }
 

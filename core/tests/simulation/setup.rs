@@ -136,6 +136,7 @@ fn key(random: &mut Random, id: i64, lookup: &str) -> Key {
         name: format!("key {id}"),
         scope: random.pick(&[None, None, Some("read"), Some("admin")]),
         budget_cents,
+        boost: None,
         used: random.between(0, budget_cents.unwrap_or(100)) / 2 * MICROCENTS_PER_CENT,
         is_stale: false,
         reserved: 0,

@@ -222,6 +222,16 @@ fn limit(limit: &LimitState) -> String {
     format!("{} {period} ({} free{then})", cents(limit.cents), cents(limit.remaining_cents))
 }
 
+/// By how much the budget is raised, and until when.
+fn raised(key: &KeyRecord) -> String {
+    match (key.budget_boost_cents, key.budget_boost_until.as_ref()) {
+        (Some(amount), until @ Some(_)) => {
+            format!("{} of it until {} UTC", cents(amount), optional_time(until))
+        }
+        _ => String::new(),
+    }
+}
+
 fn record(key: &KeyRecord) -> String {
     let grant = &key.grant;
     let scopes = match grant.scopes.as_deref() {
@@ -250,6 +260,7 @@ fn record(key: &KeyRecord) -> String {
         ("Scopes", scopes),
         ("Budget", budget),
         ("Limits", key.limits.iter().map(limit).collect::<Vec<_>>().join("; ")),
+        ("Raised", raised(key)),
         ("Spent", money(grant.budget_used_microcents)),
         ("Held", money(grant.budget_reserved_microcents)),
         ("Free", grant.budget_remaining_microcents().map(money).unwrap_or_default()),

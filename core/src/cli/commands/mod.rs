@@ -3,6 +3,7 @@
 mod change;
 mod doctor;
 mod explain;
+mod increases;
 mod keys;
 mod ledger;
 mod schema;
@@ -45,6 +46,9 @@ async fn dispatch(host: &Host, command: Command, global: &Global) -> Outcome {
         Command::Rotate(rotate) => change::rotate(host, rotate).await,
         Command::Revoke(key) => change::revoke(host, &key.id).await,
         Command::RevokeAll(all) => change::revoke_all(host, all).await,
+        Command::Requests(of) => increases::requests(host, of).await,
+        Command::Approve(approve) => increases::approve(host, approve).await,
+        Command::Deny(deny) => increases::deny(host, deny).await,
         Command::Usage(usage) => ledger::usage(host, usage).await,
         Command::Events(events) => ledger::events(host, events).await,
         Command::Deliveries(deliveries) => ledger::deliveries(host, deliveries).await,

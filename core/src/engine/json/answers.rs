@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::{deliveries, explained, records};
+use super::{deliveries, explained, increases, records};
 use crate::budget::charge::ChargeOutcome;
 use crate::budget::limit::Limit;
 use crate::budget::money::{Balance, cents_rounded_up};
@@ -36,6 +36,10 @@ impl Answer {
             Answer::Key(key) => records::record(key.as_deref(), exact),
             Answer::Explained(explanation) => explained::explanation(explanation, exact),
             Answer::Keys(keys) => records::records(keys, exact),
+            Answer::IncreaseRequested(outcome) | Answer::IncreaseDecided(outcome) => {
+                increases::outcome(outcome)
+            }
+            Answer::Increases(requests) => json(requests),
             Answer::Events(events) => json(events),
             Answer::Usage(usage) => json(usage),
             Answer::Verified(discrepancies) => json(discrepancies),

@@ -47,6 +47,9 @@ struct LimitJson<'a> {
     budget_remaining_microcents: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     when_exceeded: Option<WhenExceeded>,
+    budget_boost_cents: Option<i64>,
+    #[serde(serialize_with = "write_optional_time")]
+    budget_boost_until: Option<DateTime<Utc>>,
     holds: HoldsJson<'a>,
 }
 
@@ -142,6 +145,8 @@ impl<'a> LimitJson<'a> {
             budget_reserved_microcents: exact.then_some(balance.reserved_microcents),
             budget_remaining_microcents: remaining.filter(|_| exact),
             when_exceeded: limit.when_exceeded,
+            budget_boost_cents: limit.boost_cents,
+            budget_boost_until: limit.boost_until,
             holds: HoldsJson {
                 count: holds.count,
                 amount_cents: cents_rounded_up(holds.amount_microcents),

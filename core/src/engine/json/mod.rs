@@ -5,6 +5,7 @@ mod cost;
 mod deliveries;
 mod errors;
 mod explained;
+mod increases;
 mod keys;
 mod object;
 mod records;

@@ -102,6 +102,9 @@ struct Record<'a> {
     revoked_at: Option<DateTime<Utc>>,
     #[serde(serialize_with = "write_optional_time")]
     previous_expires_at: Option<DateTime<Utc>>,
+    budget_boost_cents: Option<i64>,
+    #[serde(serialize_with = "write_optional_time")]
+    budget_boost_until: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<&'a Option<Value>>,
 }
@@ -120,6 +123,8 @@ impl<'a> Record<'a> {
             disabled_at: record.disabled_at,
             revoked_at: record.revoked_at,
             previous_expires_at: record.previous_expires_at,
+            budget_boost_cents: record.budget_boost_cents,
+            budget_boost_until: record.budget_boost_until,
             metadata: Some(&record.metadata),
         }
     }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::cost::read_cost;
+use super::increases::{IncreaseDecisionJson, IncreaseFilterJson, IncreaseRequestJson};
 use super::keys::{CreateKeyJson, KeyJson, Secret, credential, key_or_subject};
 use super::object::Object;
 use super::records::{Changes, KeyFilterJson};
@@ -117,6 +118,19 @@ enum RequestJson {
         key: KeyJson,
         grace: Option<GraceJson>,
         idempotency_key: Option<String>,
+    },
+    #[serde(alias = "requestIncreaseBySubject")]
+    RequestIncrease {
+        key: Option<KeyJson>,
+        subject: Option<String>,
+        with: Object<IncreaseRequestJson>,
+    },
+    ListIncreases {
+        filter: Option<Object<IncreaseFilterJson>>,
+    },
+    DecideIncrease {
+        request_id: i64,
+        with: Object<IncreaseDecisionJson>,
     },
     Revoke {
         key_id: KeyId,
@@ -310,6 +324,16 @@ impl RequestJson {
                 let grace = grace.map_or(Ok(DEFAULT_GRACE), GraceJson::read)?;
                 let rotate = Rotate { grace, idempotency_key };
                 Request::Rotate(key.read(&options.key_prefix), rotate)
+            }
+            RequestJson::RequestIncrease { key, subject, with: Object(with) } => {
+                Request::RequestIncrease(key_or_subject(key, subject, &options.key_prefix)?, with.read()?)
+            }
+            RequestJson::ListIncreases { filter } => {
+                let filter = filter.map_or_else(IncreaseFilterJson::default, |Object(filter)| filter);
+                Request::ListIncreases(filter.read()?)
+            }
+            RequestJson::DecideIncrease { request_id, with: Object(with) } => {
+                Request::DecideIncrease(request_id, with.read()?)
             }
             RequestJson::Revoke { key_id, account_id, within } => {
                 let account = account_id.map_or(AccountFilter::Any, AccountFilter::Only);

@@ -24,6 +24,8 @@ pub(crate) fn read_limit(row: &str, shape: &TableShape) -> Result<Option<Explain
         reserved,
         room,
         reset_at,
+        boost,
+        boost_until,
         holds,
         held,
         recoverable,
@@ -67,6 +69,8 @@ pub(crate) fn read_limit(row: &str, shape: &TableShape) -> Result<Option<Explain
         budget_period: period.map(|period| period.into_owned()),
         balance: Balance::new(budget_cents, used, reserved),
         resets_at: Moment::read(reset_at.as_deref(), "budget_reset_at")?.and_then(Moment::reset),
+        boost_cents: integer(&boost, "budget_boost_cents")?,
+        boost_until: timestamp(boost_until.as_deref(), "budget_boost_until")?,
         holds: Holds {
             count: amount(&holds, "a count of reservations")?,
             amount_microcents: amount(&held, "amount_microcents")?,

@@ -82,6 +82,6 @@ pub(crate) fn read_json<T: for<'de> Deserialize<'de>>(rows: &[String]) -> Result
         .collect()
 }
 
-fn read_object<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Error> {
+pub(crate) fn read_object<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|e| Error::unexpected(format_args!("a JSON object: {e}")))
 }

@@ -269,8 +269,8 @@ mod tests {
         TableShape::read(&TableName::default(), &rows, false).unwrap()
     }
 
-    fn verdict(row: &str) -> Verdict {
-        KeyRow::read(row, &shape()).and_then(KeyRow::decided).unwrap().verdict
+    fn verdict(row: &str) -> Result<Grant, Box<Denial>> {
+        KeyRow::read(row, &shape()).and_then(KeyRow::decided).unwrap().verdict.map_err(Box::new)
     }
 
     #[test]

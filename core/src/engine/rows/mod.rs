@@ -7,6 +7,7 @@ mod ancestors;
 pub(crate) mod charged;
 pub(crate) mod ended;
 pub(crate) mod explained;
+pub(crate) mod increases;
 pub(crate) mod ledger;
 pub(crate) mod limits;
 pub(crate) mod lookup;

@@ -78,8 +78,19 @@ fn id_of(record: &str) -> Option<String> {
 }
 
 fn record(row: &str, shape: &TableShape) -> Result<KeyRecord, Error> {
-    let [key, created_at, prefix, parent_id, subject, disabled_at, revoked_at, previous_expires_at, metadata] =
-        fields(row, "a key's record")?;
+    let [
+        key,
+        created_at,
+        prefix,
+        parent_id,
+        subject,
+        disabled_at,
+        revoked_at,
+        previous_expires_at,
+        metadata,
+        boost,
+        boost_until,
+    ] = fields(row, "a key's record")?;
     let key = key.ok_or_else(|| Error::unexpected("a record without its key"))?;
     let looked_up = KeyRow::read(&key, shape)?.decided()?;
     let last_used_at = looked_up.last_used_at().map(Moment::nearest);
@@ -102,6 +113,8 @@ fn record(row: &str, shape: &TableShape) -> Result<KeyRecord, Error> {
         disabled_at: timestamp(disabled_at.as_deref(), "disabled_at")?,
         revoked_at: timestamp(revoked_at.as_deref(), "revoked_at")?,
         previous_expires_at: timestamp(previous_expires_at.as_deref(), "prev_key_expires_at")?,
+        budget_boost_cents: integer(&boost, "budget_boost_cents")?,
+        budget_boost_until: timestamp(boost_until.as_deref(), "budget_boost_until")?,
         metadata: metadata.map(read_metadata),
         ancestors: looked_up.ancestors,
     })

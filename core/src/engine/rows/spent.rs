@@ -15,12 +15,12 @@ use crate::budget::limit::Limit;
 use crate::budget::money::{Balance, Cost};
 use crate::budget::reservation::{IfExpired, ReservationId, Reserve, check_ttl};
 use crate::engine::answer::{Answer, Reservation, ReserveRefusal, ReserveRefusalReason, SettledBefore};
-use crate::error::{Error, ErrorCode, storable};
+use crate::error::{Error, check_idempotency_key, storable};
 use crate::id::KeyId;
 use crate::key::grant::{DenialReason, Verdict};
 use crate::key::scope::granting;
 use crate::metadata;
-use crate::table::shape::{MAX_INDEXED_BYTES, TableShape};
+use crate::table::shape::TableShape;
 
 /// A charge or reserve on its way.
 #[derive(Debug, Clone)]
@@ -102,13 +102,7 @@ impl Spend {
 
     /// Refuses what cannot be stored.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if let Some(key) = &self.idempotency_key {
-            storable("idempotency key", key)?;
-            if key.is_empty() || key.len() > MAX_INDEXED_BYTES {
-                let message = format!("Invalid idempotency key: it must have 1 to {MAX_INDEXED_BYTES} bytes");
-                return Err(Error::new(ErrorCode::InvalidText, message));
-            }
-        }
+        check_idempotency_key(self.idempotency_key.as_deref())?;
         if let SpendKind::Reserve { scope: Some(scope), .. } = &self.kind {
             storable("scope", scope)?;
         }

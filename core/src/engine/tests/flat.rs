@@ -74,7 +74,7 @@ fn the_statements_for_flat_keys_are_not_tried_for_what_is_known_to_be_a_childs()
     bench.rows::<String>(&flat, []);
     let general = bench.sent_one();
     let [own, _] = child(1, 7);
-    let (own, parent) = (quoted(&own), quoted(r#"{"(1,t,,0,0,0,,,f,f,)"}"#));
+    let (own, parent) = (quoted(&own), quoted(r#"{"(1,t,,0,0,0,,,f,f,,,)"}"#));
     bench.rows(&general, [format!("(1,ok,100,0,5000000,{ID},1764000900,,f,{own},{parent},,t)")]);
     assert!(matches!(bench.outcome(first), Answer::Reserved(Ok(_))));
     bench.submit(reserve());

@@ -18,6 +18,8 @@ fn child(id: i64) -> KeyRecord {
         disabled_at: None,
         revoked_at: None,
         previous_expires_at: None,
+        budget_boost_cents: None,
+        budget_boost_until: None,
         metadata: Some(json!({ "plan": "secret" })),
         ancestors: vec![7.into()],
         limits: Vec::new(),
@@ -284,6 +286,8 @@ fn a_child_learns_how_much_is_held_above_it_but_not_by_whom() {
         when_exceeded: None,
         balance: Balance::new(Some(cents), 0, 5_000_000 * oldest.len() as i64),
         resets_at: None,
+        boost_cents: None,
+        boost_until: None,
         holds: Holds {
             count: oldest.len() as i64,
             amount_microcents: 5_000_000 * oldest.len() as i64,

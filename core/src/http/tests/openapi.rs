@@ -23,6 +23,9 @@ fn what_is_served_is_described() {
     let expected = [
         "GET /sdk-keys",
         "POST /sdk-keys",
+        "GET /sdk-keys/increases",
+        "POST /sdk-keys/increases",
+        "POST /sdk-keys/increases/{id}",
         "GET /sdk-keys/me",
         "DELETE /sdk-keys/{id}",
         "PATCH /sdk-keys/{id}",
@@ -32,10 +35,18 @@ fn what_is_served_is_described() {
         "POST /signup",
     ];
     assert_eq!(described(&all), expected);
-    let original = ["POST /sdk-keys", "GET /sdk-keys/me", "DELETE /sdk-keys/{id}", "POST /signup"];
-    assert_eq!(described(&RouteOptions::default()), original);
+    let unasked = [
+        "POST /sdk-keys",
+        "GET /sdk-keys/increases",
+        "POST /sdk-keys/increases",
+        "POST /sdk-keys/increases/{id}",
+        "GET /sdk-keys/me",
+        "DELETE /sdk-keys/{id}",
+        "POST /signup",
+    ];
+    assert_eq!(described(&RouteOptions::default()), unasked);
     let closed = RouteOptions { signup: Some(false), ..RouteOptions::default() };
-    assert_eq!(described(&closed), original[..3]);
+    assert_eq!(described(&closed), unasked[..6]);
 }
 
 #[test]

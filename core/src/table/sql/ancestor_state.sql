@@ -4,7 +4,7 @@
 CASE WHEN k.id IS NOT NULL THEN ROW(
     k.id,
     true,
-    k.budget_cents,
+    {budget},
     k.budget_used_cents,
     {fraction},
     {reserved},

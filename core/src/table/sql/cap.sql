@@ -1,2 +1,2 @@
--- The most that may be used of k's budget, in micro-cents: what the columns can hold, where there is no budget.
-(GREATEST(LEAST({k.budget_cents}, {max_cents}), -{max_credit})::bigint * 1000000)
+-- The most that may be used of k's budget now, in micro-cents: what the columns can hold, where there is no budget.
+(GREATEST(LEAST({budget}, {max_cents}), -{max_credit})::bigint * 1000000)

@@ -25,7 +25,7 @@ locked AS MATERIALIZED (
         input.n,
         input.total,
         input.costs,
-        {k.budget_cents} AS budget_cents,
+        {budget} AS budget_cents,
         {cap} AS cap,
         {reserved} AS reserved,
         k.account_id, --? thresholds

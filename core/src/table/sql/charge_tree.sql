@@ -89,7 +89,7 @@ charged AS (
     FROM due d
     -- It always is more than 0. So Postgres expects fewer rows, and finds them by index in a small table, too.
     WHERE k.id = d.id AND d.total > 0
-    RETURNING k.id, k.budget_cents, k.budget_used_cents, k.budget_used_microcents, {reserved} AS reserved
+    RETURNING k.id, {budget} AS budget_cents, k.budget_used_cents, k.budget_used_microcents, {reserved} AS reserved
 )
 SELECT ROW(
     a.n, false, k.budget_cents, k.budget_used_cents, k.budget_used_microcents, k.reserved, NULL

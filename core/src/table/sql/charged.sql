@@ -1,5 +1,5 @@
 -- What the plain charges answer of k after them.
-{k.budget_cents},
+{budget},
 k.budget_used_cents,
 {k.budget_used_microcents},
 {reserved},

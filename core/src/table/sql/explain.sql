@@ -2,7 +2,8 @@
 -- $1: the key's id; or $2: the hash of its secret, or of the one before while that counts; or $3: its external subject.
 -- $4: how many open reservations of a budget it names at most, the oldest first.
 -- One row a key of the chain, the nearest first, and one a limit, after its key: the key's id, the row's state (NULL if there is no such key), name, period, budget, what
--- is used and reserved of it and what it has room for in micro-cents, when it starts afresh; how many open reservations hold
+-- is used and reserved of it and what it has room for in micro-cents, when it starts afresh; by how much the
+-- budget is raised now, and until when; how many open reservations hold
 -- of it, how much, and how much of that comes back to a charge that needs it (none without a budget); and of some of them the
 -- id, the key that holds it, the amount, since when, until when, and whether that is over; what a limit does when it is exceeded.
 WITH found AS MATERIALIZED (
@@ -32,11 +33,12 @@ budget AS MATERIALIZED (
         CASE WHEN k.id IS NOT NULL THEN {state} END AS state,
         {k.name} AS name,
         {k.budget_period} AS period,
-        {k.budget_cents} AS budget_cents,
+        {budget} AS budget_cents,
         p.before AS used,
         {reserved} AS reserved,
         {cap} - {reserved} - p.before AS room,
         p.reset_at,
+        {boosted},
         {k.when_exceeded} AS when_exceeded,
         -- A limit is its key's, the nearest before it, and so is what is held of it.
         max(c.distance) FILTER (WHERE {k.when_exceeded} IS NULL) OVER (ORDER BY c.distance) AS owner
@@ -74,7 +76,9 @@ SELECT ROW(
     b.used,
     b.reserved,
     b.room,
-    extract(epoch FROM b.reset_at)
+    extract(epoch FROM b.reset_at),
+    b.boost_cents,
+    b.boost_until
     , held.reservations, held.amount, CASE WHEN b.budget_cents IS NULL THEN 0 ELSE LEAST(held.recoverable, b.reserved) END, held.oldest --? +reservations
     , 0, 0, 0, NULLIF($4::text, $4::text) --! +reservations
     , b.when_exceeded

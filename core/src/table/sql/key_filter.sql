@@ -11,5 +11,5 @@ AND ($6::text IS NULL OR {k.metadata} @> $6::text::jsonb) --? jsonb_metadata
 AND $6::text IS NULL --! jsonb_metadata
 AND (
     $7::text IS NULL
-    OR CASE WHEN {due} THEN 0 ELSE {used} END >= {k.budget_cents}::numeric * $7::text::bigint
+    OR CASE WHEN {due} THEN 0 ELSE {used} END >= {budget}::numeric * $7::text::bigint
 )

@@ -20,7 +20,7 @@ locked AS MATERIALIZED (
         w.distance,
         k.id,
         k.account_id,
-        k.budget_cents::bigint AS budget_cents,
+        {budget}::bigint AS budget_cents,
         {cap} AS cap,
         {reserved} AS reserved,
         p.*

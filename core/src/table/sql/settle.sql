@@ -34,7 +34,7 @@ locked AS MATERIALIZED (
     SELECT
         k.id,
         k.account_id,
-        k.budget_cents::bigint AS budget_cents,
+        {budget}::bigint AS budget_cents,
         {cap} AS cap,
         {max_cents}::bigint * 1000000 AS storable,
         {reserved} AS reserved,

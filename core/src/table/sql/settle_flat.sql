@@ -23,7 +23,7 @@ locked AS MATERIALIZED (
         i.ns, i.ids, i.actions, i.amounts,
         k.id,
         k.account_id,
-        k.budget_cents::bigint AS budget_cents,
+        {budget}::bigint AS budget_cents,
         {cap} AS cap,
         {used} AS before,
         {reserved} AS reserved

@@ -43,7 +43,7 @@ locked AS MATERIALIZED (
         k.revoked_at IS NOT NULL AS is_revoked,
         k.disabled_at IS NOT NULL AS is_disabled,
         coalesce(k.expires_at <= statement_timestamp(), false) AS is_expired,
-        k.budget_cents::bigint AS budget_cents,
+        {budget}::bigint AS budget_cents,
         {cap} AS cap,
         {max_cents}::bigint * 1000000 AS storable,
         {scopes_array} AS scopes,

@@ -31,7 +31,7 @@ locked AS MATERIALIZED (
         i.ns, i.kinds, i.amounts, i.details,
         k.id,
         k.account_id,
-        k.budget_cents::bigint AS budget_cents,
+        {budget}::bigint AS budget_cents,
         {cap} AS cap,
         {used} AS before,
         {reserved} AS reserved,

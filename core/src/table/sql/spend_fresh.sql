@@ -44,7 +44,7 @@ locked AS MATERIALIZED (
         k.id,
         k.account_id,
         k.{lookup} AS lookup,
-        k.budget_cents::bigint AS budget_cents,
+        {budget}::bigint AS budget_cents,
         {cap} AS cap,
         {scopes_array} AS scopes,
         {reserved} AS reserved,
@@ -59,7 +59,7 @@ locked AS MATERIALIZED (
              AS fits,
         k.disabled_at IS NULL
             AND (k.expires_at <= statement_timestamp()) IS NOT TRUE
-            AND ((p.before - CASE WHEN p.before < 0 THEN 999999 ELSE 0 END) / 1000000 >= k.budget_cents) IS NOT TRUE AS may_reserve,
+            AND ((p.before - CASE WHEN p.before < 0 THEN 999999 ELSE 0 END) / 1000000 >= {budget}) IS NOT TRUE AS may_reserve,
         -- Only a reserve answers the key and the states of its ancestors.
         CASE WHEN (SELECT bool_or(kind = 'r') FROM input) THEN ROW(
             1,

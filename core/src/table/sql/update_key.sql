@@ -22,7 +22,7 @@ waited AS MATERIALIZED (
 ),
 before AS MATERIALIZED (
     SELECT k.id, p.before AS used, p.stored, {reserved} AS reserved
-        , CASE WHEN {k.budget_cents} > 0 THEN {cap} ELSE 9223372036854775807 END AS cap --? thresholds
+        , CASE WHEN {budget} > 0 THEN {cap} ELSE 9223372036854775807 END AS cap --? thresholds
     FROM (SELECT count(*) FROM waited) AS has_waited(rows)
     CROSS JOIN LATERAL (
         SELECT *
@@ -60,7 +60,7 @@ changed AS (
     FROM given g, period t, before b
     WHERE k.id = b.id
     RETURNING k.id, k.account_id
-        , {k.budget_cents}::bigint AS budget_cents, {cap} AS cap, {k.budget_reset_at} AS reset_at --? thresholds
+        , {budget}::bigint AS budget_cents, {cap} AS cap, {k.budget_reset_at} AS reset_at --? thresholds
 )
 , crossing AS ( --? thresholds
     SELECT c.id, c.account_id, c.budget_cents, c.cap, b.cap AS cap_before, b.used AS used_before, b.used AS used_after, --? thresholds

@@ -47,6 +47,7 @@ owned AS MATERIALIZED (
 ),
 owned_row AS MATERIALIZED (
     SELECT o.n, k.id, k.account_id, k.budget_cents IS NOT NULL AS is_used, k.budget_period, {reserved} AS reserved, p.stored
+        , p.before AS used, CASE WHEN k.budget_cents > 0 THEN {cap} ELSE 9223372036854775807 END AS cap --? thresholds
     FROM owned o
     CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = o.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) k
     CROSS JOIN LATERAL {period} p
@@ -118,7 +119,19 @@ changed AS (
         budget_microcents_reset_at = CASE WHEN c.is_new THEN c.reset_at ELSE k.budget_microcents_reset_at END
     FROM changes c
     WHERE k.id = c.id
+    RETURNING k.id, k.account_id, c.is_new --? thresholds
+        , {k.budget_cents}::bigint AS budget_cents, {cap} AS cap, {k.budget_reset_at} AS reset_at --? thresholds
 ),
+crossing AS ( --? thresholds
+    SELECT c.id, c.account_id, c.budget_cents, c.cap, r.cap AS cap_before, r.used AS used_before, r.used AS used_after, --? thresholds
+        r.reserved AS reserved_after, c.reset_at, $1::text::{id_type} AS via_key_id --? thresholds
+    FROM changed c --? thresholds
+    JOIN owned_row r ON r.id = c.id --? thresholds
+    WHERE NOT c.is_new --? thresholds
+), --? thresholds
+raised AS ( --? thresholds
+    {raised} --? thresholds
+), --? thresholds
 linked AS (
     UPDATE {table} k
     SET ancestor_ids = d.ancestor_ids[:o.count] || i.ids || d.ancestor_ids[o.count + 1:]

@@ -10,7 +10,8 @@ SELECT ROW(
     , false --! ancestor_ids
     , NULL
     , NULL
-    , k.xmin
+    -- The end of a raised budget changes the key, not its row.
+    , CASE WHEN {k.budget_boost_until} > statement_timestamp() THEN NULL ELSE k.xmin END
     , k.ctid
 )::text AS agentkey
 FROM (

@@ -1,6 +1,7 @@
 -- validate_one.sql for several keys. $1: text[] of key hashes or external subjects, each once.
 -- One row a key that exists: as validate.sql's, the last two fields NULL. With versions, two more that tell a later version
--- of the row, and a row of place 0: the time, and the run that the versions are of.
+-- of the row, and a row of place 0: the time, and the run that the versions are of. While its budget is raised a row has none:
+-- the end of that changes the key, not the row.
 -- The sub-select hides the parameter from the planner: one plan, kept, whatever the number of keys.
 SELECT ROW(
     input.n,
@@ -9,7 +10,7 @@ SELECT ROW(
     , false --! ancestor_ids
     , NULL
     , NULL
-    , k.xmin --? versions
+    , CASE WHEN {k.budget_boost_until} > statement_timestamp() THEN NULL ELSE k.xmin END --? versions
     , k.ctid --? versions
 )::text AS agentkey
 FROM unnest((SELECT $1::text::text[])) WITH ORDINALITY AS input(lookup, n)

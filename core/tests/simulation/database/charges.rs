@@ -62,7 +62,7 @@ impl Database {
             };
         }
         key.write_used(before.used + total, now);
-        let row = charged_row(place, (key.budget_cents, key.used, key.reserved), None);
+        let row = charged_row(place, (before.budget_cents, key.used, key.reserved), None);
         let (lookup, after) = (lookup.to_owned(), key.used);
         (Some(row), Effect::Charged { lookup, costs: vec![total], before: Some(before), after })
     }

@@ -17,6 +17,8 @@ pub struct Key {
     /// The only scope that it has; `None` is every scope.
     pub scope: Option<&'static str>,
     pub budget_cents: Option<i64>,
+    /// What the budget is raised by, and until when.
+    pub boost: Option<(i64, i64)>,
     pub used: i64,
     /// Somebody who knows only cents has reset it since: its fraction of a cent is over.
     pub is_stale: bool,
@@ -134,6 +136,14 @@ impl Key {
         self.reset_at.is_some_and(|at| at <= now)
     }
 
+    /// The budget with what it is raised by.
+    pub fn budget(&self, now: i64) -> Option<i64> {
+        let cents = self.budget_cents?;
+        let room = MAX_CENTS - cents.clamp(-MAX_CREDIT_CENTS, MAX_CENTS);
+        let boost = self.boost.filter(|(_, until)| *until > now).map_or(0, |(boost, _)| boost);
+        Some(cents + boost.min(room).max(0))
+    }
+
     pub fn money(&self, now: i64) -> Money {
         let view = self.own_view(now);
         (view.budget_cents, view.used, view.reserved)
@@ -147,9 +157,9 @@ impl Key {
             scope: self.scope,
             revoked: self.revoked,
             expired: self.expires_at.is_some_and(|at| at <= now),
-            budget_cents: self.budget_cents,
+            budget_cents: self.budget(now),
             exhausted: self
-                .budget_cents
+                .budget(now)
                 .is_some_and(|cents| used >= cents.saturating_mul(MICROCENTS_PER_CENT)),
             used,
             reserved: self.reserved,

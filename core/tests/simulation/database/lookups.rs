@@ -49,7 +49,7 @@ impl Database {
                 continue;
             };
             let xmin = self.version(key);
-            if known.is_none_or(|(xmins, of)| xmins[at] != xmin || of != run) {
+            if xmin.is_empty() || known.is_none_or(|(xmins, of)| xmins[at] != xmin || of != run) {
                 rows.push(format!("({},{},{xmin},\"(0,{})\")", at + 1, self.plain_row(key).0, key.id));
             }
         }
@@ -57,8 +57,11 @@ impl Database {
         (rows, effects)
     }
 
-    /// What changes with every change of a row.
+    /// What changes with every change of a row. None while its budget is raised: the end of that is no change of it.
     fn version(&self, key: &Key) -> String {
+        if key.boost.is_some_and(|(_, until)| until > self.now) {
+            return String::new();
+        }
         let mut hasher = std::hash::DefaultHasher::new();
         std::hash::Hash::hash(&format!("{key:?}"), &mut hasher);
         (std::hash::Hasher::finish(&hasher) as u32).to_string()
@@ -104,7 +107,7 @@ impl Database {
             quoted(&key.name),
             key.scope.map(|scope| format!("{{{scope}}}")).unwrap_or_default(),
             key.period.map_or("", |p| p.name),
-            optional(key.budget_cents),
+            optional(key.budget(self.now)),
             key.cents(),
             key.fraction(),
             key.reserved / MICROCENTS_PER_CENT,
@@ -123,7 +126,7 @@ impl Database {
             let key = self.by_id(*id);
             format!(
                 "({id},t,{},{},{},{},{},{},{},f,{},{},{})",
-                optional(key.budget_cents),
+                optional(key.budget(self.now)),
                 key.cents(),
                 key.fraction(),
                 key.reserved,

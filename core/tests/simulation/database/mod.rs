@@ -209,8 +209,11 @@ impl Database {
             "metadata",
             "prev_key_hash",
             "prev_key_expires_at",
+            "budget_boost_cents",
+            "budget_boost_until",
             "+reservations",
             "+events",
+            "+requests",
             "+deliveries",
         ];
         let columns = original.iter().chain(&counted).chain(added.iter().filter(|_| self.migrated));
@@ -254,6 +257,7 @@ impl Database {
             name: row["name"].as_str().expect("a name").to_owned(),
             scope: None,
             budget_cents: row["budget_cents"].as_i64(),
+            boost: None,
             used: 0,
             is_stale: false,
             reserved: 0,
