@@ -54,5 +54,5 @@ test.skipIf(!hasPooler)("PgBouncer in transaction mode", async () => {
   const pool = new pg.Pool({ connectionString: pooler.url(db.name), max: 4 });
   expect(await lookUps(pool)).toBeGreaterThan(0);
   await pool.end();
-  await pooler.stop();
+  pooler.stop();
 });
