@@ -31,8 +31,8 @@ fn recorded(replayed: bool) -> Answer {
     Answer::IncreaseRequested(Box::new(Ok(IncreaseRecorded { request, replayed })))
 }
 
-fn refused(reason: IncreaseRefusalReason, request: Option<Increase>) -> IncreaseOutcome {
-    Err(IncreaseRefusal { reason, request, limit_key_id: None })
+fn refused(reason: IncreaseRefusalReason, request: Option<Increase>) -> Box<IncreaseOutcome> {
+    Box::new(Err(IncreaseRefusal { reason, request, limit_key_id: None }))
 }
 
 impl World {
@@ -45,8 +45,8 @@ impl World {
         self.visit(Route::RequestIncrease, Body::Json(body), Ok(answer))
     }
 
-    fn decide(&mut self, id: &str, body: Value, outcome: IncreaseOutcome) -> Response {
-        let answer = Answer::IncreaseDecided(Box::new(outcome));
+    fn decide(&mut self, id: &str, body: Value, outcome: impl Into<Box<IncreaseOutcome>>) -> Response {
+        let answer = Answer::IncreaseDecided(outcome.into());
         self.visit(Route::DecideIncrease { id: id.to_owned() }, Body::Json(body), Ok(answer))
     }
 }
@@ -83,7 +83,7 @@ fn a_key_that_has_spent_all_asks_for_itself() {
     assert_eq!(world.asked, [Asked::Increase(Call::RequestIncrease(KeyId::Integer(7), asked))]);
     assert_eq!(world.ask(json!({ "cents": 500, "for": 7200 }), recorded(true)).status, 200);
 
-    let outcome = |outcome| Answer::IncreaseRequested(Box::new(outcome));
+    let outcome = Answer::IncreaseRequested;
     let pending = refused(IncreaseRefusalReason::AlreadyPending, Some(increase(IncreaseState::Pending)));
     let response = world.ask(json!({ "cents": 5, "for": 60 }), outcome(pending));
     assert_eq!((response.status, error_of(&response).as_str()), (409, "already_pending"));
