@@ -164,8 +164,8 @@ class Base:
             database that is restarted; never less than ``timeout``
         :param max_waiting: calls that may wait at once; more are refused with :class:`OverloadedError`
         :param touch_interval_seconds: ``last_used_at`` is written when it is older than this; ``None``: never
-        :param remembered_keys: so many rows of keys are remembered (about 300 bytes each): look-ups of several keys then
-            ask the database only which of them changed; 0 is none
+        :param remembered_keys: so many rows of keys are remembered (about 300 bytes each): look-ups of several keys
+            then ask the database only which of them changed; 0 is none
         :param max_cost_cents: the most that one charge, reserve or settle may cost; more is an ``invalid_cost``
         :param pooler: whether a pooler in transaction mode (PgBouncer, Supavisor) is between client and database:
             statements then cost two more round trips. ``None``: the client finds out with one connection more. With
