@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agentkey::engine::{
-    AcceptedPeriods, Align, KeyFormat, KeyPrefix, MAX_CENTS, Rounding, TableName, read_duration,
+    AcceptedPeriods, Align, KeyFormat, KeyPrefix, MAX_CENTS, Rounding, TableName, Thresholds, read_duration,
 };
 use agentkey::{AgentKey, Builder};
 use pyo3::prelude::*;
@@ -40,6 +40,7 @@ impl ClientOptions {
     pub(crate) fn read(self) -> PyResult<(Builder, Option<Vec<String>>, Rounding)> {
         TableName::new(&self.table_name).map_err(raise)?;
         KeyPrefix::new(&self.key_prefix).map_err(raise)?;
+        Thresholds::new(self.thresholds.iter().copied()).map_err(raise)?;
         let rounding = match self.rounding.as_str() {
             "up" => Rounding::Up,
             "exact" => Rounding::Exact,

@@ -15,7 +15,10 @@ from pyagentkey import AgentKey, AsyncAgentKey, Denial, RefusedError
 
 from .support import Database, run
 
-CALLS = [name for name, method in vars(AsyncAgentKey).items() if not name.startswith("_") and callable(method)]
+METHODS = [name for name, method in vars(AsyncAgentKey).items() if not name.startswith("_") and callable(method)]
+# What is iterated is not awaited.
+STREAMS = ["follow"]
+CALLS = [name for name in METHODS if name not in STREAMS]
 
 
 def test_the_truth_of_what_is_not_awaited_cannot_be_asked(db: Database) -> None:
@@ -85,7 +88,8 @@ def test_it_is_told_from_a_plain_function() -> None:
     # FastAPI's Depends, and mocks, ask so.
     is_one = inspect.iscoroutinefunction if sys.version_info >= (3, 12) else asyncio.iscoroutinefunction
     assert all(is_one(getattr(AsyncAgentKey, name)) for name in CALLS)
-    for name in CALLS:
+    assert all(inspect.isasyncgenfunction(getattr(AsyncAgentKey, name)) for name in STREAMS)
+    for name in METHODS:
         asked, blocking = (inspect.signature(getattr(cls, name)) for cls in (AsyncAgentKey, AgentKey))
         assert asked.parameters == blocking.parameters
 

@@ -156,7 +156,7 @@ async fn odd_names_work_from_migration_to_revocation() {
     }
     assert_eq!(
         db.number("SELECT count(*) FROM pg_tables WHERE schemaname !~ '^pg_|^information_schema'").await,
-        21 * 4
+        21 * 5
     );
     db.drop().await;
 }

@@ -193,7 +193,7 @@ impl Update {
         options: &Options,
     ) -> Result<Vec<Option<String>>, Error> {
         shape.require(LIMITS)?;
-        shape.require(NEEDED)?;
+        shape.require(&options.with_alarms(NEEDED))?;
         let limits = self.changes.limits.as_deref().unwrap_or_default();
         KeyLimit::check_fits(limits, shape.max_cents())?;
         // What the next statement would refuse is refused before anything is written.

@@ -356,6 +356,7 @@ impl Rendering<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shape::OWN_COLUMNS;
     use super::super::shape::tests::shape;
     use super::*;
 
@@ -384,5 +385,28 @@ mod tests {
             },
         );
         assert_eq!(&*sql, "SELECT k.user_id, NULL::text\n, true\nFROM \"sdk_api_keys\" k");
+    }
+
+    #[test]
+    fn every_table_names_every_parameter() {
+        let optional = OPTIONAL_COLUMNS.iter().copied();
+        let others =
+            ["prev_key_hash", "prev_key_expires_at", "+reservations", "+events", ALARMS, "+versions"];
+        let full: Vec<_> = optional.chain(others.map(|column| (column, "text"))).collect();
+        let without = |missing: &str| full.iter().copied().filter(|(name, _)| *name != missing).collect();
+        let missing = full.iter().filter(|(name, _)| !OWN_COLUMNS.contains(name));
+        let tables: Vec<Vec<_>> = missing.map(|(name, _)| without(name)).chain([Vec::new()]).collect();
+        let named = |columns: &[(&str, &str)], thresholds: &Thresholds| {
+            Statements::new(&TableName::default(), shape(columns), true, thresholds).list()
+        };
+        let of = |sql: &str| (1..=20).filter(|n| sql.contains(&format!("${n}::"))).collect::<Vec<_>>();
+        for thresholds in [Thresholds::default(), Thresholds::new([0.5]).unwrap()] {
+            let expected = named(&full, &thresholds);
+            for table in &tables {
+                for (one, other) in named(table, &thresholds).iter().zip(&expected) {
+                    assert_eq!(of(&one.2), of(&other.2), "{:?} of {table:?}", one.0);
+                }
+            }
+        }
     }
 }

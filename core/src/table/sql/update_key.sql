@@ -3,7 +3,8 @@
 -- One row, if there is such a key: its id, and whether it was changed. One whose row somebody else has locked was not. A new
 -- period begins now, with what is used.
 WITH given AS (
-    SELECT $2::text::jsonb AS p, statement_timestamp() AT TIME ZONE 'UTC' AS now
+    -- Tables without a ledger name all parameters, too: untyped drivers do not say what those are that no statement names.
+    SELECT $2::text::jsonb AS p, $3::text AS kind, $4::text AS entry, statement_timestamp() AT TIME ZONE 'UTC' AS now
 ),
 begun AS (
     SELECT
@@ -79,7 +80,7 @@ raised AS ( --? thresholds
         SELECT c.id, c.account_id, 'reset', b.used - b.stored, b.used, b.reserved, NULL::jsonb --? +events
         WHERE g.p ? 'budget_period' AND b.used <> b.stored AND {ledger} --? +events
         UNION ALL --? +events
-        SELECT c.id, c.account_id, $3::text, NULL, NULL, NULL, $4::text::jsonb --? +events
+        SELECT c.id, c.account_id, g.kind, NULL, NULL, NULL, g.entry::jsonb --? +events
     ) e --? +events
 ) --? +events
 SELECT ROW(id, true)::text AS agentkey
