@@ -284,7 +284,7 @@ async fn a_role_without_rights_is_told_which_it_needs() {
     let url = format!("{scheme}://{role}:x@{rest}");
     let found = findings(&url).await;
     let of = |check: &str| found.iter().filter(|finding| finding["check"] == check).count();
-    assert_eq!((of("privilege"), of("rows_unread")), (4, 1), "{found:?}");
+    assert_eq!((of("privilege"), of("rows_unread")), (5, 1), "{found:?}");
     for finding in found.iter().filter(|finding| finding["check"] == "privilege") {
         db.run(finding["fix"].as_str().unwrap()).await;
     }

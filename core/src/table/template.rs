@@ -355,5 +355,4 @@ impl Rendering<'_> {
 }
 
 #[cfg(test)]
-#[path = "template_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! Tests of the statements' texts.
+//! What statements become on tables of other shapes.
 
 use super::super::shape::OWN_COLUMNS;
 use super::super::shape::tests::shape;
@@ -34,7 +34,15 @@ fn a_missing_column_reads_as_null_and_its_lines_go() {
 #[test]
 fn every_table_names_every_parameter() {
     let optional = OPTIONAL_COLUMNS.iter().copied();
-    let others = ["prev_key_hash", "prev_key_expires_at", "+reservations", "+events", ALARMS, "+versions"];
+    let others = [
+        "prev_key_hash",
+        "prev_key_expires_at",
+        "+reservations",
+        "+events",
+        "+requests",
+        ALARMS,
+        "+versions",
+    ];
     let full: Vec<_> = optional.chain(others.map(|column| (column, "text"))).collect();
     let without = |missing: &str| full.iter().copied().filter(|(name, _)| *name != missing).collect();
     let missing = full.iter().filter(|(name, _)| !OWN_COLUMNS.contains(name));
