@@ -219,25 +219,18 @@ pub(crate) const DIAGNOSE_DATABASE: &str = include_str!("sql/diagnose_database.s
 /// A statement's text for one table.
 ///
 /// The files in `sql/` are plain SQL with these marks, which only ever become identifiers, types and other SQL, never
-/// values: `{table}`, `{table_literal}`; `{run}`, what versions are of; `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`,
-/// `{account_type}`, `{scopes_type}`; `{max_cents}` and `{max_credit}`; `{budget}`, `{cap}`, `{used}`, `{reserved}` and
-/// `{room}`, a key's budget, `{boost}` and `{boosted}`, by what it is raised; `{increase}` and `{increase_filter}`, requests
-/// for that; `{is_plain}` and `{charged}`, what plain charges need and answer; `{busy}`, rows that others have;
-/// `{takes_spends}` and `{takes_ends}`, whether a key's own row is all that counts for what is asked of it;
-/// `{chain}`, its ancestors, and `{max_ancestors}`; `{event}`, an entry of the ledger, and `{entry_time}`, when it was
-/// written;
-/// `{anchor}`, `{first_anchor}`, `{next_reset}`, `{first_reset}`, `{due}`,
-/// `{period_seconds}` and `{period}`, the period rule;
-/// `{state}`, what became of a key; `{key_filter}`, `{listed}` and `{key_record}`, which keys are listed, and how;
-/// `{key_columns}`, what a look-up answers, and `{ancestor_state}`, the same of an ancestor; `{scopes_array}`, a key's
-/// scopes, and `{bad_scopes}`, whether they cannot be; `{lookup}`, the column that keys are found by, and
-/// `{lookup_cast}`, what makes a text comparable to it;
-/// `{reservations}`, `{events}`, `{requests}` and `{deliveries}`, the companion tables; `{holders}`, who writes the ledger; `{ledger}`, whether all money is written into the ledger;
-/// `{thresholds}`, the shares of a budget that raise an alarm, `{thresholds_of}`, k's amounts of them, and `{raised}`. A
-/// line that ends in `--? column` stands only where the table has that column (or companion, as `+events`), one that ends
-/// in `--! column` only where it has not, one that ends in `--? thresholds` where there are some, in `--? contended` only in
-/// `ChargeContended` and `ChargeTreeContended`, in `--? versions` only in `ValidateVersions`, and one that ends in
-/// `--? jsonb_metadata` where keys can have metadata.
+/// values:
+/// - `{table}`, `{table_literal}`; `{reservations}`, `{events}`, `{requests}`, `{deliveries}`, the companion tables.
+/// - `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`, `{account_type}`, `{scopes_type}`.
+/// - `{max_cents}`, `{max_credit}`, `{max_ancestors}`, bounds; `{ledger}`, whether all money is written into the ledger.
+/// - `{lookup}`, the column that keys are found by, and `{lookup_cast}`, what makes a text comparable to it.
+/// - `{scopes_array}`, a key's scopes, and `{bad_scopes}`, whether they cannot be.
+/// - `{thresholds}`, the shares of a budget that raise an alarm.
+/// - Any name of [`PARTS`], a file of `sql/`, which says what it is.
+///
+/// A line stands only where what its last comment says is so: `--? column`, the table has that column (or companion, as
+/// `+events`); `--! column`, it has not; `--? thresholds`, there are some; `--? contended`, in `ChargeContended` and
+/// `ChargeTreeContended`; `--? versions`, in `ValidateVersions`; `--? jsonb_metadata`, keys can have metadata.
 fn render(template: &str, rendering: &Rendering<'_>) -> Arc<str> {
     let mut sql = String::with_capacity(4 * template.len());
     rendering.expand(template, false, &mut sql);
