@@ -249,6 +249,7 @@ describe.each(EXPRESS)("%s", (_, express) => {
     });
 
     test("more budget for a while", async () => {
+      await ak.migrate();
       await serve();
       const team = await ak.create({ accountId: "a", budgetCents: 1000 });
       const agent = await ak.create({ parent: team.key, budgetCents: 10, scopes: ["admin"] });

@@ -1,6 +1,6 @@
 //! The statements on the user's table, as text for a table of one shape. Each is a file in `sql/`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::name::{TableName, quote_literal};
 use super::scopes::{bad_scopes, scopes_array};
@@ -153,43 +153,39 @@ statements! {
     DiagnoseKeys => "diagnose_keys.sql",
 }
 
-/// The statements for a table as it is.
+/// The statements for a table as it is. Each is built when it is first asked for: a client needs a few of them.
 #[derive(Debug)]
 pub(crate) struct Statements {
     pub(crate) shape: TableShape,
-    /// By kind, then by the columns that keys may be found by: none, those of credentials, or these and the id.
-    texts: Vec<(StatementKind, Vec<Arc<str>>)>,
+    table: TableName,
+    ledger: bool,
+    thresholds: Thresholds,
+    /// For each of [`TEMPLATES`], by the column that keys are found by.
+    texts: Vec<[OnceLock<Arc<str>>; KeyColumn::ALL.len()]>,
 }
 
 impl Statements {
     pub(crate) fn new(table: &TableName, shape: TableShape, ledger: bool, thresholds: &Thresholds) -> Self {
-        let text = |kind: StatementKind, template: &str| {
+        let texts = TEMPLATES.iter().map(|_| Default::default()).collect();
+        Statements { shape, table: table.clone(), ledger, thresholds: thresholds.clone(), texts }
+    }
+
+    /// The text of a statement that finds keys by a column.
+    pub(crate) fn sql_by(&self, column: KeyColumn, kind: StatementKind) -> Arc<str> {
+        let known = TEMPLATES.iter().zip(&self.texts).find(|((known, _), _)| *known == kind);
+        let Some(((_, template), texts)) = known else { return Arc::from("") };
+        Arc::clone(texts[column as usize].get_or_init(|| {
             let variant = match kind {
                 StatementKind::ChargeContended | StatementKind::ChargeTreeContended => "contended",
                 StatementKind::ValidateVersions => "versions",
                 _ => "",
             };
-            let by = |column: KeyColumn| {
-                let lookup = column.name();
-                let rendering = Rendering { table, shape: &shape, lookup, ledger, thresholds, variant };
-                render(template, &rendering)
-            };
-            let columns: &[KeyColumn] = match template {
-                by_id if has_mark(by_id, "lookup_cast") => &KeyColumn::ALL,
-                by_credential if has_mark(by_credential, "lookup") => &KeyColumn::OF_CREDENTIALS,
-                _ => &[KeyColumn::KeyHash],
-            };
-            columns.iter().copied().map(by).collect()
-        };
-        let texts = TEMPLATES.iter().map(|(kind, template)| (*kind, text(*kind, template))).collect();
-        Statements { shape, texts }
-    }
-
-    /// The text of a statement that finds keys by a column.
-    pub(crate) fn sql_by(&self, column: KeyColumn, kind: StatementKind) -> Arc<str> {
-        let found = self.texts.iter().find(|(known, _)| *known == kind);
-        let text = found.and_then(|(_, texts)| texts.get(column as usize));
-        text.map_or_else(|| Arc::from(""), Arc::clone)
+            let Statements { shape, table, ledger, thresholds, .. } = self;
+            render(
+                template,
+                &Rendering { table, shape, lookup: column.name(), ledger: *ledger, thresholds, variant },
+            )
+        }))
     }
 
     /// The text of any other statement.
@@ -200,10 +196,15 @@ impl Statements {
     /// Every statement, for people: its kind, the column that keys are found by where there are several, its text.
     pub(crate) fn list(&self) -> Vec<(StatementKind, Option<&'static str>, Arc<str>)> {
         let mut list = Vec::new();
-        for (kind, texts) in &self.texts {
-            for (column, text) in KeyColumn::ALL.iter().zip(texts) {
-                let column = (texts.len() > 1).then(|| column.name());
-                list.push((*kind, column, Arc::clone(text)));
+        for (kind, template) in TEMPLATES {
+            let columns: &[KeyColumn] = match template {
+                by_id if has_mark(by_id, "lookup_cast") => &KeyColumn::ALL,
+                by_credential if has_mark(by_credential, "lookup") => &KeyColumn::OF_CREDENTIALS,
+                _ => &[KeyColumn::KeyHash],
+            };
+            for column in columns {
+                let name = (columns.len() > 1).then(|| column.name());
+                list.push((*kind, name, self.sql_by(*column, *kind)));
             }
         }
         list
