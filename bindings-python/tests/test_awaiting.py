@@ -37,7 +37,8 @@ def test_the_truth_of_what_is_not_awaited_cannot_be_asked(db: Database) -> None:
 def test_every_call_must_be_awaited(db: Database, name: str) -> None:
     method = getattr(AsyncAgentKey(db.url), name)
     needed = [p for p in inspect.signature(method).parameters.values() if p.default is p.empty]
-    call = method(*("1" for _ in needed))
+    named = {p.name: "1" for p in needed if p.kind is p.KEYWORD_ONLY}
+    call = method(*("1" for p in needed if p.name not in named), **named)
     with pytest.raises(TypeError, match="await"):
         bool(call)
     assert inspect.isawaitable(call) and asyncio.iscoroutine(call)
