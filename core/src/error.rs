@@ -177,6 +177,7 @@ impl Error {
     }
 
     /// The same error with its message as `say` has it.
+    #[cfg(feature = "cli")]
     pub(crate) fn said(mut self, say: impl FnOnce(&str) -> String) -> Self {
         self.message = say(&self.message);
         self
