@@ -13,6 +13,9 @@ use crate::table::template::{KeyColumn, StatementKind};
 /// A row is read anew this long after it was read: transaction ids come again, after four billion.
 const KEPT: Duration = Duration::from_secs(3600);
 
+/// A longer row, of a key with very many scopes, say, is read each time: so the memory is bounded in bytes, too.
+const MAX_ROW_BYTES: usize = 2_048;
+
 /// A key's row as it was read.
 #[derive(Debug)]
 pub(super) struct Known {
@@ -84,6 +87,9 @@ impl Memory {
         version: Version,
         now: Duration,
     ) {
+        if row.len() > MAX_ROW_BYTES {
+            return self.forget(column, name);
+        }
         let before = self.recent[column].get(name).or_else(|| self.older[column].get(name));
         let is_steady = before.is_some_and(|before| before.version == version);
         let known = Known { row: version.cut_off(row), version, is_steady, read_at: now };
@@ -178,6 +184,15 @@ mod tests {
             keep(&mut memory, "a", xmin, Duration::ZERO);
             assert_eq!(memory.known(0, &Arc::from("a"), Duration::ZERO).unwrap().is_steady, expected);
         }
+    }
+
+    #[test]
+    fn a_long_row_is_not_kept() {
+        let mut memory = Memory::new(10);
+        keep(&mut memory, "a", 1, Duration::ZERO);
+        let row = format!("({})", "x".repeat(MAX_ROW_BYTES));
+        memory.keep(0, &Arc::from("a"), &row, version(2), Duration::ZERO);
+        assert!(!is_known(&mut memory, "a", Duration::ZERO));
     }
 
     #[test]
