@@ -1,6 +1,7 @@
 //! Keys to create, as JSON, and what names a key.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::object::Object;
@@ -16,6 +17,11 @@ use crate::key::raw::{KeyHash, KeyPrefix};
 /// A raw key on its way to its hash.
 #[derive(Deserialize)]
 pub(super) struct Secret(zeroize::Zeroizing<String>);
+
+/// Several. The error of something else does not repeat it.
+pub(super) fn secrets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Secret>, D::Error> {
+    Vec::deserialize(deserializer).map_err(|_| D::Error::custom("secrets must be an array of strings"))
+}
 
 impl AsRef<str> for Secret {
     fn as_ref(&self) -> &str {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::cost::read_cost;
 use super::increases::{IncreaseDecisionJson, IncreaseFilterJson, IncreaseRequestJson};
-use super::keys::{CreateKeyJson, KeyJson, Secret, credential, key_or_subject};
+use super::keys::{CreateKeyJson, KeyJson, Secret, credential, key_or_subject, secrets};
 use super::object::Object;
 use super::records::{Changes, KeyFilterJson};
 use crate::budget::charge::Charge;
@@ -174,6 +174,7 @@ enum RequestJson {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WebhookJson {
     name: String,
+    #[serde(deserialize_with = "secrets")]
     secrets: Vec<Secret>,
 }
 

@@ -283,6 +283,21 @@ fn the_ledger() {
 }
 
 #[test]
+fn a_webhooks_secret_is_not_repeated() {
+    for secrets in [
+        json!("whsec_hidden"),
+        json!({ "whsec_hidden": 1 }),
+        json!([["whsec_hidden"]]),
+        json!(["whsec_hidden"]),
+    ] {
+        let webhook = json!({ "name": "w", "secrets": secrets });
+        let error = read(&json!({ "op": "claimDeliveries", "webhook": webhook, "most": 1 })).unwrap_err();
+        assert!(error.message().contains("secrets"), "{error}");
+        assert!(!error.message().contains("hidden"), "{error}");
+    }
+}
+
+#[test]
 fn what_is_no_request_is_refused_and_not_repeated_at_length() {
     let long = format!(r#"{{"op":"{}"}}"#, "x".repeat(1_000_000));
     for text in [
