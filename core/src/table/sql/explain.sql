@@ -7,17 +7,7 @@
 -- of it, how much, and how much of that comes back to a charge that needs it (none without a budget); and of some of them the
 -- id, the key that holds it, the amount, since when, until when, and whether that is over; what a limit does when it is exceeded.
 WITH found AS MATERIALIZED (
-    SELECT id
-    FROM {table}
-    WHERE id = $1::text::{id_type}
-      AND when_exceeded IS NULL --? when_exceeded
-    UNION ALL
-    SELECT id FROM {table} WHERE key_hash = $2::text
-    UNION ALL --? prev_key_hash prev_key_expires_at
-    SELECT id FROM {table} WHERE prev_key_hash = $2::text AND prev_key_expires_at > statement_timestamp() --? prev_key_hash prev_key_expires_at
-    UNION ALL
-    SELECT id FROM {table} WHERE {external_subject} = $3::text
-    LIMIT 1
+    {named}
 ),
 chained AS MATERIALIZED (
     SELECT c.id, c.distance

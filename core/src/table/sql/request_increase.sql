@@ -5,17 +5,7 @@
 -- revoked, disabled or expired, of the key or an ancestor; no_budget; or again: somebody else records one at this moment.
 -- It locks no row. The index on open requests decides which of two is recorded.
 WITH found AS MATERIALIZED (
-    SELECT id
-    FROM {table}
-    WHERE id = $1::text::{id_type}
-      AND when_exceeded IS NULL --? when_exceeded
-    UNION ALL
-    SELECT id FROM {table} WHERE key_hash = $2::text
-    UNION ALL --? prev_key_hash prev_key_expires_at
-    SELECT id FROM {table} WHERE prev_key_hash = $2::text AND prev_key_expires_at > statement_timestamp() --? prev_key_hash prev_key_expires_at
-    UNION ALL
-    SELECT id FROM {table} WHERE {external_subject} = $3::text
-    LIMIT 1
+    {named}
 ),
 chained AS MATERIALIZED (
     SELECT k.id AS key_id, k.account_id, {budget} AS budget_cents, c.id, c.distance
