@@ -70,8 +70,8 @@ def _send(url: str, delivery: dict[str, Any], timeout: float, ends: list[dict[st
 
 
 async def pause(seconds: float) -> None:
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(seconds)  # between two looks at the ledger: `follow` has nothing to wait for
 
 
 def pause_now(seconds: float) -> None:
-    time.sleep(seconds)
+    time.sleep(seconds)  # the same, for threads
