@@ -6,7 +6,7 @@ SHELL := bash
 with_postgres := tests/postgres.sh run --
 
 .DEFAULT_GOAL := help
-.PHONY: help sql soak fuzz-http fleet doors test-doors demo demo-express demo-axum demo-fastapi test check bench bench-node bench-python packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
+.PHONY: help sql soak fuzz-http fleet doors test-doors demo demo-express demo-axum demo-fastapi test check bench bench-node bench-python bench-http packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */make \1|/' | \
@@ -175,6 +175,19 @@ fleet: have-cargo $(node_modules) $(venv-ready) ## clients in three languages an
 	@echo "==> fleet"
 	@AGENTKEY_FLEET_SECONDS=$${AGENTKEY_FLEET_SECONDS:-60} AGENTKEY_FLEET_WORKERS=$$'node $(CURDIR)/tests/fleet/worker.mjs\n$(CURDIR)/$(venv)/bin/python $(CURDIR)/tests/fleet/worker.py' \
 		$(with_postgres) cargo test --release -p agentkey --all-features --test fleet -- --nocapture
+
+latency := tests/latency
+latency_modules := $(latency)/node_modules/.package-lock.json
+
+$(latency_modules): $(latency)/package-lock.json | have-node have-npm
+	@echo "==> npm ci, $(latency)"
+	@npm --prefix $(latency) ci --loglevel=error --no-audit --no-fund && touch $@
+
+bench-http: have-cargo $(node_modules) $(venv-ready) $(latency_modules) ## latency of Express and FastAPI with and without a check of keys, also better-auth's
+	@$(build-node)
+	@$(build-python)
+	@echo "==> bench-http"
+	@$(with_postgres) node $(latency)/run.mjs $(venv)/bin/python
 
 run-doors := $(with_postgres) node tests/doors/run.mjs
 build-doors := cargo build --quiet --release -p agentkey-doors
