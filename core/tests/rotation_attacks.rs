@@ -433,3 +433,28 @@ async fn a_grace_that_cannot_be_is_refused() {
     assert_eq!(db.snapshot().await, before);
     db.drop().await;
 }
+
+#[tokio::test]
+async fn a_key_whose_secret_is_another_ones_former_is_named() {
+    let db = TestDatabase::create().await;
+    let ak = db.client().await;
+    let old = ak.create(CreateKey::new("acct")).await.unwrap();
+    let new = ak.rotate(old.id.clone(), Rotate::new()).await.unwrap().unwrap();
+    // Somebody brought the row back, from before the rotation.
+    db.run(&format!(
+        "INSERT INTO sdk_api_keys (account_id, key_hash, key_prefix) SELECT 'acct', prev_key_hash, 'ak_' FROM sdk_api_keys WHERE id = {}",
+        old.id
+    ))
+    .await;
+    let copy = agentkey::KeyId::from(2);
+    for key in [copy.clone().into(), agentkey::engine::Credential::of_key(old.key.expose())] {
+        let error = ak.rotate(key, Rotate::new().idempotency_key("may")).await.unwrap_err();
+        let message = error.message();
+        assert!(message.contains("key 2 ") && message.contains("key 1:"), "{error}");
+        assert!(!error.may_have_been_recorded() && !message.contains("23505"), "{error}");
+    }
+    assert_eq!(db.number("SELECT count(*) FROM sdk_api_keys_events WHERE kind = 'rotate'").await, 1);
+    let _ = ak.rotate(new.id, Rotate::new()).await.unwrap().unwrap();
+    let _ = ak.rotate(copy, Rotate::new()).await.unwrap().unwrap();
+    db.drop().await;
+}
