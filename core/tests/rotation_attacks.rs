@@ -258,7 +258,8 @@ async fn a_secret_that_a_row_has_now_is_that_rows_whoever_had_it_before() {
     // A rotation by it is the second one's, too: it cannot be the former secret of both.
     let before = db.snapshot().await;
     let error = fleet[0].rotate(&first.key, Rotate::new()).await.unwrap_err();
-    assert_eq!(error.sqlstate(), Some("23505"), "{error}");
+    assert!(error.message().contains("key 2 ") && error.message().contains("key 1:"), "{error}");
+    assert!(!error.may_have_been_recorded() && error.sqlstate().is_none(), "{error}");
     assert_eq!(db.snapshot().await, before);
     let _ = fleet[0].rotate(first.id, Rotate::new()).await.unwrap().unwrap();
     let rotated = fleet[0].rotate(&first.key, Rotate::new()).await.unwrap().unwrap();
@@ -431,30 +432,5 @@ async fn a_grace_that_cannot_be_is_refused() {
     let by_secret = ak.rotate(Credential::of_key(&id), Rotate::new()).await.unwrap();
     assert_eq!(by_secret, Err(RotateRefusal::InvalidKey));
     assert_eq!(db.snapshot().await, before);
-    db.drop().await;
-}
-
-#[tokio::test]
-async fn a_key_whose_secret_is_another_ones_former_is_named() {
-    let db = TestDatabase::create().await;
-    let ak = db.client().await;
-    let old = ak.create(CreateKey::new("acct")).await.unwrap();
-    let new = ak.rotate(old.id.clone(), Rotate::new()).await.unwrap().unwrap();
-    // Somebody brought the row back, from before the rotation.
-    db.run(&format!(
-        "INSERT INTO sdk_api_keys (account_id, key_hash, key_prefix) SELECT 'acct', prev_key_hash, 'ak_' FROM sdk_api_keys WHERE id = {}",
-        old.id
-    ))
-    .await;
-    let copy = agentkey::KeyId::from(2);
-    for key in [copy.clone().into(), agentkey::engine::Credential::of_key(old.key.expose())] {
-        let error = ak.rotate(key, Rotate::new().idempotency_key("may")).await.unwrap_err();
-        let message = error.message();
-        assert!(message.contains("key 2 ") && message.contains("key 1:"), "{error}");
-        assert!(!error.may_have_been_recorded() && !message.contains("23505"), "{error}");
-    }
-    assert_eq!(db.number("SELECT count(*) FROM sdk_api_keys_events WHERE kind = 'rotate'").await, 1);
-    let _ = ak.rotate(new.id, Rotate::new()).await.unwrap().unwrap();
-    let _ = ak.rotate(copy, Rotate::new()).await.unwrap().unwrap();
     db.drop().await;
 }

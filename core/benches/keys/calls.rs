@@ -138,10 +138,9 @@ impl Call {
             Call::UpdatePeriod => update(KeyUpdate::new().budget_period(agentkey::Period::Week)).await,
             Call::Disable => is(ak.disable(key).await?.is_some()),
             Call::Rotate => is(ak.rotate(KeyId::from(key), Rotate::new()).await?.is_ok()),
-            Call::RotateBySecret => is(ak
-                .rotate(Credential::of_key(&format!("ak_{key}")), Rotate::new())
-                .await?
-                .is_ok()),
+            Call::RotateBySecret => {
+                is(ak.rotate(Credential::of_key(&format!("ak_{key}")), Rotate::new()).await?.is_ok())
+            }
             Call::List => list(KeyFilter::new().after(key), 100).await,
             Call::ListAccount => list(KeyFilter::new().account_id(format!("acct_{account}")), 100).await,
             Call::ListParent => list(KeyFilter::new().parent(account * OF_ACCOUNT + 1), 20).await,
@@ -149,16 +148,18 @@ impl Call {
                 let after = platform(keys) + place * 101 % (CHILDREN - 200);
                 list(KeyFilter::new().parent(platform(keys)).after(after), 100).await
             }
-            Call::ListHuman => {
-                list(KeyFilter::new().delegated_by(format!("human_{}", account)), 100).await
-            }
+            Call::ListHuman => list(KeyFilter::new().delegated_by(format!("human_{}", account)), 100).await,
             Call::ListLive => list(KeyFilter::new().state(KeyState::Live).after(key), 100).await,
             Call::ListExpired => list(KeyFilter::new().state(KeyState::Expired).after(key), 100).await,
             Call::ListRevoked => list(KeyFilter::new().state(KeyState::Revoked).after(key / 2), 100).await,
             Call::ListDisabled => list(KeyFilter::new().state(KeyState::Disabled).after(key / 2), 10).await,
             Call::ListScope => list(KeyFilter::new().scope("search").after(key / 2), 100).await,
             Call::ListRareScope => {
-                list(KeyFilter::new().scope("audit").account_id(format!("acct_{}", account / 1_000 * 1_000)), 1).await
+                list(
+                    KeyFilter::new().scope("audit").account_id(format!("acct_{}", account / 1_000 * 1_000)),
+                    1,
+                )
+                .await
             }
             Call::ListRareScopeOfAll => list(KeyFilter::new().scope("audit"), 1).await,
             Call::ListMetadata => {
@@ -173,7 +174,9 @@ impl Call {
             Call::ExplainFlat => is(!ak.explain(&KeyId::from(key)).await?.limits.is_empty()),
             Call::ExplainTeam => is(ak.explain(&KeyId::from(held + 1)).await?.limits[0].holds.count == 4),
             Call::ExplainGrandchild => is(ak.explain(&KeyId::from(held + 30)).await?.limits.len() == 3),
-            Call::ExplainLarge => is(ak.explain(&KeyId::from(platform(keys))).await?.limits[0].holds.count == 100),
+            Call::ExplainLarge => {
+                is(ak.explain(&KeyId::from(platform(keys))).await?.limits[0].holds.count == 100)
+            }
             Call::ExplainChildOfLarge => {
                 is(ak.explain(&KeyId::from(platform(keys) + 1 + place)).await?.limits.len() == 2)
             }

@@ -26,13 +26,16 @@ const WARM_UP: usize = 20;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let server_url = std::env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set: run `make bench-keys`")?;
+    let server_url =
+        std::env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set: run `make bench-keys`")?;
     let keys = number("AGENTKEY_BENCH_KEYS", 5_000_000)?.max(table::FEWEST);
     let calls = number("AGENTKEY_BENCH_CALLS", 300)?;
     let keep = std::env::var_os("AGENTKEY_BENCH_KEEP").is_some_and(|value| value == "1");
     let name = format!("agentkey_bench_keys_{keys}");
     let mut server = PgConnection::connect(&server_url).await?;
-    let is_there = server.fetch_optional(AssertSqlSafe(format!("SELECT FROM pg_database WHERE datname = '{name}'"))).await?;
+    let is_there = server
+        .fetch_optional(AssertSqlSafe(format!("SELECT FROM pg_database WHERE datname = '{name}'")))
+        .await?;
     if is_there.is_some() && !keep {
         return Err(format!("there is a database {name} already").into());
     }
@@ -54,7 +57,8 @@ async fn run(url: &str, keys: i64, calls: usize, is_new: bool) -> Result<()> {
         table::make(&ak, url, keys).await?;
     }
     let mut connection = PgConnection::connect(url).await?;
-    let about = "SELECT format('Postgres %s, shared_buffers %s, %s of keys', current_setting('server_version'),
+    let about =
+        "SELECT format('Postgres %s, shared_buffers %s, %s of keys', current_setting('server_version'),
         current_setting('shared_buffers'), pg_size_pretty(pg_total_relation_size('sdk_api_keys')))";
     let about: String = connection.fetch_one(about).await?.try_get(0)?;
     println!("{about}. {keys} keys; {calls} calls of each kind, one at a time.\n");
@@ -77,7 +81,11 @@ async fn run(url: &str, keys: i64, calls: usize, is_new: bool) -> Result<()> {
             slow.push(call.name());
         }
     }
-    println!("\nbelow {} at the 99th percentile: {}", millis(TARGET), if slow.is_empty() { "all".to_owned() } else { format!("all but {}", slow.join("; ")) });
+    println!(
+        "\nbelow {} at the 99th percentile: {}",
+        millis(TARGET),
+        if slow.is_empty() { "all".to_owned() } else { format!("all but {}", slow.join("; ")) }
+    );
     ak.close().await;
     Ok(())
 }

@@ -39,8 +39,12 @@ pub async fn make(ak: &AgentKey, url: &str, keys: i64) -> Result<()> {
     let mut db = PgConnection::connect(url).await?;
     // Indexes last: that is minutes faster.
     let indexes = "SELECT indexname::text, indexdef FROM pg_indexes WHERE tablename = 'sdk_api_keys' AND indexname <> 'sdk_api_keys_pkey'";
-    let indexes: Vec<(String, String)> =
-        db.fetch_all(indexes).await?.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_>>()?;
+    let indexes: Vec<(String, String)> = db
+        .fetch_all(indexes)
+        .await?
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect::<Result<_>>()?;
     run(&mut db, "ALTER TABLE sdk_api_keys DROP CONSTRAINT sdk_api_keys_key_hash_key").await?;
     for (name, _) in indexes.iter().filter(|(name, _)| name != "sdk_api_keys_key_hash_key") {
         run(&mut db, &format!("DROP INDEX {name}")).await?;

@@ -113,6 +113,8 @@ statements! {
     ListOfParent => "list_of_parent.sql",
     /// The same of a human.
     ListOfHuman => "list_of_human.sql",
+    /// The same of those that are revoked or disabled.
+    ListOfState => "list_of_state.sql",
     /// Keys of which there are few among many.
     ListByIndex => "list_by_index.sql",
     /// A new secret for a key.

@@ -145,7 +145,8 @@ impl Sequence {
         let id = self.id(key);
         let known = &mut self.model.keys[key];
         if self.dice.roll(2) == 0 {
-            changes.budget_cents = Some([None, Some(0), Some(100), Some(3_000), Some(40_000)][self.dice.roll(5)]);
+            changes.budget_cents =
+                Some([None, Some(0), Some(100), Some(3_000), Some(40_000)][self.dice.roll(5)]);
             known.budget_cents = changes.budget_cents.flatten();
             known.budget_changed();
         }
@@ -289,10 +290,8 @@ impl Sequence {
         };
         // Two decide at once: it is done once.
         let (one, two) = (self.ak(), self.ak());
-        let (one, two) = tokio::join!(
-            one.decide_increase(request, decision()),
-            two.decide_increase(request, decision())
-        );
+        let (one, two) =
+            tokio::join!(one.decide_increase(request, decision()), two.decide_increase(request, decision()));
         let cap = self.model.keys[key].cap().unwrap();
         let above = self.model.chain(key).into_iter().skip(1);
         let is_bounded = above.filter_map(|key| self.model.keys[key].cap()).any(|above| above < cap + cents);
@@ -358,7 +357,10 @@ impl Sequence {
         assert!(record.reason == denial || denial.is_none() && record.reason == is_over, "{record:?}");
         for secret in [Some(&known.secret), known.former.as_ref()].into_iter().flatten() {
             let refused = ak.validate(secret).await.unwrap().err().map(|denial| denial.reason);
-            assert!(refused == denial || denial.is_none() && refused == is_over, "{refused:?} is not {denial:?}");
+            assert!(
+                refused == denial || denial.is_none() && refused == is_over,
+                "{refused:?} is not {denial:?}"
+            );
         }
         if let Some(secret) = known.dead.last() {
             let refused = ak.validate(secret).await.unwrap().unwrap_err();

@@ -113,7 +113,10 @@ async fn check_money(db: &TestDatabase, sequence: &Sequence, purse: &Purse) {
     let mut expected: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
     for (key, known) in sequence.model.keys.iter().enumerate() {
         let book = purse.book(key);
-        let ids = format!("SELECT array_to_string(id || ancestor_ids, ' ') FROM sdk_api_keys WHERE id = {}", known.id);
+        let ids = format!(
+            "SELECT array_to_string(id || ancestor_ids, ' ') FROM sdk_api_keys WHERE id = {}",
+            known.id
+        );
         let ids = db.text(&ids).await;
         let ids: Vec<i64> = ids.split(' ').map(|id| id.parse().unwrap()).collect();
         for ancestor in sequence.model.chain(key) {
@@ -133,11 +136,16 @@ async fn check_money(db: &TestDatabase, sequence: &Sequence, purse: &Purse) {
             ))
             .await;
         assert_eq!(row, format!("{} {}", money.0, money.1), "key {id}");
-        let ledger = format!("SELECT coalesce(sum(amount_microcents), 0) FROM sdk_api_keys_events WHERE key_id = {id} AND kind IN ('charge', 'settle', 'refund', 'reset')");
+        let ledger = format!(
+            "SELECT coalesce(sum(amount_microcents), 0) FROM sdk_api_keys_events WHERE key_id = {id} AND kind IN ('charge', 'settle', 'refund', 'reset')"
+        );
         assert_eq!(db.number(&ledger).await, money.0, "the ledger of key {id}");
         let known = sequence.model.keys.iter().find(|key| key.id.to_string() == id.to_string());
         if let Some(most) = known.and_then(|key| key.most_cents) {
-            assert!(money.0 + money.1 <= most * CENT, "key {id} passed its budget: {money:?} of {most} cents");
+            assert!(
+                money.0 + money.1 <= most * CENT,
+                "key {id} passed its budget: {money:?} of {most} cents"
+            );
         }
     }
     for key in &sequence.model.keys {

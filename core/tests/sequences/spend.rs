@@ -67,7 +67,8 @@ pub async fn spend(ak: AgentKey, other: AgentKey, purse: Arc<Purse>, seed: u64) 
                 let (one, two) =
                     tokio::join!(ak.track_usage(&secret, charge()), other.track_usage(&secret, charge()));
                 let outcomes = [one.unwrap(), two.unwrap()];
-                let first = outcomes.iter().filter(|outcome| matches!(outcome, Ok(charged) if !charged.replayed));
+                let first =
+                    outcomes.iter().filter(|outcome| matches!(outcome, Ok(charged) if !charged.replayed));
                 let count = first.count();
                 assert!(count <= 1, "{outcomes:?}");
                 if count == 1 {
@@ -75,7 +76,8 @@ pub async fn spend(ak: AgentKey, other: AgentKey, purse: Arc<Purse>, seed: u64) 
                 }
             }
             _ => {
-                let Ok(held) = ak.reserve(&secret, Reserve::new(Cost::microcents(amount))).await.unwrap() else {
+                let Ok(held) = ak.reserve(&secret, Reserve::new(Cost::microcents(amount))).await.unwrap()
+                else {
                     continue;
                 };
                 purse.record(key, 0, amount);
