@@ -6,7 +6,7 @@ SHELL := bash
 with_postgres := tests/postgres.sh run --
 
 .DEFAULT_GOAL := help
-.PHONY: help sql soak fuzz-http fleet doors test-doors demo demo-express demo-axum demo-fastapi test check bench bench-node bench-python bench-http packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
+.PHONY: help sql soak sequences bench-keys fuzz-http fleet doors test-doors demo demo-express demo-axum demo-fastapi test check bench bench-node bench-python bench-http packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */make \1|/' | \
@@ -29,6 +29,14 @@ bench: have-cargo ## throughput and latency beside the usual way
 soak: have-cargo ## a million random calls, some of them on keys with odd rows
 	@echo "==> soak"
 	@$(with_postgres) env AGENTKEY_ODD_CALLS=1000000 cargo test --release -p agentkey --all-features --test odd -- --nocapture
+
+bench-keys: have-cargo ## get, update, rotate, list, explain and revokeAll at 5,000,000 keys
+	@echo "==> bench-keys"
+	@$(with_postgres) cargo bench -p agentkey --bench keys
+
+sequences: have-cargo ## 1,000 random sequences of all that is done to keys, while others spend
+	@echo "==> sequences"
+	@$(with_postgres) env AGENTKEY_SEQUENCES=$${AGENTKEY_SEQUENCES:-1000} cargo test --release -p agentkey --all-features --test sequences -- --nocapture
 
 sql: have-cargo ## every statement as it runs on the standard table, to EXPLAIN it
 	@$(with_postgres) cargo run --quiet -p agentkey --example sql

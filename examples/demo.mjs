@@ -7,12 +7,14 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
 
 const { AgentKey, pg } = packages();
 const BUDGET_CENTS = 500;
 const MORE_CENTS = 500;
 const WORKERS = 64;
 const DEAREST_CENTS = 7;
+const BOOST_SECONDS = 15;
 
 const serverUrl = process.env.DATABASE_URL;
 if (!serverUrl) throw new Error("DATABASE_URL is not set: run `make demo`");
@@ -34,6 +36,15 @@ try {
 async function demo() {
   const pool = new pg.Pool({ connectionString: url });
   const ak = new AgentKey({ pool });
+  try {
+    await tell(ak, pool);
+  } finally {
+    await ak.close();
+    await pool.end();
+  }
+}
+
+async function tell(ak, pool) {
   const { key, id } = await ak.create({
     accountId: "acme",
     name: "research agents",
@@ -61,27 +72,39 @@ async function demo() {
   } while (Number(row.held) > 0);
   console.log(`\n  served           ${granted} cents\n  in the table     ${row.used} cents\n  budget           ${BUDGET_CENTS} cents`);
 
-  console.log("\nWhat the command line shows of it:");
-  await agentkey("list", "--account", "acme");
-
-  console.log(`\nThe agents ask for ${MORE_CENTS} cents more, with their own key, and Alice approves on the command line.`);
-  const { id: request } = await ask(servers[0], key, { cents: MORE_CENTS, for: "1h", reason: "the archive has more pages than expected" });
+  const door = servers.find((server) => server.name === "FastAPI") ?? servers[0];
+  const why = (await get(door, "/sdk-keys/me", key)).explanation;
+  const { budgetCents, budgetUsedCents, budgetResetAt } = why.limits[0];
+  console.log(`\nAn agent asks ${door.name} why: ${why.reason}, ${budgetUsedCents} of ${budgetCents} cents are used until ${budgetResetAt}.`);
+  console.log(`It asks for ${MORE_CENTS} cents more, with its own key, and Alice approves for ${BOOST_SECONDS} seconds on the command line.`);
+  const { id: request } = await ask(door, key, { cents: MORE_CENTS, for: "1h", reason: "the archive has more pages than expected" });
   await agentkey("requests");
-  await agentkey("approve", String(request), "--by", "alice@example.com");
+  await agentkey("approve", String(request), "--by", "alice@example.com", "--for", `${BOOST_SECONDS}s`);
   const more = new Map(servers.map((server) => [server.name, { granted: 0, cents: 0, refused: 0 }]));
   await Promise.all(Array.from({ length: WORKERS }, (_, worker) => spend(worker, key, more)));
   const grantedMore = [...more.values()].reduce((sum, { cents }) => sum + cents, 0);
   console.log(`\nThey go on, and stop after ${grantedMore} cents more.`);
   await agentkey("explain", String(id));
+  const { budgetBoostUntil } = await ak.get(id);
+  console.log(`\nThe increase is over at ${budgetBoostUntil}: waiting for that ...`);
+  let me;
+  do {
+    await sleep(500);
+    me = await get(door, "/sdk-keys/me", key);
+  } while (me.budgetCents !== BUDGET_CENTS);
+  const late = await search(door, key, 1);
+  console.log(`It is over. The budget is ${me.budgetCents} cents again, and ${door.name} answers ${late.status} ${late.error}.`);
 
   await ak.revoke(id);
   const answers = await Promise.all(servers.map((server) => search(server, key, 1)));
-  console.log(`\nAlice revokes it: ${servers.map((s, i) => `${s.name} answers ${answers[i].status} ${answers[i].error}`).join(", ")}.`);
+  console.log(`\nAlice revokes the key: ${servers.map((s, i) => `${s.name} answers ${answers[i].status} ${answers[i].error}`).join(", ")}.`);
+  console.log("\nWhat the command line shows of it: the key, the tree, the ledger, what was spent.");
+  await agentkey("show", String(id));
+  await agentkey("list", "--account", "acme");
   await agentkey("events", "--key", String(id));
+  await agentkey("usage", String(id));
   await agentkey("verify");
-  await ak.close();
-  await pool.end();
-  if (granted !== BUDGET_CENTS || grantedMore !== MORE_CENTS || Number(row.used) !== BUDGET_CENTS || answers.some((a) => a.status !== 401)) {
+  if (granted !== BUDGET_CENTS || grantedMore !== MORE_CENTS || Number(row.used) !== BUDGET_CENTS || late.status !== 429 || answers.some((a) => a.status !== 401)) {
     throw new Error("the budget was not kept");
   }
   console.log("The budget was kept, to the cent.");
@@ -119,6 +142,12 @@ async function search(server, key, cents) {
   const headers = { authorization: `Bearer ${key}` };
   const answer = await fetch(`http://127.0.0.1:${server.port}/search?limit=${cents}`, { headers });
   return { status: answer.status, ...(await answer.json()) };
+}
+
+async function get(server, path, key) {
+  const answer = await fetch(`http://127.0.0.1:${server.port}${path}`, { headers: { authorization: `Bearer ${key}` } });
+  if (answer.status !== 200) throw new Error(`${server.name} answered ${answer.status}: ${await answer.text()}`);
+  return answer.json();
 }
 
 /** Asks for more budget. */

@@ -39,8 +39,8 @@ BEGIN
       FROM (VALUES
         -- By hash: names may be longer than a btree takes.
         ('human', 'btree', ARRAY['hashtext(delegated_by)', 'id'], 'delegated_by IS NOT NULL'),
-        ('revoked_at', 'btree', ARRAY['revoked_at'],      'revoked_at IS NOT NULL'),
-        ('disabled_at', 'btree', ARRAY['disabled_at'],    'disabled_at IS NOT NULL'),
+        ('revoked_at', 'btree', ARRAY['id', 'revoked_at'],   'revoked_at IS NOT NULL'),
+        ('disabled_at', 'btree', ARRAY['id', 'disabled_at'], 'disabled_at IS NOT NULL'),
         ('expires_at', 'btree', ARRAY['expires_at'],      'expires_at IS NOT NULL'),
         ('metadata',   'gin',   ARRAY['metadata'],        'metadata IS NOT NULL')
       ) AS w (suffix, method, cols, predicate)

@@ -185,3 +185,79 @@ async fn a_table_of_the_original_has_limits_too() {
     }
     db.drop().await;
 }
+
+/// Rows of a table that statements read, once all sessions of the pool are over.
+async fn rows_read(db: &TestDatabase, table: &str) -> i64 {
+    db.at_rest(&format!(
+        "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = '{table}'"
+    ))
+    .await
+}
+
+#[tokio::test]
+async fn what_others_hold_makes_no_difference() {
+    let db = TestDatabase::create().await;
+    let ak = db.client().await;
+    let other = ak.create(CreateKey::new("other")).await.unwrap();
+    let team = ak.create(CreateKey::new("acct").budget_cents(1_000)).await.unwrap();
+    let mut last = team.id.clone();
+    // More children of one key than a page of them has, and a grandchild.
+    for _ in 0..45 {
+        last = ak.create(CreateKey::child_of(team.id.clone())).await.unwrap().id;
+        let _ = ak.reserve_by_id(last.clone(), 1).await.unwrap().unwrap();
+    }
+    let leaf = ak.create(CreateKey::child_of(last)).await.unwrap();
+    let _ = ak.reserve_by_id(leaf.id.clone(), 2).await.unwrap().unwrap();
+    db.run(&format!(
+        "INSERT INTO sdk_api_keys_reservations (id, key_id, amount_microcents, expires_at)
+         SELECT gen_random_uuid(), {}, 1000000, now() + interval '1 day' FROM generate_series(1, 20000);
+         UPDATE sdk_api_keys SET budget_reserved_cents = 20000 WHERE id = {0};
+         ANALYZE sdk_api_keys_reservations",
+        other.id
+    ))
+    .await;
+    db.pool.close().await;
+    let before = rows_read(&db, "sdk_api_keys_reservations").await;
+    let ak = AgentKey::builder().connect(&db.url).await.unwrap();
+    for _ in 0..8 {
+        let explained = ak.explain(&team.id).await.unwrap();
+        let holds = &explained.limits[0].holds;
+        assert_eq!((holds.count, holds.amount_microcents, holds.oldest.len()), (46, 47_000_000, 10));
+        let explained = ak.explain(&leaf.id).await.unwrap();
+        let counts: Vec<i64> = explained.limits.iter().map(|limit| limit.holds.count).collect();
+        assert_eq!(counts, [46, 2, 1]);
+    }
+    ak.close().await;
+    let read = rows_read(&db, "sdk_api_keys_reservations").await - before;
+    assert!(read < 8 * 2 * 100, "{read} rows are read");
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn what_very_many_children_hold_is_found() {
+    let db = TestDatabase::create().await;
+    let ak = db.client().await;
+    for children in [1_999, 2_000, 2_001, 5_000] {
+        let team = ak.create(CreateKey::new("acct").budget_cents(1_000)).await.unwrap();
+        db.run(&format!(
+            "INSERT INTO sdk_api_keys (account_id, key_hash, key_prefix, parent_id, ancestor_ids)
+             SELECT 'acct', '{children} ' || n, 'ak_', {0}, ARRAY[{0}::bigint] FROM generate_series(1, {children}) n",
+            team.id
+        ))
+        .await;
+        let ids = format!(
+            "SELECT string_agg(id::text, ' ') FROM (SELECT id FROM sdk_api_keys WHERE parent_id = {} ORDER BY id DESC LIMIT 3) k",
+            team.id
+        );
+        for id in db.text(&ids).await.split(' ') {
+            let _ = ak.reserve_by_id(id, 5).await.unwrap().unwrap();
+        }
+        let explained = ak.explain(&team.id).await.unwrap();
+        assert_eq!(explained.limits[0].holds.count, 3, "of {children} children");
+        assert_eq!(explained.limits[0].holds.amount_microcents, 15_000_000);
+    }
+    // Whoever made a key its own grandparent finds an end.
+    db.run("UPDATE sdk_api_keys SET parent_id = 2 WHERE id = 1").await;
+    assert_eq!(ak.explain(agentkey::KeyId::from(1)).await.unwrap().limits[0].holds.count, 3);
+    db.drop().await;
+}

@@ -8,7 +8,7 @@ import pg from "pg";
 export async function start(port = 3000) {
   const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL });
   pool.on("error", (error) => console.error(error.message));
-  const ak = new AgentKey({ pool, validScopes: ["search"] });
+  const ak = new AgentKey({ pool, validScopes: ["search"], ledger: true });
   await ak.migrate();
 
   const app = express();

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from pyagentkey import AsyncAgentKey, Grant
 from pyagentkey.fastapi import RESPONSES, create_router, presented_key, require_key
 
-ak = AsyncAgentKey(os.environ["DATABASE_URL"], valid_scopes=["search"])
+ak = AsyncAgentKey(os.environ["DATABASE_URL"], valid_scopes=["search"], ledger=True)
 Searcher = Annotated[Grant, Depends(require_key(ak, scope="search"))]
 Key = Annotated[str, Depends(presented_key)]
 

@@ -52,7 +52,7 @@ impl List {
         let Some(mut params) = filter_params(filter, most, shape) else {
             return Ok(Plan::Answer(Answer::Keys(Vec::new())));
         };
-        let kind = match self.index(shape).filter(|_| self.is_rare) {
+        let kind = match self.index().filter(|_| self.is_rare) {
             Some(index) => {
                 params.push(Some(index.to_owned()));
                 StatementKind::ListByIndex
@@ -63,6 +63,10 @@ impl List {
                     KeyFilter { parent: Some(_), .. } => StatementKind::ListOfParent,
                     KeyFilter { delegated_by: Some(_), .. } => StatementKind::ListOfHuman,
                     KeyFilter { account_id: Some(_), .. } => StatementKind::ListOfAccount,
+                    KeyFilter { state: Some(KeyState::Revoked), .. } => StatementKind::ListOfState,
+                    KeyFilter { state: Some(KeyState::Disabled), .. } if shape.has("disabled_at") => {
+                        StatementKind::ListOfState
+                    }
                     _ => StatementKind::ListKeys,
                 }
             }
@@ -71,17 +75,16 @@ impl List {
     }
 
     /// The index that knows what is looked for.
-    fn index(&self, shape: &TableShape) -> Option<&'static str> {
+    fn index(&self) -> Option<&'static str> {
         match &self.filter {
             KeyFilter { metadata: Some(_), .. } => Some("metadata"),
-            KeyFilter { state: Some(KeyState::Revoked), .. } => Some("revoked"),
-            KeyFilter { state: Some(KeyState::Disabled), .. } if shape.has("disabled_at") => Some("disabled"),
             KeyFilter { state: Some(KeyState::Expired), .. } => Some("expired"),
             _ => None,
         }
     }
 
     pub(super) fn after(mut self, rows: &[String], shape: &TableShape) -> Result<Next, Error> {
+        let found_before = self.found.len();
         let PageEnd { last, looked_at } = read_page(rows, shape, &mut self.found)?;
         let is_full = self.found.len() >= self.filter.most() as usize;
         if is_full || self.is_rare || looked_at < self.looks_at {
@@ -89,8 +92,11 @@ impl List {
         }
         self.filter.after = last;
         // Not before so many were looked at in vain: of what is not rare an index knows too much.
-        self.is_rare = self.looks_at == LOOKED_AT_ONCE && self.index(shape).is_some();
-        self.looks_at = LOOKED_AT_ONCE;
+        self.is_rare = self.looks_at == LOOKED_AT_ONCE && self.index().is_some();
+        // As many as the last one would have needed for what lacks, and half as many more.
+        let lacks = (self.filter.most() as usize).saturating_sub(self.found.len());
+        let needed = (looked_at * lacks * 3 / 2).checked_div(self.found.len() - found_before);
+        self.looks_at = needed.map_or(LOOKED_AT_ONCE, |needed| needed.clamp(100, LOOKED_AT_ONCE));
         Ok(Next::Continue(Admin::Keys(KeyWork::List(Box::new(self)))))
     }
 }

@@ -6,7 +6,7 @@ use super::rows::time::timestamp;
 use super::rows::{fields, read_key_id};
 use super::spends::NEEDED;
 use super::{Answer, Options};
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 use crate::key::credential::Credential;
 use crate::key::raw::MintedKey;
 use crate::key::rotation::{Rotate, RotateRefusal, Rotated};
@@ -67,7 +67,7 @@ impl Rotation {
         let Some(row) = rows.first() else {
             return Ok(Next::Answer(Answer::Rotated(Err(RotateRefusal::InvalidKey))));
         };
-        let [id, status, expires_at] = fields(row, "a rotated key's row")?;
+        let [id, status, expires_at, other] = fields(row, "a rotated key's row")?;
         let outcome = match status.as_deref() {
             Some("busy") => return Ok(Next::LookAgain(Admin::Rotate(Box::new(self.clone())))),
             Some("rotated") => {
@@ -80,7 +80,15 @@ impl Rotation {
             }
             Some("revoked") => Err(RotateRefusal::Revoked),
             Some("idempotency_conflict") => Err(RotateRefusal::IdempotencyConflict),
-            other => return Err(Error::unexpected(format_args!("the status {other:?}"))),
+            Some("former_of_another") => {
+                let [id, other] = [id, other].map(Option::unwrap_or_default);
+                // Nothing was written.
+                let message = format!(
+                    "the secret of key {id} is also the former one (prev_key_hash) of key {other}: rotate that one first"
+                );
+                return Err(Error::new(ErrorCode::UnexpectedResponse, message));
+            }
+            status => return Err(Error::unexpected(format_args!("the status {status:?}"))),
         };
         Ok(Next::Answer(Answer::Rotated(outcome)))
     }

@@ -113,6 +113,8 @@ statements! {
     ListOfParent => "list_of_parent.sql",
     /// The same of a human.
     ListOfHuman => "list_of_human.sql",
+    /// The same of those that are revoked or disabled.
+    ListOfState => "list_of_state.sql",
     /// Keys of which there are few among many.
     ListByIndex => "list_by_index.sql",
     /// A new secret for a key.
@@ -248,7 +250,7 @@ const PARTS: &[(&str, &str)] = parts![
     "chain", "entry_time", "cap", "room", "is_plain", "charged", "busy", "fraction", "used", "reserved",
     "period", "anchor", "first_anchor", "period_seconds", "due", "state", "key_record", "key_filter",
     "listed", "key_columns", "ancestor_state", "next_reset", "event", "run", "holders", "thresholds_of", "raised",
-    "takes_spends", "takes_ends", "budget", "boost", "boosted", "increase", "increase_filter", "named"
+    "takes_spends", "takes_ends", "budget", "boost", "boosted", "increase", "increase_filter", "named", "open"
 ];
 
 /// Whether a template has a mark, itself or in one of its parts.

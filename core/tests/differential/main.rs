@@ -71,6 +71,7 @@ const OTHERS: &[StatementKind] = &[
     StatementKind::ListOfAccount,
     StatementKind::ListOfParent,
     StatementKind::ListOfHuman,
+    StatementKind::ListOfState,
     StatementKind::ListByIndex,
     StatementKind::FormerKeys,
     StatementKind::KeysById,

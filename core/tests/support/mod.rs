@@ -101,6 +101,22 @@ impl TestDatabase {
         row.get::<Option<String>, _>(0).unwrap_or_default()
     }
 
+    /// A number that sessions report at the latest when they end, once all of them are over.
+    pub async fn at_rest(&self, sql: &str) -> i64 {
+        const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+            AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+        let ask = async |sql: &str| {
+            let mut session = self.session().await;
+            let row = session.fetch_one(AssertSqlSafe(sql.to_owned())).await.unwrap();
+            let number: i64 = row.get(0);
+            session.close().await.unwrap();
+            number
+        };
+        self.pool.close().await;
+        eventually("all sessions are over", async || ask(OTHERS).await == 0).await;
+        ask(sql).await
+    }
+
     /// Every row of the keys table as text: two equal snapshots mean that nothing was written.
     pub async fn snapshot(&self) -> String {
         self.text("SELECT coalesce(string_agg(k::text || k.ctid::text, E'\\n' ORDER BY k::text), '') FROM sdk_api_keys k").await

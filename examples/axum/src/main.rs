@@ -49,7 +49,8 @@ async fn search(grant: CallerGrant, Query(Search { limit }): Query<Search>) -> (
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let ak = AgentKey::builder().valid_scopes(["search"]).connect(&std::env::var("DATABASE_URL")?).await?;
+    let builder = AgentKey::builder().valid_scopes(["search"]).ledger(true);
+    let ak = builder.connect(&std::env::var("DATABASE_URL")?).await?;
     ak.migrate().await?;
 
     let guard = AgentKeyLayer::new(ak.clone()).scope("search").reserve_with(price);

@@ -6,7 +6,7 @@
 -- budget is raised now, and until when; how many open reservations hold
 -- of it, how much, and how much of that comes back to a charge that needs it (none without a budget); and of some of them the
 -- id, the key that holds it, the amount, since when, until when, and whether that is over; what a limit does when it is exceeded.
-WITH found AS MATERIALIZED (
+WITH RECURSIVE found AS MATERIALIZED (
     {named}
 ),
 chained AS MATERIALIZED (
@@ -36,27 +36,7 @@ budget AS MATERIALIZED (
     LEFT JOIN LATERAL (SELECT * FROM {table} WHERE id = c.id OFFSET 0) k ON true
     CROSS JOIN LATERAL {period} p
 )
--- From the open reservations, which are few, not from the descendants: a key may have very many of these, and what the planner
--- expects of a walk down the tree makes it compile the statement for a second or two.
-, pending AS MATERIALIZED ( --? +reservations
-    SELECT --? +reservations
-        k.ancestor_ids, --? +reservations ancestor_ids
-        r.* --? +reservations
-    FROM (SELECT EXISTS (SELECT FROM budget WHERE reserved > 0) AS is_any) AS held --? +reservations
-    CROSS JOIN LATERAL (SELECT * FROM {reservations} WHERE state = 'pending' AND held.is_any OFFSET 0) r --? +reservations
-    CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = r.key_id OFFSET 0) k --? +reservations
-), --? +reservations
-open AS MATERIALIZED ( --? +reservations
-    SELECT --? +reservations
-        b.id AS budget_id, --? +reservations
-        r.*, --? +reservations
-        r.expires_at <= statement_timestamp() AS is_over, --? +reservations
-        row_number() OVER (PARTITION BY b.id ORDER BY r.created_at, r.id) AS place --? +reservations
-    FROM budget b --? +reservations
-    JOIN pending r ON r.key_id = b.id --? +reservations
-        OR b.id = ANY (r.ancestor_ids) --? +reservations ancestor_ids
-    WHERE b.reserved > 0 --? +reservations
-) --? +reservations
+{open} --? +reservations
 SELECT ROW(
     o.id,
     b.state,

@@ -1,13 +1,9 @@
 -- Keys of which there are few among many, by an index that knows them. $1 to $7: as key_filter.sql says. $8: only keys after
--- this id, or NULL. $9: how many keys at most. $10: the index: metadata, revoked, disabled or expired.
+-- this id, or NULL. $9: how many keys at most. $10: the index: metadata or expired.
 -- One row a key: as key_record.sql says; and the row that listed.sql adds.
 WITH looked_at AS MATERIALIZED (
     SELECT k.id, {key_filter} AS is_wanted
     FROM (
-        SELECT * FROM {table} k WHERE $10::text = 'revoked' AND k.revoked_at IS NOT NULL
-        UNION ALL --? disabled_at
-        SELECT * FROM {table} k WHERE $10::text = 'disabled' AND k.disabled_at IS NOT NULL --? disabled_at
-        UNION ALL
         SELECT * FROM {table} k WHERE $10::text = 'expired' AND {k.expires_at} <= statement_timestamp()
         UNION ALL --? jsonb_metadata
         SELECT * FROM {table} k WHERE $10::text = 'metadata' AND k.metadata @> $6::text::jsonb --? jsonb_metadata

@@ -1,8 +1,8 @@
 -- Gives a key a new secret. $1: its id; or $2: the hash of its secret, or of the one before while that counts. $3 and $4:
 -- the new secret's hash, and what is shown of it. $5: seconds that the secret before counts. $6: idempotency key, or NULL.
 -- $7: true, if the statement is to wait for a row that somebody else has locked; or NULL.
--- One row, if there is such a key: its id, what became of it (rotated, revoked, idempotency_conflict, or busy if somebody
--- else has locked its row), and until when the secret before counts.
+-- One row, if there is such a key: its id, what became of it (rotated, revoked, idempotency_conflict, former_of_another, or busy
+-- if somebody else has locked its row), until when the secret before counts, and the other key whose former secret is this one's.
 -- A repetition replaces the secret that its first run made, and nothing else: that one was shown to nobody. One of the
 -- same attempt, whose answer was lost, finds its key by $3: without a grace the secret before counts no more.
 WITH wanted AS MATERIALIZED (
@@ -54,10 +54,14 @@ decided AS MATERIALIZED (
         CASE
             WHEN l.is_revoked THEN 'revoked'
             WHEN EXISTS (SELECT FROM first WHERE NOT is_last) THEN 'idempotency_conflict'
+            -- Rows that were copied by hand: a secret is the former one of one key at most.
+            WHEN o.id IS NOT NULL AND NOT EXISTS (SELECT FROM first) THEN 'former_of_another'
             ELSE 'rotated'
         END AS status,
+        o.id AS other_id,
         EXISTS (SELECT FROM first) AS is_repeated
     FROM locked l
+    LEFT JOIN LATERAL (SELECT id FROM {table} WHERE prev_key_hash = l.key_hash AND id <> l.id) o ON true
     WHERE l.is_meant
       AND NOT l.has_no_secret
 ),
@@ -95,11 +99,12 @@ relogged AS (
 SELECT ROW(
     d.id,
     d.status,
-    extract(epoch FROM CASE WHEN r.prev_key_expires_at > statement_timestamp() THEN r.prev_key_expires_at END)
+    extract(epoch FROM CASE WHEN r.prev_key_expires_at > statement_timestamp() THEN r.prev_key_expires_at END),
+    d.other_id
 )::text AS agentkey
 FROM decided d
 LEFT JOIN rotated r ON r.id = d.id
 UNION ALL
-SELECT ROW(w.id, 'busy', NULL)::text
+SELECT ROW(w.id, 'busy', NULL, NULL)::text
 FROM wanted w
 WHERE w.id NOT IN (SELECT id FROM locked)
