@@ -145,6 +145,8 @@ statements! {
     PruneEvents => "prune_events.sql",
     /// Deliveries of a webhook, for one process to make.
     ClaimDeliveries => "claim_deliveries.sql",
+    /// Alarms that time causes.
+    RaiseNotices => "raise_notices.sql",
     /// What became of a delivery.
     EndDelivery => "end_delivery.sql",
     /// Deliveries that are not done.
