@@ -46,6 +46,10 @@ pub struct EngineOptions {
     pub ledger: bool,
     /// The shares of a budget at which an alarm is raised.
     pub thresholds: Vec<f64>,
+    /// So many seconds before a key expires an alarm is raised.
+    pub expiry_notice_seconds: Option<u32>,
+    /// When a reservation was open for so many seconds an alarm is raised.
+    pub stale_hold_seconds: Option<u32>,
     /// Whether costs are recorded to the micro-cent.
     pub exact: bool,
     /// The most that one call may cost, in cents.
@@ -96,8 +100,13 @@ impl EngineOptions {
         if let Some(keys) = self.remembered_keys {
             options.remembered_keys = keys.try_into().unwrap_or(usize::MAX);
         }
+        options.expiry_notice_seconds = self.expiry_notice_seconds;
+        options.stale_hold_seconds = self.stale_hold_seconds;
         if self.single_client {
             options.remembered_keys = 0;
+            // What is raised would be the caller's to commit.
+            options.expiry_notice_seconds = None;
+            options.stale_hold_seconds = None;
         }
         if self.single_client || self.no_touches {
             options.touch_interval_seconds = None;

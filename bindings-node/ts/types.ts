@@ -39,6 +39,13 @@ interface CommonOptions {
    * period and threshold, in the statement that crosses it. All clients of a table should agree. Default none.
    */
   thresholds?: readonly number[];
+  /**
+   * Raises an alarm this many seconds before a key expires, once for each key and expiry. It is raised by whoever reads alarms
+   * (`onEvent`, `deliver`, `events({ after, alarms: true })`); never on a single client of node-postgres. Default none.
+   */
+  expiryNoticeSeconds?: number;
+  /** Raises an alarm when a reservation is still open after this many seconds, once for each; as above. Default none. */
+  staleHoldSeconds?: number;
   /** Whether a fraction of a cent counts as a whole one, or costs are exact to a millionth of a cent. Default `up`. */
   rounding?: "up" | "exact";
   /** How long a call may take, waiting included. Default 10 seconds. */
@@ -415,6 +422,8 @@ export interface LedgerEvent<Id extends KeyId = number> {
     | "expire"
     | "reset"
     | "threshold"
+    | "expiring"
+    | "stale_hold"
     | "request_increase"
     | "approve_increase"
     | "deny_increase"

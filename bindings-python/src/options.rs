@@ -25,6 +25,8 @@ pub(crate) struct ClientOptions {
     align: String,
     ledger: bool,
     thresholds: Vec<f64>,
+    expiry_notice_seconds: Option<i64>,
+    stale_hold_seconds: Option<i64>,
     rounding: String,
     timeout: f64,
     settle_timeout: f64,
@@ -80,6 +82,12 @@ impl ClientOptions {
         }
         if let Some(cents) = self.max_cost_cents {
             builder = builder.max_cost_cents(in_range("max_cost_cents", cents, 1, MAX_CENTS)?);
+        }
+        if let Some(seconds) = self.expiry_notice_seconds {
+            builder = builder.expiry_notice_seconds(in_range("expiry_notice_seconds", seconds, 1, most)?);
+        }
+        if let Some(seconds) = self.stale_hold_seconds {
+            builder = builder.stale_hold_seconds(in_range("stale_hold_seconds", seconds, 1, most)?);
         }
         if let Some(lifetime) = read_duration(self.default_expires_in.as_deref()).map_err(raise)? {
             builder = builder.default_expires_in(lifetime);

@@ -16,7 +16,7 @@ function members(step: Fields, required: string[], optional: string[] = []): Fie
   return step;
 }
 
-const CLIENT_OPTIONS = ["tableName", "keyPrefix", "keyFormat", "defaultExpiresIn", "wildcards", "validScopes", "touchIntervalSeconds", "acceptedPeriods", "align", "ledger", "thresholds", "rounding", "maxCostCents"];
+const CLIENT_OPTIONS = ["tableName", "keyPrefix", "keyFormat", "defaultExpiresIn", "wildcards", "validScopes", "touchIntervalSeconds", "acceptedPeriods", "align", "ledger", "thresholds", "expiryNoticeSeconds", "staleHoldSeconds", "rounding", "maxCostCents"];
 const EXPECTATIONS = ["do", "note", "expect", "exactly", "error", "as"];
 
 /** Members that a method takes by position, in the order of the step. All after the first other one are its options. */

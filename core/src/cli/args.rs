@@ -352,7 +352,7 @@ pub(super) struct Events {
     #[arg(long)]
     pub(super) account: Option<String>,
     /// Only entries of this kind: create, update, rotate, disable, enable, revoke, charge, refund, reserve, settle,
-    /// release, expire, reset, threshold, request_increase, approve_increase, deny_increase
+    /// release, expire, reset, threshold, expiring, stale_hold, request_increase, approve_increase, deny_increase
     #[arg(long)]
     pub(super) kind: Option<String>,
     /// Only alarms: what somebody should hear of

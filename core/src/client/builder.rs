@@ -124,6 +124,20 @@ impl Builder {
         self
     }
 
+    /// Raises an alarm this many seconds before a key expires, once for each key and expiry. It is raised by whoever reads
+    /// alarms ([`AgentKey::follow`], [`AgentKey::deliver`], the cursor). Default none.
+    pub fn expiry_notice_seconds(mut self, seconds: u32) -> Self {
+        self.options.expiry_notice_seconds = Some(seconds);
+        self
+    }
+
+    /// Raises an alarm when a reservation is still open after this many seconds, once for each; as
+    /// [`Builder::expiry_notice_seconds`] does. Default none.
+    pub fn stale_hold_seconds(mut self, seconds: u32) -> Self {
+        self.options.stale_hold_seconds = Some(seconds);
+        self
+    }
+
     /// How costs with a fraction of a cent are meant. [`Cost`](crate::Cost)s are exact in any case; this is for bindings,
     /// which read numbers of cents. Default rounded up.
     pub fn rounding(mut self, rounding: Rounding) -> Self {
@@ -285,6 +299,16 @@ impl Builder {
             options.key_prefix = KeyPrefix::new(prefix)?;
         }
         options.thresholds = Thresholds::new(self.thresholds)?;
+        let notices = [
+            ("expiry_notice_seconds", options.expiry_notice_seconds),
+            ("stale_hold_seconds", options.stale_hold_seconds),
+        ];
+        for (name, seconds) in notices {
+            if seconds == Some(0) {
+                let message = format!("Invalid {name}: 0; give a number of seconds, at least 1");
+                return Err(Error::new(ErrorCode::InvalidDuration, message));
+            }
+        }
         if let Some(lifetime) = options.default_expires_in {
             duration::check(lifetime)?;
         }

@@ -12,6 +12,7 @@ use super::diagnosis::Diagnosis;
 use super::keys::{KeyWork, find_parent};
 use super::lane::AnyLane;
 use super::ledger::LedgerWork;
+use super::notices::Notices;
 use super::retry::{Repeatable, Repeats};
 use super::revoke::{RevokeAll, is_busy, revoke_params};
 use super::rotate::Rotation;
@@ -49,6 +50,7 @@ pub(super) enum Admin {
     Sweep(Sweep),
     Ledger(LedgerWork),
     Deliveries(DeliveryWork),
+    Notices(Notices),
     Diagnose(Diagnosis),
     Migrate { step: usize },
 }
@@ -59,6 +61,7 @@ impl Repeatable for Admin {
             Admin::Sweep(_)
             | Admin::Ledger(_)
             | Admin::Deliveries(_)
+            | Admin::Notices(_)
             | Admin::Diagnose(_)
             | Admin::Trip(_) => Repeats::Few,
             Admin::Keys(work) if work.is_repeatable() => Repeats::Few,
@@ -141,6 +144,7 @@ impl Engine {
             if self.is_cancelled(&request) {
                 continue;
             }
+            request = self.with_notices(now, request);
             if let Some(look) = request.work.look() {
                 look.prepare(self.stalls.has_room(Long::Waiting));
             }
@@ -226,6 +230,7 @@ impl Engine {
             Admin::Sweep(sweep) => sweep.plan(statements, self.options.max_batch),
             Admin::Ledger(work) => work.plan(statements),
             Admin::Deliveries(work) => work.plan(statements),
+            Admin::Notices(notices) => notices.plan(statements, &self.options),
         }
     }
 
@@ -302,6 +307,7 @@ impl Engine {
             },
             Admin::Ledger(work) => return work.after(rows),
             Admin::Deliveries(work) => return work.after(rows),
+            Admin::Notices(notices) => return notices.after(rows),
             Admin::Diagnose(_) => Answer::Diagnosed(read_json(rows)?),
         }))
     }

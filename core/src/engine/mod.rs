@@ -42,6 +42,7 @@ mod ledger;
 mod list;
 mod lookups;
 mod memory;
+mod notices;
 pub(crate) mod options;
 mod queue;
 mod request;
@@ -151,6 +152,8 @@ pub struct Engine {
     /// Sweeps of the engine's own that wait or are under way.
     sweeps: Vec<SweepWaiters>,
     touches: Touches,
+    /// When alarms of time may be raised again.
+    notices_at: Duration,
     in_flight: BTreeMap<StatementId, Work>,
     stalls: Stalls,
     /// Those of them that wait for a connection.
@@ -189,6 +192,7 @@ impl Engine {
             refused: [HashSet::new(), HashSet::new()],
             sweeps: Vec::new(),
             touches: Touches::default(),
+            notices_at: Duration::ZERO,
             in_flight: BTreeMap::new(),
             stalls: Stalls::default(),
             held: HashSet::new(),

@@ -66,6 +66,10 @@ pub struct Options {
     pub ledger: bool,
     /// The shares of a budget at which an alarm is written into the ledger. All clients of a table should agree.
     pub thresholds: Thresholds,
+    /// So many seconds before a key expires an alarm is raised. `None`: never.
+    pub expiry_notice_seconds: Option<u32>,
+    /// When a reservation was open for so many seconds an alarm is raised. `None`: never.
+    pub stale_hold_seconds: Option<u32>,
     /// How costs with a fraction of a cent are recorded.
     pub rounding: Rounding,
     /// The most that one charge, reserve or settle may cost, in cents: more is an `invalid_cost`. `None` is no limit.
@@ -126,6 +130,8 @@ impl Default for Options {
             max_in_flight: 2,
             ledger: false,
             thresholds: Thresholds::default(),
+            expiry_notice_seconds: None,
+            stale_hold_seconds: None,
             rounding: Rounding::Up,
             max_cost_cents: None,
             touch_interval_seconds: Some(60),

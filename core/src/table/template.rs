@@ -147,6 +147,8 @@ statements! {
     PruneEvents => "prune_events.sql",
     /// Deliveries of a webhook, for one process to make.
     ClaimDeliveries => "claim_deliveries.sql",
+    /// Alarms that time causes.
+    RaiseNotices => "raise_notices.sql",
     /// What became of a delivery.
     EndDelivery => "end_delivery.sql",
     /// Deliveries that are not done.
@@ -249,7 +251,7 @@ macro_rules! parts {
 const PARTS: &[(&str, &str)] = parts![
     "chain", "entry_time", "cap", "room", "is_plain", "charged", "busy", "fraction", "used", "reserved",
     "period", "anchor", "first_anchor", "period_seconds", "due", "state", "key_record", "key_filter",
-    "listed", "key_columns", "ancestor_state", "next_reset", "event", "run", "holders", "thresholds_of", "raised",
+    "listed", "key_columns", "ancestor_state", "next_reset", "event", "run", "holders", "thresholds_of", "raised", "trip_entry",
     "takes_spends", "takes_ends", "budget", "boost", "boosted", "increase", "increase_filter", "named", "open"
 ];
 

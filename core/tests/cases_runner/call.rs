@@ -146,6 +146,12 @@ pub fn client(options: &Value, pool: PgPool) -> Result<Result<AgentKey, Error>, 
         let shares: Vec<f64> = serde_json::from_value(shares.clone()).map_err(|error| error.to_string())?;
         builder = builder.thresholds(shares);
     }
+    if let Some(seconds) = fields.optional_count("expiryNoticeSeconds")? {
+        builder = builder.expiry_notice_seconds(seconds.try_into().map_err(|_| "too much")?);
+    }
+    if let Some(seconds) = fields.optional_count("staleHoldSeconds")? {
+        builder = builder.stale_hold_seconds(seconds.try_into().map_err(|_| "too much")?);
+    }
     builder = match fields.optional_text("rounding")?.as_deref() {
         None => builder,
         Some("exact") => builder.rounding(Rounding::Exact),

@@ -85,6 +85,7 @@ const OTHERS: &[StatementKind] = &[
     StatementKind::EventsAfter,
     StatementKind::ClaimDeliveries,
     StatementKind::EndDelivery,
+    StatementKind::RaiseNotices,
     StatementKind::Deliveries,
     StatementKind::Usage,
     StatementKind::PruneEvents,

@@ -113,12 +113,15 @@ ended AS (
 ),
 logged AS (
     INSERT INTO {events} (
-        key_id, account_id, kind, amount_microcents, remaining_after_microcents, budget_cents, via_key_id, actor, metadata
+        key_id, account_id, kind, amount_microcents, remaining_after_microcents, budget_cents, via_key_id, actor,
+        alarm_key, --? +deliveries
+        metadata
     )
     SELECT
         d.key_id, d.account_id, 'approve_increase', d.granted_cents * 1000000,
         LEAST(d.cap / 1000000 + d.granted_cents, {max_cents}) * 1000000 - d.used - d.reserved,
         LEAST(d.cap / 1000000 + d.granted_cents, {max_cents}), $6::text::{id_type}, $5::text,
+        format('approve_increase %s %s', d.id, date_part('epoch', statement_timestamp())), --? +deliveries
         jsonb_build_object(
             'requestId', d.id,
             'until', to_char(d.until_after AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
@@ -129,6 +132,7 @@ logged AS (
     UNION ALL
     SELECT
         d.key_id, d.account_id, 'deny_increase', d.granted_cents * 1000000, NULL, NULL, $6::text::{id_type}, $5::text,
+        format('deny_increase %s %s', d.id, date_part('epoch', statement_timestamp())), --? +deliveries
         jsonb_build_object('requestId', d.id)
     FROM decided d
     WHERE d.status = 'denied'

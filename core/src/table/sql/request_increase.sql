@@ -55,8 +55,14 @@ recorded AS (
     RETURNING *
 ),
 logged AS (
-    INSERT INTO {events} (key_id, account_id, kind, amount_microcents, metadata)
-    SELECT r.key_id, r.account_id, 'request_increase', r.cents * 1000000,
+    INSERT INTO {events} (
+        key_id, account_id, kind, amount_microcents,
+        alarm_key, --? +deliveries
+        metadata
+    )
+    SELECT
+        r.key_id, r.account_id, 'request_increase', r.cents * 1000000,
+        format('request_increase %s %s', r.id, date_part('epoch', r.requested_at)), --? +deliveries
         jsonb_strip_nulls(jsonb_build_object('requestId', r.id, 'reason', r.reason, 'forSeconds', r.for_seconds))
     FROM recorded r
 )

@@ -214,11 +214,7 @@ logged AS (
     ORDER BY m.id, m.place, entry.step
 ),
 told AS (
-    INSERT INTO {events} (key_id, account_id, kind, metadata)
-    SELECT
-        id, account_id, 'disable',
-        jsonb_build_object('limit', jsonb_strip_nulls(jsonb_build_object('cents', budget_cents, 'period', period)))
-    FROM tripped
+    {trip_entry}
 )
 SELECT ROW(
     m.n,

@@ -34,13 +34,9 @@ tripped AS (
     SET disabled_at = statement_timestamp()
     FROM passed p
     WHERE k.id = p.id
-    RETURNING k.id, k.account_id, p.budget_cents, p.budget_period
+    RETURNING k.id, k.account_id, p.budget_cents, p.budget_period AS period
 ),
 logged AS (
-    INSERT INTO {events} (key_id, account_id, kind, metadata)
-    SELECT
-        id, account_id, 'disable',
-        jsonb_build_object('limit', jsonb_strip_nulls(jsonb_build_object('cents', budget_cents, 'period', budget_period)))
-    FROM tripped
+    {trip_entry}
 )
 SELECT ROW((SELECT count(*) FROM locked) <> (SELECT count(*) FROM wanted))::text AS agentkey
