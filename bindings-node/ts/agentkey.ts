@@ -120,7 +120,7 @@ export class AgentKey<Id extends KeyId = number> {
     this.#ownPool = pool === undefined ? ownPool(options.connectionString, prepare) : undefined;
     const query = this.#ownPool?.query ?? preparing.query(queryOf(pool));
     const background = (message: string, cause: unknown) => {
-      logFault(message, cause);
+      logFault(message, undefined);
       this[report](message, cause);
     };
     this.#driver = new Driver(this.#engine, query, background, this.#ownPool?.connect ?? connecting(pool, preparing));

@@ -9,11 +9,17 @@ use super::callers::CallResult;
 use crate::engine::Answer;
 use crate::engine::{Fault, Request, Statement};
 
+/// Without the feature nothing is traced.
 #[cfg(not(feature = "tracing"))]
-pub(super) fn of_call(_: &Request) {}
+pub(super) struct NoSpan;
 
 #[cfg(not(feature = "tracing"))]
-pub(super) async fn call((): (), answer: impl Future<Output = CallResult>) -> CallResult {
+pub(super) fn of_call(_: &Request) -> NoSpan {
+    NoSpan
+}
+
+#[cfg(not(feature = "tracing"))]
+pub(super) async fn call(_: NoSpan, answer: impl Future<Output = CallResult>) -> CallResult {
     answer.await
 }
 

@@ -158,12 +158,16 @@ impl Meter {
     }
 
     pub(super) fn answered(&mut self, operation: Operation, answer: &Result<Answer, Error>) {
-        let Some(ends) = self.ends.get_mut(operation as usize) else { return };
-        let (outcome, reason) = match answer.as_ref().map(Answer::refusal) {
-            Ok(None) => return ends.successes += 1,
-            Ok(Some(reason)) => (CallOutcome::Refused, reason),
-            Err(error) => (CallOutcome::Error, error.code().as_str()),
-        };
+        match answer.as_ref().map(Answer::refusal) {
+            Ok(None) => self.ends[operation as usize].successes += 1,
+            Ok(Some(reason)) => self.ended(operation, CallOutcome::Refused, reason),
+            Err(error) => self.ended(operation, CallOutcome::Error, error.code().as_str()),
+        }
+    }
+
+    /// A call did not do what was asked.
+    pub(super) fn ended(&mut self, operation: Operation, outcome: CallOutcome, reason: &'static str) {
+        let ends = &mut self.ends[operation as usize];
         match ends.others.iter_mut().find(|(o, r, _)| (*o, *r) == (outcome, reason)) {
             Some((_, _, count)) => *count += 1,
             None => ends.others.push((outcome, reason, 1)),

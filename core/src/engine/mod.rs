@@ -218,7 +218,7 @@ impl Engine {
         let operation = request.kind();
         let taken = self.take(now, operation, request);
         if let Err(error) = &taken {
-            self.meter.answered(operation, &Err(error.clone()));
+            self.meter.ended(operation, CallOutcome::Error, error.code().as_str());
         }
         taken
     }
