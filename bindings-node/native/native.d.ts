@@ -73,8 +73,10 @@ export declare class Engine {
   get isIdle(): boolean
   /** Whether no call waits for an answer, here or under way. */
   get isAnswered(): boolean
-  /** Statements sent, retries, and background writes that failed. */
-  stats(): EngineStats
+  /** Counters, as JSON. */
+  stats(): string
+  /** Faults that no caller is told of. */
+  reports(): Array<string>
 }
 
 /** A request on its way. Clones of it in Rust are the same request. */
@@ -167,20 +169,6 @@ export interface EngineOptions {
   maxCostCents?: number
   /** Spreads retries. */
   seed: number
-}
-
-/** Counters. */
-export interface EngineStats {
-  /** Calls that wait or are under way. */
-  pending: number
-  /** Statements sent. */
-  statements: number
-  /** Statements that were tried again. */
-  retries: number
-  /** Background writes of `last_used_at` that failed. */
-  failedTouches: number
-  /** Keys looked up whose remembered row the database found unchanged. */
-  unchangedKeys: number
 }
 
 /** The name of every error code. */

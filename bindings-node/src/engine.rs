@@ -210,20 +210,19 @@ impl Engine {
     /// Whether no call waits for an answer, here or under way.
     #[napi(getter)]
     pub fn is_answered(&self) -> bool {
-        self.engine.stats().pending == 0
+        self.engine.pending() == 0
     }
 
-    /// Statements sent, retries, and background writes that failed.
+    /// Counters, as JSON.
     #[napi]
-    pub fn stats(&self) -> EngineStats {
-        let stats = self.engine.stats();
-        EngineStats {
-            pending: count(stats.pending),
-            statements: number(stats.statements),
-            retries: number(stats.retries),
-            failed_touches: number(stats.failed_touches),
-            unchanged_keys: number(stats.unchanged_keys),
-        }
+    pub fn stats(&self) -> String {
+        self.engine.stats().to_json()
+    }
+
+    /// Faults that no caller is told of.
+    #[napi]
+    pub fn reports(&mut self) -> Vec<String> {
+        self.engine.reports()
     }
 
     fn with(options: engine::Options) -> Self {
@@ -242,21 +241,6 @@ impl Engine {
     }
 }
 
-/// Counters.
-#[napi(object)]
-pub struct EngineStats {
-    /// Calls that wait or are under way.
-    pub pending: f64,
-    /// Statements sent.
-    pub statements: f64,
-    /// Statements that were tried again.
-    pub retries: f64,
-    /// Background writes of `last_used_at` that failed.
-    pub failed_touches: f64,
-    /// Keys looked up whose remembered row the database found unchanged.
-    pub unchanged_keys: f64,
-}
-
 fn native(statement: Statement) -> NativeStatement {
     NativeStatement {
         id: number(statement.id.0),
@@ -269,10 +253,6 @@ fn native(statement: Statement) -> NativeStatement {
 /// Counted from 1 in steps of 1: a double holds it for thousands of years.
 fn number(id: u64) -> f64 {
     id as f64
-}
-
-fn count(n: usize) -> f64 {
-    n as f64
 }
 
 fn integer(id: f64) -> u64 {

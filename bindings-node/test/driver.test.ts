@@ -2,7 +2,7 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { AgentKey, AgentKeyError, ERROR_CODES, errorFacts } from "agentkey";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 // @ts-ignore: of the package's inside
 import { Engine, errorCodes } from "../native/native.js";
 
@@ -184,6 +184,7 @@ describe("statements", () => {
   });
 
   test("a use is noted in the background, once, and a failure of that fails nothing", async () => {
+    const log = vi.spyOn(console, "error").mockImplementation(() => {});
     const touches: unknown[][] = [];
     const ak = new AgentKey({
       pool: pool((sql, values) => {
@@ -197,6 +198,8 @@ describe("statements", () => {
     await ak.close();
     expect(touches).toEqual([["{\"7\"}", "60"]]);
     expect(ak.stats().failedTouches).toBe(1);
+    expect(log).toHaveBeenCalledTimes(1);
+    log.mockRestore();
   });
 
   test("a use is noted before the caller goes on: within its transaction", async () => {

@@ -1,6 +1,7 @@
 import * as native from "../native/native.js";
 import { type Delivery, Follower, post, webhookOf } from "./alarms.js";
 import { Driver, type Query } from "./driver.js";
+import { logFault } from "./faults.js";
 import { AgentKeyError, fromNative } from "./errors.js";
 import {
   changesOf,
@@ -77,6 +78,17 @@ export const admitted = Symbol("admitted");
 /** A fault that nobody waits for. */
 export const report = Symbol("report");
 
+/** Lets a function see every call: `agentkey/otel`. */
+export const observe = Symbol("observe");
+
+/**
+ * Sees a call: what is asked for, how to make the call, and what with, once it is made. It answers what the call does.
+ */
+export type Observer = <T>(op: string, call: () => Promise<T>, members: () => object) => Promise<T>;
+
+const NOTHING = {};
+const nothing = (): object => NOTHING;
+
 const CLOSE_TIMEOUT_MS = 10_000;
 
 /** An account that no key has. */
@@ -95,6 +107,7 @@ export class AgentKey<Id extends KeyId = number> {
   /** Requests at our doors that hold an amount, or whose cost is not recorded yet. */
   readonly #admissions = new Set<Promise<void>>();
   readonly #followers = new Set<Follower<Id>>();
+  #observer: Observer | undefined;
 
   /** Checks the options; does no I/O. */
   constructor(options: AgentKeyOptions) {
@@ -106,17 +119,31 @@ export class AgentKey<Id extends KeyId = number> {
     const preparing = new Preparing(prepare, pool);
     this.#ownPool = pool === undefined ? ownPool(options.connectionString, prepare) : undefined;
     const query = this.#ownPool?.query ?? preparing.query(queryOf(pool));
-    this.#driver = new Driver(this.#engine, query, this.#ownPool?.connect ?? connecting(pool, preparing));
+    const background = (message: string, cause: unknown) => {
+      logFault(message, undefined);
+      this[report](message, cause);
+    };
+    this.#driver = new Driver(this.#engine, query, background, this.#ownPool?.connect ?? connecting(pool, preparing));
   }
 
   /** Any request but the two that are hot. A method converts its arguments and names it. */
   #submit<T>(op: string, members: () => object): Promise<T> {
-    return this.#driver.call((engine) => engine.submit(JSON.stringify({ op, ...members() })));
+    return this.#call(op, (engine) => engine.submit(JSON.stringify({ op, ...members() })), members);
+  }
+
+  #call<T>(op: string, submit: (engine: native.Engine) => number, members: () => object = nothing): Promise<T> {
+    const observer = this.#observer;
+    return observer ? observer(op, () => this.#driver.call<T>(submit), members) : this.#driver.call(submit);
   }
 
   /** Makes the call that a door asks for. */
   [carry](exchange: native.Exchange): Promise<unknown> {
-    return this.#driver.call((engine) => engine.submitCall(exchange));
+    const op = this.#observer ? (JSON.parse(exchange.call() ?? "{}") as { method?: string }).method : undefined;
+    return this.#call(op ?? "call", (engine) => engine.submitCall(exchange));
+  }
+
+  [observe](observer: Observer | undefined): void {
+    this.#observer = observer;
   }
 
   [report](message: string, cause: unknown): void {
@@ -144,7 +171,7 @@ export class AgentKey<Id extends KeyId = number> {
 
   /** Looks a key up: what it may do and what remains of its budget, or why it is refused. */
   validate(rawKey: string): Promise<ValidateResult<Id> | ValidateFailure<Id>> {
-    return this.#driver.call((engine) => engine.validate(rawKeyOf(rawKey)));
+    return this.#call("validate", (engine) => engine.validate(rawKeyOf(rawKey)));
   }
 
   /** The same for an external subject. */
@@ -159,7 +186,7 @@ export class AgentKey<Id extends KeyId = number> {
 
   /** Records what a call cost, if it fits the budgets of the key and its ancestors. Concurrent charges never pass them. */
   trackUsage(rawKey: string, usage: Usage): Promise<TrackUsageResult> {
-    if (isPlain(usage)) return this.#driver.call((engine) => engine.charge(rawKeyOf(rawKey), usage.costCents));
+    if (isPlain(usage)) return this.#call("trackUsage", (engine) => engine.charge(rawKeyOf(rawKey), usage.costCents));
     return this.#submit("trackUsage", () => ({ key: rawKeyOf(rawKey), ...spendingOf(usage) }));
   }
 
@@ -389,9 +416,9 @@ export class AgentKey<Id extends KeyId = number> {
     return invalid.length === 0 ? { valid: true } : { valid: false, invalid };
   }
 
-  /** Counters. */
+  /** Counters since the client was made. Nothing in them names a key. */
   stats(): Stats {
-    return this.#engine.stats();
+    return JSON.parse(this.#engine.stats()) as Stats;
   }
 
   /**

@@ -19,7 +19,7 @@ class Client {
     const engine = native.Engine.ofCommand(command);
     // Nothing is prepared: a run makes few calls, and a pooler may be between.
     this.#pool = ownPool(url, false);
-    this.driver = new Driver(engine, named(this.#pool.query));
+    this.driver = new Driver(engine, named(this.#pool.query), () => {});
   }
 
   async close(): Promise<void> {

@@ -10,6 +10,7 @@ import {
 import { AgentKey, admitted, carry, report } from "./agentkey.js";
 import { AgentKeyError, type ErrorCode, fromNative } from "./errors.js";
 import type { RequestEnd, Reservation, ValidateResult } from "./types.js";
+import { logFault } from "./faults.js";
 
 // What the middlewares and the routes share. They carry between the server, the client and the core, which decides.
 
@@ -327,8 +328,4 @@ export function send(res: ServerResponse, response: NativeResponse, cause?: unkn
 function tellFault(ak: Partial<Client>, fault: string, cause: unknown): void {
   logFault(fault, cause);
   if (ak instanceof AgentKey) ak[report](fault, cause);
-}
-
-export function logFault(fault: string, cause: unknown): void {
-  console.error(`agentkey: ${fault}`, ...(cause === undefined ? [] : [cause]));
 }

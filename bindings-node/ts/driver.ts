@@ -6,6 +6,9 @@ import { AgentKeyError, type ErrorCode, type ErrorFacts, codeOf, fromNative, not
 /** Runs one statement with text parameters: `pool.query`. */
 export type Query = (text: string, values: (string | null)[]) => PromiseLike<unknown>;
 
+/** Hears of faults that nobody waits for. */
+export type Report = (message: string, cause?: unknown) => void;
+
 interface Caller {
   resolve(result: never): void;
   reject(error: unknown): void;
@@ -27,6 +30,7 @@ export class Driver {
   readonly #query: Query;
   readonly #connect: Connect | undefined;
   readonly #timeoutMs: number;
+  readonly #report: Report;
   readonly #callers = new Map<number, Caller>();
   /** Statements without an answer, and when they were sent. */
   readonly #underWay = new Map<NativeStatement, number>();
@@ -40,9 +44,10 @@ export class Driver {
   #retried: Cause | undefined;
   #closed: { promise: Promise<void>; resolve: () => void } | undefined;
 
-  constructor(engine: Engine, query: Query, connect?: Connect) {
+  constructor(engine: Engine, query: Query, report: Report, connect?: Connect) {
     this.#engine = engine;
     this.#query = query;
+    this.#report = report;
     this.#connect = connect;
     this.#timeoutMs = engine.timeoutMs;
   }
@@ -178,6 +183,7 @@ export class Driver {
 
   /** Settles the calls that are answered, if any are. */
   #settle(cause?: Cause): boolean {
+    for (const message of this.#engine.reports()) this.#report(message, cause?.error);
     const answers = this.#engine.answers();
     if (answers === null) return false;
     for (const [tickets, result, error] of JSON.parse(answers) as Answer[]) {

@@ -59,7 +59,8 @@ interface CommonOptions {
   closeTimeoutMs?: number;
   /**
    * Hears of each fault that nobody waits for, after it was logged: what a request cost and could not be recorded, with
-   * the key, the reservation and the amount.
+   * the key, the reservation and the amount; that `last_used_at` could not be written; that `onEvent` failed. What it throws
+   * is logged.
    */
   onError?: (message: string, cause?: unknown) => void;
   /** How many calls may wait at once; more are refused with `overloaded`. Default 100,000. */
@@ -471,7 +472,7 @@ export interface Discrepancy<Id extends KeyId = number> {
   heldMicrocents: number;
 }
 
-/** Counters for watching a client. */
+/** Counters for watching a client, since it was made. Nothing in them names a key. */
 export interface Stats {
   /** Calls that wait or are under way. */
   pending: number;
@@ -479,8 +480,51 @@ export interface Stats {
   statements: number;
   /** Statements that were tried again. */
   retries: number;
+  /** How often a row that calls needed was found locked by somebody else. */
+  busyRows: number;
+  /** Statements whose callers' time was over before the database answered. */
+  givenUpStatements: number;
   /** Background writes of `last_used_at` that failed. They fail no call. */
   failedTouches: number;
   /** Keys looked up whose remembered row the database found unchanged. */
   unchangedKeys: number;
+  /** What became of calls. */
+  calls: CallCount[];
+  /** Statements by what they are for. Those that were never sent are left out. */
+  families: FamilyStats[];
+}
+
+/** How many calls of one operation came to one end. */
+export interface CallCount {
+  /** What was asked for, the same name in every language: `validate`, `track_usage`, `reserve`. */
+  operation: string;
+  outcome: "success" | "refused" | "error";
+  /** The reason of a refusal, the code of an error. */
+  reason: string | null;
+  count: number;
+}
+
+/** Statements of one family. */
+export interface FamilyStats {
+  /**
+   * `charge` are plain charges, `spend` other charges and reserves, `settle` ends of reservations; `resolve` finds keys by
+   * their ids or former secrets, `touch` writes `last_used_at`.
+   */
+  family: "validate" | "charge" | "spend" | "settle" | "resolve" | "admin" | "touch" | "catalogue" | (string & {});
+  /** How many calls shared a statement. */
+  batchSizes: Histogram;
+  /** How long a call waited for each of its statements until it was sent. In microseconds. */
+  waitMicros: Histogram;
+  /** How long a statement took, from when it was sent, whatever became of it. In microseconds. */
+  statementMicros: Histogram;
+}
+
+/** How values are spread. */
+export interface Histogram {
+  /** Upper bounds, included, in rising order. */
+  bounds: number[];
+  /** How many values each bucket has: those up to its bound and above the one before. The last one has no bound. */
+  counts: number[];
+  /** All values together. */
+  sum: number;
 }

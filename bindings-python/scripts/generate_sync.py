@@ -29,7 +29,7 @@ REPLACEMENTS = [
     (r"from \._webhooks import .*", WEBHOOKS),
     (r"Coroutine\[Any, Any, (\w+)\]", r"\1"),
     (r"return Awaited\((.*)\)  # pyright.*", r"return \1"),
-    (r"return HotCall\((.*)\)  # pyright.*", r"return self._client.wait(Call(\1))  # type: ignore[no-any-return]"),
+    (r"return HotCall\((.*)\)  # pyright.*", r"return self._wait(Call(\1))  # type: ignore[no-any-return]"),
     (r"\bAsyncAgentKey\b", "AgentKey"),
     (r'(?<=class AgentKey\(Base\):\n)    """.*?"""', ABOUT),
     (r"\basync def __aenter__\b", "def __enter__"),
@@ -38,7 +38,7 @@ REPLACEMENTS = [
     # Only event loops serve requests.
     (r"await self\._ends\.wait\((.*?)\)", "self._close_timeout"),
     (r'(?<=def close\(self\) -> None:\n)        """.*?"""', CLOSING),
-    (r"\bawait answer_of\(call\)", "self._client.wait(call)"),
+    (r"\bawait answer_of\(call\)", "self._wait(call)"),
     (r"\bawait ", ""),
 ]
 

@@ -1,8 +1,7 @@
 //! The client: makes calls of requests. Waiting is the business of a channel, or of `wait`.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agentkey::engine::{Cost, Credential, Request, Rounding, Sink, Ticket, invalid_scopes};
@@ -22,7 +21,12 @@ use crate::runtime::{PerProcess, Process, handle};
 pub(crate) struct Live {
     pub(crate) ak: AgentKey,
     pub(crate) runtime: Handle,
+    /// Faults that nobody waits for. Python asks for them: no thread of the runtime may call it.
+    reports: Arc<Mutex<Vec<String>>>,
 }
+
+/// An application that makes no calls asks for none, and keeps the first ones.
+const MAX_REPORTS: usize = 100;
 
 impl Live {
     pub(crate) fn submit(&self, request: Request, sink: Arc<dyn Sink>, token: u64) -> PyResult<Ticket> {
@@ -99,16 +103,15 @@ impl Client {
         invalid_scopes(&scopes, self.valid_scopes.as_deref())
     }
 
-    /// Counters of this process, by name.
-    fn stats(&self) -> HashMap<&'static str, u64> {
-        let stats = self.shared.live.get().map(|live| live.ak.stats()).unwrap_or_default();
-        HashMap::from([
-            ("statements", stats.statements),
-            ("pending", stats.pending as u64),
-            ("retries", stats.retries),
-            ("failed_touches", stats.failed_touches),
-            ("unchanged_keys", stats.unchanged_keys),
-        ])
+    /// Counters of this process, as JSON.
+    fn stats(&self) -> String {
+        self.shared.live.get().map(|live| live.ak.stats()).unwrap_or_default().to_json()
+    }
+
+    /// Faults of this process that no caller was told of.
+    fn reports(&self) -> Vec<String> {
+        let Some(live) = self.shared.live.get() else { return Vec::new() };
+        std::mem::take(&mut *live.reports.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -130,9 +133,17 @@ impl Shared {
         self.live.get_or_try_init(process, || {
             let runtime = handle(process)?;
             let entered = runtime.enter();
-            let ak = self.builder.clone().connect_lazy().map_err(raise)?;
+            let reports = Arc::new(Mutex::new(Vec::new()));
+            let told = Arc::clone(&reports);
+            let builder = self.builder.clone().on_error(move |message| {
+                let mut reports = told.lock().unwrap_or_else(PoisonError::into_inner);
+                if reports.len() < MAX_REPORTS {
+                    reports.push(message.to_owned());
+                }
+            });
+            let ak = builder.connect_lazy().map_err(raise)?;
             drop(entered);
-            Ok(Live { ak, runtime })
+            Ok(Live { ak, runtime, reports })
         })
     }
 }

@@ -41,6 +41,7 @@
 //! | `tower` | a layer for every tower service, and the routes as one |
 //! | `axum` | the same, with extractors and a router for axum |
 //! | `tls` (default) | TLS to the database, by rustls |
+//! | `tracing` | spans of calls and statements, and events, for subscribers of `tracing` |
 //! | `cli` | the command line `agentkey`, and [`cli`] |
 //!
 //! # Versions

@@ -34,6 +34,7 @@ from ._errors import (
 )
 from ._native import __version__, has_scope
 from ._results import (
+    CallCount,
     Created,
     Denial,
     Discrepancy,
@@ -41,7 +42,9 @@ from ._results import (
     ExplainedLimit,
     Explanation,
     Extended,
+    FamilyStats,
     Grant,
+    Histogram,
     Hold,
     Holds,
     Increase,
@@ -70,6 +73,7 @@ __all__ = [
     "AgentKey",
     "AgentKeyError",
     "AsyncAgentKey",
+    "CallCount",
     "CallTimeoutError",
     "ClosedError",
     "Created",
@@ -81,7 +85,9 @@ __all__ = [
     "Explanation",
     "ExtendResult",
     "Extended",
+    "FamilyStats",
     "Grant",
+    "Histogram",
     "Hold",
     "Holds",
     "Increase",

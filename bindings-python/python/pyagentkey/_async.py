@@ -757,6 +757,7 @@ class AsyncAgentKey(Base):
         call = self._client.close(await self._ends.wait(self._close_timeout))
         if call is not None:
             await self._run(call)
+        self._tell()
 
     async def _submit(self, read_answer: Callable[[Any], T], op: str, **members: Any) -> T:
         """Any request but the two that are hot."""

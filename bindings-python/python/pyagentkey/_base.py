@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
+from . import _background as background
 from . import _native
 from ._arguments import Dsn, dsn_text, seconds, share, texts, whole
 from ._data import Result, read
@@ -177,7 +178,8 @@ class Base:
             ``False`` results are silently wrong behind such a pooler
         :param close_timeout: seconds that ``close`` waits for requests under way and for what they cost to be recorded
         :param on_error: gets each message about a fault that nobody waits for, after it was logged: what a request cost
-            and could not be recorded, with the key, the reservation and the amount
+            and could not be recorded, with the key, the reservation and the amount; that ``last_used_at`` could not be
+            written. Of the latter it hears with the next answer, or when the client is closed
         :param password: answers the database's password, where that changes (tokens of RDS or Cloud SQL). A call asks
             for it when the last answer is older than ten seconds, and waits: keep one at hand
         """
@@ -214,12 +216,25 @@ class Base:
         self._client = _native.Client(dsn_text(dsn), options, password)
         self._close_timeout = seconds("close_timeout", close_timeout)
         self._ends = Ends(on_error)
+        background.watch(self)
         self._table_name = table_name
         self._wildcards = wildcards
 
     def __repr__(self) -> str:
         # The DSN may hold a password.
         return f"{type(self).__name__}(table_name={self._table_name!r})"
+
+    def _wait(self, call: _native.Call) -> Any:
+        """Runs a call and waits for its result."""
+        try:
+            return self._client.wait(call)
+        finally:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tells of faults that nobody waited for."""
+        for message in self._client.reports():
+            self._ends.report(message)
 
     def has_scope(self, result: ValidateResult, scope: str) -> bool:
         """Whether a validated key may do ``scope``; a refused one may do nothing."""
@@ -234,8 +249,8 @@ class Base:
         return ScopeCheck(not invalid, invalid)
 
     def stats(self) -> Stats:
-        """Counters of this process."""
-        return Stats(**self._client.stats())
+        """Counters of this process. Nothing in them names a key."""
+        return read(Stats, json.loads(self._client.stats()))
 
 
 def expiry_from_duration(duration: Optional[str]) -> Optional[datetime]:

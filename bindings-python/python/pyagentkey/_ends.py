@@ -30,7 +30,7 @@ class Ends:
         if exchange not in self._open:
             return  # The client was closed meanwhile, which reported it.
         self._open.discard(exchange)
-        self._report(message)
+        self.report(message)
         if not self._open:
             for future in self._waiting:
                 future.get_loop().call_soon_threadsafe(_wake, future)
@@ -60,9 +60,9 @@ class Ends:
             elif step.kind == "call":
                 exchange.failed("closed", why)
             else:
-                return self._report(step.message)
+                return self.report(step.message)
 
-    def _report(self, message: Optional[str]) -> None:
+    def report(self, message: Optional[str]) -> None:
         """Tells what nobody waits for: the log, and the application's ``on_error``."""
         if message is None:
             return

@@ -10,6 +10,7 @@ from types import coroutine
 from typing import Any, Callable
 
 from . import _native
+from ._background import tell
 from ._native import Call
 
 
@@ -37,6 +38,7 @@ class Channel:
             except InvalidStateError:
                 # Of a task that was cancelled and has not run since.
                 continue
+        tell()
 
 
 _channels: dict[AbstractEventLoop, Channel] = {}

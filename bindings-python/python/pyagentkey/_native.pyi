@@ -84,9 +84,13 @@ class Client:
         """
         Those of `scopes` that new keys may not have.
         """
-    def stats(self, /) -> dict[str, int]:
+    def reports(self, /) -> list[str]:
         """
-        Counters of this process, by name.
+        Faults of this process that no caller was told of.
+        """
+    def stats(self, /) -> str:
+        """
+        Counters of this process, as JSON.
         """
     def submit(self, /, request: str) -> Call:
         """

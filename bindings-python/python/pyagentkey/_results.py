@@ -438,19 +438,71 @@ class ScopeCheck(Result):
 
 
 @dataclass(frozen=True)
-class Stats(Result):
-    """Counters."""
+class CallCount(Result):
+    """How many calls of one operation came to one end."""
 
-    statements: int
-    """Statements sent."""
+    operation: str
+    """What was asked for, the same name in every language: ``validate``, ``track_usage``, ``reserve``."""
+    outcome: Literal["success", "refused", "error"]
+    reason: Optional[str]
+    """The reason of a refusal, the code of an error."""
+    count: int
+
+
+@dataclass(frozen=True)
+class Histogram(Result):
+    """How values are spread."""
+
+    bounds: list[int]
+    """Upper bounds, included, in rising order."""
+    counts: list[int]
+    """How many values each bucket has: those up to its bound and above the one before. The last one has no bound."""
+    sum: int
+    """All values together."""
+
+
+def _histogram(data: Any) -> Histogram:
+    return read(Histogram, data)
+
+
+@dataclass(frozen=True)
+class FamilyStats(Result):
+    """Statements of one family."""
+
+    family: str
+    """``validate``, ``charge`` (plain charges), ``spend`` (other charges, and reserves), ``settle`` (ends of
+    reservations), ``resolve`` (finding keys by their ids or former secrets), ``admin``, ``touch`` (``last_used_at``)
+    or ``catalogue``."""
+    batch_sizes: Histogram = field(metadata={"read": _histogram})
+    """How many calls shared a statement."""
+    wait_micros: Histogram = field(metadata={"read": _histogram})
+    """How long a call waited for each of its statements until it was sent. In microseconds."""
+    statement_micros: Histogram = field(metadata={"read": _histogram})
+    """How long a statement took, from when it was sent, whatever became of it. In microseconds."""
+
+
+@dataclass(frozen=True)
+class Stats(Result):
+    """Counters of a client in this process, since its first call. Nothing in them names a key."""
+
     pending: int
     """Calls that wait or are under way."""
+    statements: int
+    """Statements sent."""
     retries: int
     """Statements that were tried again."""
+    busy_rows: int
+    """How often a row that calls needed was found locked by somebody else."""
+    given_up_statements: int
+    """Statements whose callers' time was over before the database answered."""
     failed_touches: int
     """Background writes of ``last_used_at`` that failed. They fail no call."""
     unchanged_keys: int
     """Keys looked up whose remembered row the database found unchanged."""
+    calls: list[CallCount] = field(metadata={"read": lambda calls: [read(CallCount, call) for call in calls]})
+    """What became of calls."""
+    families: list[FamilyStats] = field(metadata={"read": lambda each: [read(FamilyStats, one) for one in each]})
+    """Statements by what they are for. Those that were never sent are left out."""
 
 
 @dataclass(frozen=True)

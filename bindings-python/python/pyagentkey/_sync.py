@@ -126,7 +126,7 @@ class AgentKey(Base):
 
     def validate(self, key: str) -> ValidateResult:
         """What a key may do and what remains of its budget, or why it is refused (then the result is false)."""
-        return self._client.wait(Call(self._client, key))  # type: ignore[no-any-return]
+        return self._wait(Call(self._client, key))  # type: ignore[no-any-return]
 
     def validate_by_subject(self, subject: str) -> ValidateResult:
         """The same for an external subject."""
@@ -160,7 +160,7 @@ class AgentKey(Base):
         is_plain = type(cost_cents) is float or (type(cost_cents) is int and -MAX_PLAIN < cost_cents < MAX_PLAIN)
         is_plain = is_plain and cost_microcents is None and cost_usd is None and overrun == "reject"
         if is_plain and idempotency_key is None and metadata is None:
-            return self._client.wait(Call(self._client, key, cost_cents))  # type: ignore[no-any-return]
+            return self._wait(Call(self._client, key, cost_cents))  # type: ignore[no-any-return]
         cost = (cost_cents, cost_microcents, cost_usd)
         charge = self._track_usage(
             "key", key, cost, idempotency_key=idempotency_key, overrun=overrun, metadata=metadata
@@ -752,10 +752,11 @@ class AgentKey(Base):
         call = self._client.close(self._close_timeout)
         if call is not None:
             self._run(call)
+        self._tell()
 
     def _submit(self, read_answer: Callable[[Any], T], op: str, **members: Any) -> T:
         """Any request but the two that are hot."""
         return read_answer(self._run(self._client.submit(arguments.request(op, **members))))
 
     def _run(self, call: Call) -> Any:
-        return self._client.wait(call)
+        return self._wait(call)

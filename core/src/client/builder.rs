@@ -11,9 +11,10 @@ use super::connect::{Connector, Password};
 use super::driver::Driver;
 use super::dsn::{self, Servers};
 #[cfg(feature = "tower")]
-use super::ends::{Ends, OnError};
+use super::ends::Ends;
 use super::home::Home;
 use super::pooler::PoolerCheck;
+use super::report::{OnError, Reporter};
 use crate::duration;
 use crate::engine::{AcceptedPeriods, Align, KeyFormat, KeyPrefix, Options, Rounding, TableName, Thresholds};
 use crate::error::{Error, ErrorCode};
@@ -36,7 +37,6 @@ pub struct Builder {
     password: Option<Password>,
     #[cfg(feature = "tower")]
     close_timeout: Option<Duration>,
-    #[cfg(feature = "tower")]
     on_error: Option<OnError>,
 }
 
@@ -172,9 +172,9 @@ impl Builder {
         self
     }
 
-    /// Gets each message about a fault that nobody waits for, after it was logged with `tracing`: what a request cost
-    /// could not be recorded, say.
-    #[cfg(feature = "tower")]
+    /// Gets each message about a fault that nobody waits for: what a request cost could not be recorded, `last_used_at` could
+    /// not be written. With the feature `tracing` it is logged before. It is called from a task of the client: it must not
+    /// block.
     pub fn on_error(mut self, on_error: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.on_error = Some(OnError(Arc::new(on_error)));
         self
@@ -314,10 +314,11 @@ impl Builder {
         }
         options.seed = u64::from_ne_bytes(crate::random::bytes()?);
         let pooler = PoolerCheck::new(self.is_behind_pooler);
+        let reporter = Reporter(self.on_error);
         Ok(AgentKey {
-            driver: Driver::new(options, connector, owns_pool, pooler, home),
             #[cfg(feature = "tower")]
-            ends: Arc::new(Ends::new(self.close_timeout, self.on_error)),
+            ends: Arc::new(Ends::new(self.close_timeout, reporter.clone())),
+            driver: Driver::new(options, connector, owns_pool, pooler, home, reporter),
         })
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::engine::{Answer, Sink};
+use super::driver::Driver;
+use super::report::Reporter;
+use crate::engine::{Answer, Sink, Ticket};
 use crate::error::Error;
 
 /// What a call comes to.
@@ -17,11 +19,17 @@ pub(super) enum Caller {
     Sink(Arc<dyn Sink>, u64),
 }
 
-/// Answers to give once the state is unlocked: a sink may take a lock whose holder waits for ours (Python's, say).
-pub(super) type Ready = Vec<(Caller, CallResult)>;
+/// What is to be told once the state is unlocked: a sink may take a lock whose holder waits for ours (Python's, say).
+#[derive(Default)]
+pub(super) struct Ready {
+    pub(super) answers: Vec<(Caller, CallResult)>,
+    /// Faults that nobody waits for.
+    pub(super) reports: Vec<String>,
+}
 
 /// Gives answers to their callers; to a sink, all of a batch at once.
-pub(super) fn give(answers: Ready) {
+pub(super) fn give(ready: Ready, reporter: &Reporter) {
+    let Ready { answers, reports } = ready;
     let mut batches: Vec<SinkBatch> = Vec::new();
     for (caller, answer) in answers {
         match caller {
@@ -37,5 +45,21 @@ pub(super) fn give(answers: Ready) {
     }
     for (sink, batch) in batches {
         sink.deliver(batch);
+    }
+    reports.iter().for_each(|message| reporter.report(message));
+}
+
+/// Tells the engine of a caller that is gone.
+pub(super) struct CancelOnDrop<'d> {
+    pub(super) driver: &'d Arc<Driver>,
+    /// `None` once it was answered.
+    pub(super) ticket: Option<Ticket>,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.driver.cancel(ticket);
+        }
     }
 }

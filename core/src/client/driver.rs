@@ -9,13 +9,14 @@ use sqlx::pool::PoolConnection;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
-use super::callers::{CallResult, Caller, Ready, give};
+use super::callers::{CallResult, Caller, CancelOnDrop, Ready, give};
 use super::connect::Connector;
 use super::home::Home;
 use super::pooler::PoolerCheck;
-use super::statement_timeout;
+use super::report::Reporter;
 use super::transport::{failed, in_transaction, query};
 use super::worker::Worker;
+use super::{statement_timeout, traces};
 use crate::engine::{Begun, Engine, Fault, Options, Request, Sink, Statement, StatementId, Stats, Ticket};
 use crate::error::{Error, ErrorCode};
 
@@ -26,6 +27,7 @@ pub(super) struct Driver {
     pub(super) home: Arc<Home>,
     options: Options,
     started: Instant,
+    reporter: Reporter,
     state: Mutex<State>,
     changed: Notify,
     /// Wakes the watcher: a statement may take long before it would look again.
@@ -52,6 +54,7 @@ impl Driver {
         owns_pool: bool,
         pooler: PoolerCheck,
         home: Arc<Home>,
+        reporter: Reporter,
     ) -> Arc<Self> {
         let engine = Engine::new(options.clone());
         let callers = HashMap::new();
@@ -64,6 +67,7 @@ impl Driver {
             home,
             options,
             started: Instant::now(),
+            reporter,
             state: Mutex::new(state),
             changed: Notify::new(),
             watch_sooner: Arc::new(Notify::new()),
@@ -102,6 +106,11 @@ impl Driver {
     /// Submits a request and waits for its answer. A caller that stops waiting cancels its request if it is not sent
     /// yet; the answers of others are not affected, as statements run in tasks of their own.
     pub(super) async fn call(this: &Arc<Self>, request: Request) -> CallResult {
+        let span = traces::of_call(&request);
+        traces::call(span, Driver::answer_to(this, request)).await
+    }
+
+    async fn answer_to(this: &Arc<Self>, request: Request) -> CallResult {
         let limit = this.options.limit_of(&request);
         let (sender, mut receiver) = oneshot::channel();
         let ticket = this.take_call(request, Caller::Future(sender))?;
@@ -148,7 +157,7 @@ impl Driver {
             let polls = !std::mem::replace(&mut state.poll_due, true);
             (ticket, ready, polls, !std::mem::replace(&mut state.has_watcher, true))
         };
-        give(ready);
+        give(ready, &self.reporter);
         if polls {
             Worker::spawn(self, None);
         }
@@ -164,7 +173,7 @@ impl Driver {
             state.engine.expire(self.now());
             ready_answers(&mut state)
         };
-        give(ready);
+        give(ready, &self.reporter);
         self.poll_soon();
     }
 
@@ -231,7 +240,7 @@ impl Driver {
         let statements = take_statements(&mut state, self.now());
         let ready = ready_answers(&mut state);
         drop(state);
-        give(ready);
+        give(ready, &self.reporter);
         // Taking forgets calls whose callers are gone: nothing may be left.
         self.changed.notify_waiters();
         statements
@@ -285,7 +294,7 @@ impl Driver {
     }
 
     pub(super) fn give(&self, answers: Ready) {
-        give(answers);
+        give(answers, &self.reporter);
         self.changed.notify_waiters();
     }
 
@@ -305,11 +314,19 @@ impl Driver {
             }
             (statement, ready_answers(&mut state))
         };
-        give(ready);
+        give(ready, &self.reporter);
         statement
     }
 
     pub(super) async fn run(
+        &self,
+        connection: PoolConnection<Postgres>,
+        statement: &Statement,
+    ) -> Result<Vec<String>, Fault> {
+        traces::statement(statement, self.run_on(connection, statement)).await
+    }
+
+    async fn run_on(
         &self,
         mut connection: PoolConnection<Postgres>,
         statement: &Statement,
@@ -363,11 +380,11 @@ fn take_statements(state: &mut State, now: Duration) -> Vec<Statement> {
 }
 
 fn ready_answers(state: &mut State) -> Ready {
-    let answers = state.engine.answers();
-    answers
-        .into_iter()
+    let answers = state.engine.answers().into_iter();
+    let answers = answers
         .filter_map(|(ticket, answer)| state.callers.remove(&ticket).map(|caller| (caller, answer)))
-        .collect()
+        .collect();
+    Ready { answers, reports: state.engine.reports() }
 }
 
 /// Lets another watcher start if this one's runtime stops.
@@ -377,21 +394,6 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         if let Some(driver) = self.0.upgrade() {
             driver.state().has_watcher = false;
-        }
-    }
-}
-
-/// Tells the engine of a caller that is gone.
-struct CancelOnDrop<'d> {
-    driver: &'d Arc<Driver>,
-    /// `None` once it was answered.
-    ticket: Option<Ticket>,
-}
-
-impl Drop for CancelOnDrop<'_> {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket {
-            self.driver.cancel(ticket);
         }
     }
 }

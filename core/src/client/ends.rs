@@ -2,26 +2,17 @@
 //! client is closed first.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::report::Reporter;
+
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls are answered when the driver is closed: all that is left to do is to report.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Gets each message about a fault that nobody waits for.
-#[derive(Clone)]
-pub(super) struct OnError(pub(super) Arc<dyn Fn(&str) + Send + Sync>);
-
-impl std::fmt::Debug for OnError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("OnError")
-    }
-}
 
 /// A request whose end is not recorded yet.
 pub(crate) trait OpenRequest: Send + Sync {
@@ -32,7 +23,7 @@ pub(crate) trait OpenRequest: Send + Sync {
 /// Those of one client.
 pub(crate) struct Ends {
     close_timeout: Duration,
-    on_error: Option<OnError>,
+    reporter: Reporter,
     open: Mutex<Open>,
     changed: Notify,
 }
@@ -45,10 +36,10 @@ struct Open {
 }
 
 impl Ends {
-    pub(super) fn new(close_timeout: Option<Duration>, on_error: Option<OnError>) -> Self {
+    pub(super) fn new(close_timeout: Option<Duration>, reporter: Reporter) -> Self {
         Ends {
             close_timeout: close_timeout.unwrap_or(CLOSE_TIMEOUT),
-            on_error,
+            reporter,
             open: Mutex::default(),
             changed: Notify::new(),
         }
@@ -65,12 +56,7 @@ impl Ends {
 
     /// Tells the log and the application of a fault that nobody waits for.
     pub(crate) fn report(&self, message: &str) {
-        tracing::error!(target: "agentkey", "{message}");
-        let Some(OnError(on_error)) = &self.on_error else { return };
-        // It may be called while a thread panics: a second panic would end the process.
-        if catch_unwind(AssertUnwindSafe(|| on_error(message))).is_err() {
-            tracing::error!(target: "agentkey", "on_error panicked");
-        }
+        self.reporter.report(message);
     }
 
     /// Waits for all that are open. What has not ended in time is abandoned.

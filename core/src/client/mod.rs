@@ -12,6 +12,8 @@ mod ends;
 mod home;
 mod increases;
 mod pooler;
+mod report;
+mod traces;
 mod transport;
 mod worker;
 
@@ -64,7 +66,7 @@ impl std::fmt::Debug for AgentKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AgentKey")
             .field("table", &self.options().table.quoted())
-            .field("stats", &self.stats())
+            .field("pending", &self.driver.stats().pending)
             .finish_non_exhaustive()
     }
 }

@@ -34,7 +34,7 @@ impl Worker {
     fn run(mut self, first: Option<Statement>) -> impl Future<Output = ()> + Send {
         async move {
             let mut next = first;
-            let mut ready = Ready::new();
+            let mut ready = Ready::default();
             loop {
                 if let Some(statement) = next.take() {
                     ready = self.run_one(statement, ready).await;
@@ -84,7 +84,7 @@ impl Worker {
                 let statement = self.driver.begin(statement);
                 self.statement = statement.as_ref().map(|statement| statement.id);
                 self.was_sent = statement.is_some();
-                let Some(statement) = statement else { return Ready::new() };
+                let Some(statement) = statement else { return Ready::default() };
                 let result = self.driver.run(connection, &statement).await;
                 self.receive(result)
             }
@@ -92,7 +92,7 @@ impl Worker {
     }
 
     fn receive(&mut self, result: Result<Vec<String>, Fault>) -> Ready {
-        let Some(id) = self.statement.take() else { return Ready::new() };
+        let Some(id) = self.statement.take() else { return Ready::default() };
         self.polls = true;
         let was_sent = std::mem::take(&mut self.was_sent);
         self.driver.receive(id, was_sent, result)

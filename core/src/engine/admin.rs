@@ -252,6 +252,7 @@ impl Engine {
             Ok(Next::Answer(answer)) => self.answer_admin(&request, Ok(answer)),
             Ok(Next::Continue(work)) => self.lanes.admin.waiting.push_front(request.with_work(work)),
             Ok(Next::LookAgain(mut work)) => {
+                self.meter.found_busy(None);
                 let pause = work.look().map_or(Duration::ZERO, Look::in_vain);
                 self.lanes.admin.pause_until(now + pause, request.with_work(work));
             }
@@ -319,7 +320,7 @@ impl Engine {
             request.attempts += 1;
             let again = fault.is_transient() || migrations::was_done_meanwhile(sqlstate);
             if again && request.attempts < MAX_MIGRATION_ATTEMPTS {
-                self.stats.retries += 1;
+                self.meter.retried(request.attempts, fault);
                 self.lanes.admin.blocked_until = now + self.retry_delay(request.attempts);
                 return self.lanes.admin.waiting.push_front(request);
             }
@@ -350,6 +351,11 @@ impl Engine {
         match (&request.work, answer) {
             // A sweep of the engine's own has no caller.
             (Admin::Sweep(Sweep { of: Some(of), .. }), answer) => {
+                if let Err(error) = &answer {
+                    self.meter.report(format!(
+                        "reservations of key {of} whose time is over were not ended: {error}"
+                    ));
+                }
                 self.end_sweep(of, matches!(answer, Ok(Answer::Swept(ended)) if ended > 0));
             }
             (Admin::Trip(trip), Ok(answer)) => {

@@ -82,6 +82,44 @@ pub enum Answer {
     Migrated,
 }
 
+impl Answer {
+    /// Why the call was refused, if it was.
+    pub fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Answer::Validated(verdict) => verdict.as_ref().err().map(|denial| denial.reason.as_str()),
+            Answer::Charged(outcome) | Answer::Refunded(outcome) => {
+                outcome.as_ref().err().map(|refusal| refusal.as_str())
+            }
+            Answer::Reserved(reserved) => reserved.as_ref().err().map(|refusal| refusal.reason.as_str()),
+            Answer::Settled(settled) => settled.as_ref().err().map(|refusal| refusal.as_str()),
+            Answer::Released(released) => released.as_ref().err().map(|refusal| refusal.as_str()),
+            Answer::Extended(extended) => extended.as_ref().err().map(|refusal| refusal.as_str()),
+            Answer::Rotated(outcome) => outcome.as_ref().err().map(|refusal| refusal.as_str()),
+            Answer::IncreaseRequested(outcome) | Answer::IncreaseDecided(outcome) => {
+                outcome.as_ref().as_ref().err().map(|refusal| refusal.reason.as_str())
+            }
+            Answer::Swept(_)
+            | Answer::Created(_)
+            | Answer::SubjectEnsured
+            | Answer::Key(_)
+            | Answer::Explained(_)
+            | Answer::Keys(_)
+            | Answer::Increases(_)
+            | Answer::Revoked(_)
+            | Answer::RevokedAll(_)
+            | Answer::Events(_)
+            | Answer::Usage(_)
+            | Answer::Verified(_)
+            | Answer::Pruned(_)
+            | Answer::Claimed(_)
+            | Answer::DeliveryEnded(_)
+            | Answer::Deliveries(_)
+            | Answer::Diagnosed(_)
+            | Answer::Migrated => None,
+        }
+    }
+}
+
 /// An amount that is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

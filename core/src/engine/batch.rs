@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Ticket;
+use super::operation::Operation;
 
 /// A request that waits, or whose statement is under way.
 #[derive(Debug)]
@@ -17,13 +18,31 @@ pub(super) struct Pending<T> {
     pub(super) attempts: u32,
     /// Whether an earlier attempt may have taken effect.
     pub(super) is_uncertain: bool,
+    /// What it asks for; `None` of the engine's own.
+    pub(super) operation: Option<Operation>,
+    /// Since when it waits for a statement.
+    queued_at: Duration,
     pub(super) work: T,
 }
 
 impl<T> Pending<T> {
     pub(super) fn new(ticket: Option<Ticket>, now: Duration, limit: Option<Duration>, work: T) -> Self {
         let deadline = limit.map(|limit| now.saturating_add(limit));
-        Pending { ticket, deadline, limit, attempts: 0, is_uncertain: false, work }
+        Pending {
+            ticket,
+            deadline,
+            limit,
+            attempts: 0,
+            is_uncertain: false,
+            operation: None,
+            queued_at: now,
+            work,
+        }
+    }
+
+    /// The same, of a caller who asks for this.
+    pub(super) fn asking(self, operation: Operation) -> Self {
+        Pending { operation: Some(operation), ..self }
     }
 
     /// The same request as other work, which starts anew.
@@ -34,14 +53,18 @@ impl<T> Pending<T> {
             limit: self.limit,
             attempts: 0,
             is_uncertain: self.is_uncertain,
+            operation: self.operation,
+            queued_at: self.queued_at,
             work,
         }
     }
 
     /// The caller, and what it wants.
     pub(super) fn split(self) -> (Pending<()>, T) {
-        let Pending { ticket, deadline, limit, attempts, is_uncertain, work } = self;
-        (Pending { ticket, deadline, limit, attempts, is_uncertain, work: () }, work)
+        let Pending { ticket, deadline, limit, attempts, is_uncertain, operation, queued_at, work } = self;
+        let caller =
+            Pending { ticket, deadline, limit, attempts, is_uncertain, operation, queued_at, work: () };
+        (caller, work)
     }
 
     pub(super) fn is_expired(&self, now: Duration) -> bool {
@@ -52,7 +75,8 @@ impl<T> Pending<T> {
     pub(super) fn expire(&mut self, now: Duration, was_sent: bool) -> Option<Expired> {
         let ticket = self.ticket.take_if(|_| self.deadline.is_some_and(|deadline| deadline <= now))?;
         let waited = self.limit.unwrap_or_default();
-        Some(Expired { ticket, waited, is_uncertain: was_sent || self.is_uncertain })
+        let is_uncertain = was_sent || self.is_uncertain;
+        Some(Expired { ticket, operation: self.operation, waited, is_uncertain })
     }
 }
 
@@ -60,6 +84,7 @@ impl<T> Pending<T> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expired {
     pub(super) ticket: Ticket,
+    pub(super) operation: Option<Operation>,
     /// How long it might take.
     pub(super) waited: Duration,
     pub(super) is_uncertain: bool,
@@ -112,6 +137,8 @@ pub(super) trait AnyBatch {
     fn has_lost_callers(&self, cancelled: &HashSet<Ticket>) -> bool;
     /// When the time of the next one is over.
     fn next_deadline(&self) -> Option<Duration>;
+    /// Since when each waits for a statement.
+    fn each_queued(&mut self, see: &mut dyn FnMut(&mut Duration));
 }
 
 impl<T> AnyBatch for Batch<T> {
@@ -131,6 +158,10 @@ impl<T> AnyBatch for Batch<T> {
     fn next_deadline(&self) -> Option<Duration> {
         self.open_requests().filter_map(|request| request.deadline).min()
     }
+
+    fn each_queued(&mut self, see: &mut dyn FnMut(&mut Duration)) {
+        self.requests.iter_mut().flatten().for_each(|request| see(&mut request.queued_at));
+    }
 }
 
 impl<T> AnyBatch for Pending<T> {
@@ -146,5 +177,9 @@ impl<T> AnyBatch for Pending<T> {
 
     fn next_deadline(&self) -> Option<Duration> {
         self.ticket.and(self.deadline)
+    }
+
+    fn each_queued(&mut self, see: &mut dyn FnMut(&mut Duration)) {
+        see(&mut self.queued_at);
     }
 }

@@ -75,7 +75,7 @@ impl Engine {
             // Nothing was sent for those who wait: asking again does nothing twice.
             Err(fault) if self.catalogue_attempts + 1 < self.options.max_attempts && fault.is_transient() => {
                 self.catalogue_attempts += 1;
-                self.stats.retries += 1;
+                self.meter.retried(self.catalogue_attempts, &fault);
                 self.catalogue_at = now + self.retry_delay(self.catalogue_attempts);
                 return;
             }

@@ -101,7 +101,7 @@ impl Engine {
         for (place, ((name, group), row)) in batch.keys.iter().zip(batch.requests).zip(read).enumerate() {
             if let Some(busy) = row.as_ref().and_then(EndedRow::busy_id) {
                 let open = group.into_iter().filter(|request| request.ticket.is_some()).collect();
-                self.lanes.change.put_back_busy(name, open, busy, now);
+                self.put_back_busy(|l| &mut l.change, name, open, busy, now);
                 continue;
             }
             if row.as_ref().is_some_and(EndedRow::is_undecided) {

@@ -202,7 +202,7 @@ impl Engine {
         for (place, (name, group)) in batch.keys.iter().zip(groups).enumerate() {
             let open = group.into_iter().flatten().filter(|request| request.ticket.is_some());
             if let Some(row) = busy.get(&place) {
-                self.lanes.charge[column as usize].put_back_busy(name, open.collect(), row, now);
+                self.put_back_busy(|l| &mut l.charge[column as usize], name, open.collect(), row, now);
                 continue;
             }
             let mut undecided = Vec::new();

@@ -31,7 +31,9 @@ impl Engine {
             }
         }
         for id in given_up {
-            if let Some(work) = self.in_flight.remove(&id) {
+            if let Some(mut work) = self.in_flight.remove(&id) {
+                self.meter.gave_up(id);
+                self.meter.waited(id, &mut work, now);
                 self.leave_lane(id, &work);
                 self.give_up(work);
             }
@@ -49,7 +51,7 @@ impl Engine {
                     format!("not sent within {waited:?}; nothing was recorded"),
                 ),
             };
-            self.answer(expired.ticket, Err(error));
+            self.answer(expired.ticket, expired.operation, Err(error));
         }
     }
 

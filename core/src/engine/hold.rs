@@ -40,6 +40,7 @@ impl Engine {
     pub fn hold(&mut self, id: StatementId) {
         if self.in_flight.contains_key(&id) && self.held.insert(id) {
             self.stalls.unsend(id);
+            self.meter.held(id);
         }
     }
 
@@ -53,7 +54,6 @@ impl Engine {
             Some(work) if work.has_lost_callers(self) => {
                 self.leave_lane(id, &work);
                 self.stalls.forget(id);
-                self.stats.statements -= 1;
                 self.take_back(work);
             }
             Some(work) => {

@@ -150,6 +150,19 @@ impl Engine {
         None
     }
 
+    /// Puts the requests of a key back whose row, or an ancestor's, somebody else has locked.
+    pub(super) fn put_back_busy<T>(
+        &mut self,
+        lane: impl Fn(&mut Lanes) -> &mut KeyLane<T>,
+        name: &Arc<str>,
+        requests: Vec<Pending<T>>,
+        row: &str,
+        now: Duration,
+    ) {
+        self.meter.found_busy(Some(row));
+        lane(&mut self.lanes).put_back_busy(name, requests, row, now);
+    }
+
     /// Puts a batch whose statement failed back into its lane, or answers it.
     pub(super) fn batch_fault<T: Repeatable>(
         &mut self,
@@ -199,7 +212,7 @@ impl Engine {
 
     pub(super) fn answer_with<T>(&mut self, request: &Pending<T>, answer: Answer) {
         if let Some(ticket) = request.ticket {
-            self.answer(ticket, Ok(answer));
+            self.answer(ticket, request.operation, Ok(answer));
         }
     }
 
@@ -207,7 +220,7 @@ impl Engine {
     pub(super) fn answer_error<T>(&mut self, request: &Pending<T>, error: Error) {
         if let Some(ticket) = request.ticket {
             let error = if request.is_uncertain { error.after_sending() } else { error };
-            self.answer(ticket, Err(error));
+            self.answer(ticket, request.operation, Err(error));
         }
     }
 

@@ -164,7 +164,7 @@ impl Engine {
             let read = KeyRow::read(&known.row, shape);
             match read.and_then(|row| row.again(place, &stand.now).read_alone()) {
                 Ok(lookup) => {
-                    self.stats.unchanged_keys += 1;
+                    self.meter.unchanged_keys += 1;
                     self.answer_lookups(now, column, &batch.keys[place], group, lookup, shape);
                 }
                 Err(error) => group.iter().for_each(|request| self.answer_error(request, error.clone())),

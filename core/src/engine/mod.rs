@@ -42,7 +42,9 @@ mod ledger;
 mod list;
 mod lookups;
 mod memory;
+mod meter;
 mod notices;
+mod operation;
 pub(crate) mod options;
 mod queue;
 mod request;
@@ -77,7 +79,7 @@ pub use self::json::error_json;
 pub use self::options::{Align, Options};
 pub use self::request::{AccountFilter, Request, Revocation, RevokeFilter};
 pub use self::statement::{Statement, StatementId};
-pub use self::stats::{Stats, Ticket};
+pub use self::stats::{CallCount, CallOutcome, FamilyStats, Histogram, Stats, Ticket};
 pub use self::webhook::{Delivery, DeliveryEnd, Webhook};
 pub use crate::budget::charge::{ChargeOutcome, ChargeRefusal, Charged};
 pub use crate::budget::ledger::{Discrepancy, Event, EventFilter, UsageFilter, UsageOfPeriod};
@@ -107,6 +109,8 @@ use self::catalogue::Table;
 use self::lanes::Lanes;
 use self::lookups::Lookup;
 use self::memory::{Memory, Question};
+use self::meter::Meter;
+use self::operation::Operation;
 use self::resolve::{FoundBy, Unresolved};
 use self::spends::Spending;
 use self::stall::Stalls;
@@ -163,14 +167,14 @@ pub struct Engine {
     pending: usize,
     last_id: u64,
     is_closed: bool,
-    stats: Stats,
+    meter: Meter,
 }
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine")
             .field("table", &self.options.table.quoted())
-            .field("stats", &self.stats())
+            .field("pending", &self.pending)
             .finish_non_exhaustive()
     }
 }
@@ -201,7 +205,7 @@ impl Engine {
             pending: 0,
             last_id: 0,
             is_closed: false,
-            stats: Stats::default(),
+            meter: Meter::new(),
         }
     }
 
@@ -210,16 +214,20 @@ impl Engine {
         &self.options
     }
 
-    /// Counters.
-    pub fn stats(&self) -> Stats {
-        Stats { pending: self.pending, ..self.stats }
-    }
-
     /// Takes a request. Its answer comes out of [`Engine::answers`], perhaps at once.
     ///
     /// # Errors
     /// `overloaded`, `closed`, and the errors of bad input. Nothing is sent then.
     pub fn submit(&mut self, now: Duration, request: Request) -> Result<Ticket, Error> {
+        let operation = request.kind();
+        let taken = self.take(now, operation, request);
+        if let Err(error) = &taken {
+            self.meter.ended(operation, CallOutcome::Error, error.code().as_str());
+        }
+        taken
+    }
+
+    fn take(&mut self, now: Duration, operation: Operation, request: Request) -> Result<Ticket, Error> {
         if self.is_closed {
             return Err(Error::new(ErrorCode::Closed, "the client is closed"));
         }
@@ -230,7 +238,8 @@ impl Engine {
         let ticket = Ticket(self.next_id());
         let limit = self.options.limit_of(&request);
         self.pending += 1;
-        let routed = self.route(Pending::new(Some(ticket), now, limit, ()), request);
+        let caller = Pending::new(Some(ticket), now, limit, ()).asking(operation);
+        let routed = self.route(caller, request);
         self.pending -= usize::from(routed.is_err());
         routed.map(|()| ticket)
     }
@@ -295,10 +304,12 @@ impl Engine {
     pub fn receive(&mut self, now: Duration, id: StatementId, result: Result<&[String], Fault>) {
         let was_held = self.held.remove(&id);
         let result = result.map_err(|fault| if was_held { fault.before_sending() } else { fault });
-        let work = self.in_flight.remove(&id);
-        if let Some(work) = &work {
+        let mut work = self.in_flight.remove(&id);
+        if let Some(work) = &mut work {
             self.leave_lane(id, work);
+            self.meter.waited(id, work, now);
         }
+        self.meter.over(id, now);
         self.stalls.forget(id);
         let Some(work) = work else { return };
         match work {
@@ -365,12 +376,14 @@ impl Engine {
         let id = StatementId(self.next_id());
         self.note_sent(id, &work);
         self.in_flight.insert(id, work);
-        self.stats.statements += 1;
         Statement { id, kind, sql, params }
     }
 
-    fn answer(&mut self, ticket: Ticket, answer: Result<Answer, Error>) {
+    fn answer(&mut self, ticket: Ticket, operation: Option<Operation>, answer: Result<Answer, Error>) {
         self.pending -= 1;
+        if let Some(operation) = operation {
+            self.meter.answered(operation, &answer);
+        }
         if self.cancelled.is_empty() || !self.cancelled.remove(&ticket) {
             self.answers.push((ticket, answer));
         }

@@ -52,7 +52,7 @@ impl Engine {
 
     /// Notes that a statement is tried again, after this many attempts. Answers when.
     pub(super) fn retry_at(&mut self, now: Duration, fault: &Fault, attempts: u32) -> Duration {
-        self.stats.retries += 1;
+        self.meter.retried(attempts, fault);
         if fault.is_outdated() {
             self.forget_table();
             return now;

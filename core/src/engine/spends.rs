@@ -333,7 +333,7 @@ impl Engine {
                 self.note_child(column, name);
             }
             if let Some(row) = busy_row {
-                self.lanes.spend[column as usize].put_back_busy(name, again, &row, now);
+                self.put_back_busy(|l| &mut l.spend[column as usize], name, again, &row, now);
                 continue;
             }
             if kind == StatementKind::Spend {

@@ -73,6 +73,7 @@ impl Engine {
     pub const STALL: Duration = STALL;
 
     pub(super) fn note_sent(&mut self, id: StatementId, work: &Work) {
+        self.meter.sent(id, work, self.stalls.now);
         if waits(work) {
             self.stalls.long.insert(id, Long::Waiting);
         } else if class(work).is_some() {

@@ -124,7 +124,7 @@ impl Engine {
         let sweep = self.next_id();
         self.sweeps.push(SweepWaiters { of: of.clone(), sweep, keys: vec![waiter] });
         let work = Admin::Sweep(Sweep { of: Some(of.clone()), ..Sweep::default() });
-        self.lanes.admin.waiting.push_back(Pending::new(None, std::time::Duration::ZERO, None, work));
+        self.lanes.admin.waiting.push_back(Pending::new(None, self.stalls.now, None, work));
         sweep
     }
 

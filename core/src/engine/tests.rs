@@ -13,6 +13,7 @@ mod limits;
 mod repeats;
 mod requests_json;
 mod resolve;
+mod stats;
 mod touches;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::rows::only_field;
 use super::{Engine, Fault, Statement, Work};
+use crate::error::Error;
 use crate::table::literal::text_array;
 use crate::table::template::{StatementKind, Statements};
 
@@ -101,14 +102,15 @@ impl Engine {
         if matches!(&result, Err(fault) if matches!(fault.sqlstate(), Some("25006" | "42501"))) {
             self.options.touch_interval_seconds = None;
         }
-        let left_out = result.ok().and_then(|rows| rows.iter().map(|row| only_field(row)).collect());
+        let left_out = result.map_err(|fault| fault.error()).and_then(|rows| {
+            let ids: Option<Vec<_>> = rows.iter().map(|row| only_field(row)).collect();
+            ids.ok_or_else(|| Error::unexpected("a key's id"))
+        });
         match left_out {
-            Some(ids) => {
-                let ids: Vec<_> = ids;
-                self.touches.finish(now, ids.iter().map(|id| &**id));
-            }
-            None => {
-                self.stats.failed_touches += 1;
+            Ok(ids) => self.touches.finish(now, ids.iter().map(|id| &**id)),
+            Err(error) => {
+                self.meter.failed_touches += 1;
+                self.meter.report(format!("last_used_at was not written: {error}"));
                 self.touches.fail(now);
             }
         }

@@ -79,7 +79,7 @@ impl Engine {
         for (place, ((name, group), outcomes)) in groups.enumerate() {
             if let Some(row) = busy.get(&place) {
                 let open = group.into_iter().filter(|request| request.ticket.is_some()).collect();
-                self.lanes.spend[column as usize].put_back_busy(name, open, row, now);
+                self.put_back_busy(|l| &mut l.spend[column as usize], name, open, row, now);
                 continue;
             }
             let mut undecided = Vec::new();

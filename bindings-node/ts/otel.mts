@@ -1,0 +1,2 @@
+export { instrument } from "./otel.js";
+export type * from "./otel.js";
