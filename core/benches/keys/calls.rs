@@ -114,7 +114,7 @@ impl Call {
     pub fn most(self) -> Option<usize> {
         match self {
             // It reads the whole table.
-            Call::ListRareScopeOfAll => Some(3),
+            Call::ListRareScopeOfAll => Some(1),
             _ => None,
         }
     }
@@ -175,7 +175,7 @@ impl Call {
             Call::ExplainTeam => is(ak.explain(&KeyId::from(held + 1)).await?.limits[0].holds.count == 4),
             Call::ExplainGrandchild => is(ak.explain(&KeyId::from(held + 30)).await?.limits.len() == 3),
             Call::ExplainLarge => {
-                is(ak.explain(&KeyId::from(platform(keys))).await?.limits[0].holds.count == 100)
+                is(ak.explain(&KeyId::from(platform(keys))).await?.limits[0].holds.count >= 100)
             }
             Call::ExplainChildOfLarge => {
                 is(ak.explain(&KeyId::from(platform(keys) + 1 + place)).await?.limits.len() == 2)

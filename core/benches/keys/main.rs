@@ -52,7 +52,8 @@ async fn main() -> Result<()> {
 }
 
 async fn run(url: &str, keys: i64, calls: usize, is_new: bool) -> Result<()> {
-    let ak = AgentKey::connect(url).await?;
+    // What reads the whole table takes longer than a call usually may.
+    let ak = AgentKey::builder().timeout(Duration::from_secs(120)).connect(url).await?;
     if is_new {
         table::make(&ak, url, keys).await?;
     }

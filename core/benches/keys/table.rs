@@ -23,7 +23,7 @@ pub fn accounts(keys: i64) -> i64 {
     (keys - CHILDREN) / OF_ACCOUNT - ACCOUNTS_OF_BACKLOG
 }
 
-/// Those of the backlog: 50 reservations for each of the keys 51 to 100.
+/// Those of the backlog: 50 reservations for each of the keys 50 to 99.
 const ACCOUNTS_OF_BACKLOG: i64 = BACKLOG / 50 / 50;
 /// One account in so many has a team of which something is held.
 pub const HELD: i64 = 100;
@@ -78,7 +78,7 @@ pub async fn make(ak: &AgentKey, url: &str, keys: i64) -> Result<()> {
     let accounts = accounts(keys);
     run(&mut db, &format!(
         "INSERT INTO sdk_api_keys_reservations (id, key_id, amount_microcents, expires_at)
-        SELECT gen_random_uuid(), {accounts} * {OF_ACCOUNT} + n % {ACCOUNTS_OF_BACKLOG} * {OF_ACCOUNT} + 51 + n / {ACCOUNTS_OF_BACKLOG} % 50, 1000000, now() + interval '1 day'
+        SELECT gen_random_uuid(), {accounts} * {OF_ACCOUNT} + n % {ACCOUNTS_OF_BACKLOG} * {OF_ACCOUNT} + 50 + n / {ACCOUNTS_OF_BACKLOG} % 50, 1000000, now() + interval '1 day'
         FROM generate_series(1, {BACKLOG}) n
         UNION ALL
         SELECT gen_random_uuid(), account * {OF_ACCOUNT} + place, 1000000, now() + interval '1 day'

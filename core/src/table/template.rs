@@ -252,7 +252,7 @@ const PARTS: &[(&str, &str)] = parts![
     "chain", "entry_time", "cap", "room", "is_plain", "charged", "busy", "fraction", "used", "reserved",
     "period", "anchor", "first_anchor", "period_seconds", "due", "state", "key_record", "key_filter",
     "listed", "key_columns", "ancestor_state", "next_reset", "event", "run", "holders", "thresholds_of", "raised", "trip_entry",
-    "takes_spends", "takes_ends", "budget", "boost", "boosted", "increase", "increase_filter", "named", "open"
+    "takes_spends", "takes_ends", "budget", "boost", "boosted", "increase", "increase_filter", "named", "open", "tree"
 ];
 
 /// Whether a template has a mark, itself or in one of its parts.

@@ -1,8 +1,7 @@
 -- The open reservations of the budgets of a chain (`budget`), of which something is held: `open`, one row each and budget.
 -- Those of few keys are looked up key by key: how many others there are in the table makes no difference. Above that, the keys
 -- of all open reservations are looked at: a key may have far more descendants than there are open reservations.
--- Costs that the planner fears make it compile the statement, for a second or two. Pages of children, and arrays, of which it
--- expects ten rows, keep them small.
+-- The planner expects ten rows of an array: see tree.sql.
 , top AS MATERIALIZED (
     -- What the others of the chain have open is open of this key, too.
     SELECT o.id
@@ -12,28 +11,7 @@
     ORDER BY o.distance DESC
     LIMIT 1
 ),
-tree AS (
-    SELECT id, NULL::{id_type} AS parent_id, false AS is_page_end
-    FROM top
-    UNION ALL --? parent_id
-    SELECT next.id, next.parent_id, next.place = 20 --? parent_id
-    FROM tree t --? parent_id
-    CROSS JOIN LATERAL ( --? parent_id
-        SELECT child.id, t.id AS parent_id, row_number() OVER (ORDER BY child.id) AS place --? parent_id
-        FROM (SELECT id FROM {table} WHERE parent_id = t.id ORDER BY id LIMIT 20) child --? parent_id
-        UNION ALL --? parent_id
-        SELECT sibling.id, t.parent_id, row_number() OVER (ORDER BY sibling.id) AS place --? parent_id
-        FROM ( --? parent_id
-            SELECT id --? parent_id
-            FROM {table} --? parent_id
-            WHERE t.is_page_end --? parent_id
-              AND parent_id = t.parent_id --? parent_id
-              AND id > t.id --? parent_id
-            ORDER BY id --? parent_id
-            LIMIT 20 --? parent_id
-        ) sibling --? parent_id
-    ) next --? parent_id
-),
+{tree},
 walked AS MATERIALIZED (
     SELECT id FROM tree LIMIT 2001
 ),

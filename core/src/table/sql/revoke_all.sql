@@ -5,24 +5,25 @@
 WITH RECURSIVE waited AS MATERIALIZED (
     SELECT id FROM {table} WHERE id = $4::text::{id_type} FOR NO KEY UPDATE
 ),
-descendant AS (
-    SELECT k.id FROM {table} k WHERE k.parent_id = $2::text::{id_type}
-    UNION
-    -- OFFSET 0 keeps this a look-up by index for each key, however many the planner fears.
-    SELECT k.id FROM descendant d CROSS JOIN LATERAL (SELECT id FROM {table} WHERE parent_id = d.id OFFSET 0) k
+top AS MATERIALIZED (
+    SELECT $2::text::{id_type} AS id WHERE $2::text IS NOT NULL
 ),
--- Each by its index.
+{tree},
+-- Each by its index. The planner expects ten rows of an array, however many it fears: see tree.sql.
 wanted AS MATERIALIZED (
-    SELECT id
-    FROM {table}
-    WHERE account_id = $1::text::{account_type}
-      AND revoked_at IS NULL
-      AND when_exceeded IS NULL --? when_exceeded
-    UNION ALL
-    SELECT id FROM {table}
-    WHERE hashtext(delegated_by) = hashtext($3::text) AND delegated_by = $3::text AND revoked_at IS NULL
-    UNION ALL
-    SELECT id FROM descendant
+    SELECT w.id
+    FROM unnest(ARRAY(
+        SELECT id
+        FROM {table}
+        WHERE account_id = $1::text::{account_type}
+          AND revoked_at IS NULL
+          AND when_exceeded IS NULL --? when_exceeded
+        UNION ALL
+        SELECT id FROM {table}
+        WHERE hashtext(delegated_by) = hashtext($3::text) AND delegated_by = $3::text AND revoked_at IS NULL
+        UNION ALL
+        SELECT id FROM tree WHERE parent_id IS NOT NULL
+    )) AS w(id)
 ),
 locked AS MATERIALIZED (
     SELECT k.id
