@@ -267,10 +267,11 @@ async fn locked_rows_keep_no_key_from_being_created_changed_or_revoked() {
     for (n, id) in locked.into_iter().enumerate() {
         let ak = ak.clone();
         stuck.spawn(async move {
-            if n % 2 == 0 {
-                return ak.revoke(id).await.unwrap();
+            match n % 4 {
+                0 | 2 => ak.revoke(id).await.unwrap(),
+                1 => ak.update(id, KeyUpdate::new().name("another")).await.unwrap().is_some(),
+                _ => ak.refund(id, Charge::new(1)).await.unwrap().is_ok(),
             }
-            ak.update(id, KeyUpdate::new().name("another")).await.unwrap().is_some()
         });
     }
     // Some of them wait in the database by now, which is when they would keep others from their place.

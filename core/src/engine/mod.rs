@@ -45,6 +45,7 @@ mod memory;
 mod notices;
 pub(crate) mod options;
 mod queue;
+mod refund;
 mod request;
 mod resolve;
 mod retry;
