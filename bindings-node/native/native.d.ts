@@ -163,6 +163,10 @@ export interface EngineOptions {
   ledger: boolean
   /** The shares of a budget at which an alarm is raised. */
   thresholds: Array<number>
+  /** So many seconds before a key expires an alarm is raised. */
+  expiryNoticeSeconds?: number
+  /** When a reservation was open for so many seconds an alarm is raised. */
+  staleHoldSeconds?: number
   /** Whether costs are recorded to the micro-cent. */
   exact: boolean
   /** The most that one call may cost, in cents. */

@@ -318,3 +318,88 @@ async fn what_is_followed_begins_now_or_where_it_was() {
     assert!(alarms.next().await.unwrap().is_none());
     db.drop().await;
 }
+
+/// `keys` keys that lived for a day and expire in ten minutes.
+async fn expiring_keys(db: &TestDatabase, keys: u32) {
+    let sql = format!(
+        "INSERT INTO sdk_api_keys (account_id, key_hash, key_prefix, created_at, expires_at)
+         SELECT 'a', 'h' || n, 'ak_', now() - interval '1 day', now() + interval '10 minutes' FROM generate_series(1, {keys}) n"
+    );
+    db.pool.execute(AssertSqlSafe(sql)).await.unwrap();
+}
+
+const NOTICES: &str = "SELECT count(*) FROM sdk_api_keys_events WHERE kind IN ('expiring', 'stale_hold') AND alarm_key IS NOT NULL";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alarms_of_time_are_raised_once_by_many_and_wait_for_no_row() {
+    let db = TestDatabase::create().await;
+    let fleet = db.fleet(8, || AgentKey::builder().expiry_notice_seconds(3_600).stale_hold_seconds(60)).await;
+    fleet[0].migrate().await.unwrap();
+    let key = fleet[0].create(CreateKey::new("acct").budget_cents(100)).await.unwrap();
+    let held = fleet[0].reserve(key.key.expose(), agentkey::Reserve::new(5)).await.unwrap().unwrap();
+    expiring_keys(&db, 40).await;
+    db.pool
+        .execute("UPDATE sdk_api_keys_reservations SET created_at = now() - interval '1 hour'")
+        .await
+        .unwrap();
+    // One key is locked, and somebody has raised the alarm of another, and may yet roll it back.
+    let mut session = db.session().await;
+    session.execute("BEGIN").await.unwrap();
+    session
+        .execute("SELECT FROM sdk_api_keys WHERE key_hash IN ('h1', 'h2') FOR NO KEY UPDATE")
+        .await
+        .unwrap();
+    let raised = "INSERT INTO sdk_api_keys_events (key_id, kind, alarm_key)
+        SELECT id, 'expiring', format('expiring %s', date_part('epoch', expires_at)) FROM sdk_api_keys WHERE key_hash = 'h2'";
+    session.execute(raised).await.unwrap();
+    let webhook = Webhook::new("pager", [SECRET]).unwrap();
+    let mut readers = JoinSet::new();
+    for (n, ak) in fleet.iter().cloned().enumerate() {
+        let webhook = webhook.clone();
+        readers.spawn(async move {
+            match n % 2 {
+                0 => drop(ak.events(EventFilter::new().alarms().after(0)).await.unwrap()),
+                _ => drop(ak.deliver(&webhook, |_| async { Ok(204) }).await.unwrap()),
+            }
+        });
+    }
+    readers.join_all().await;
+    assert_eq!(db.number(NOTICES).await, 38 + 1, "all but the locked ones");
+    session.execute("ROLLBACK").await.unwrap();
+    let late = db.fleet(1, || AgentKey::builder().expiry_notice_seconds(3_600)).await.remove(0);
+    let told = late.events(EventFilter::new().alarms().after(0).limit(1_000)).await.unwrap();
+    assert_eq!(told.len(), 40 + 1);
+    let holds: Vec<_> = told.iter().filter(|event| event.kind == "stale_hold").collect();
+    assert_eq!(holds.len(), 1);
+    assert_eq!(holds[0].reservation_id.as_ref().map(ToString::to_string), Some(held.id.to_string()));
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_look_that_fails_keeps_nobody_from_what_there_is() {
+    let db = TestDatabase::create().await;
+    let ak = db.client_with(AgentKey::builder().thresholds([1.0]).expiry_notice_seconds(3_600)).await;
+    let created = ak.create(CreateKey::new("acct").budget_cents(10)).await.unwrap();
+    let _ = ak.track_usage(created.key.expose(), 10).await.unwrap().unwrap();
+    expiring_keys(&db, 1).await;
+    db.pool
+        .execute("ALTER TABLE sdk_api_keys_events ADD CONSTRAINT none CHECK (kind <> 'expiring')")
+        .await
+        .unwrap();
+    let filter = EventFilter::new().alarms().after(0);
+    let error = ak.events(filter.clone()).await.unwrap_err();
+    assert_eq!(error.sqlstate(), Some("23514"));
+    let told = ak.events(filter).await.unwrap();
+    assert_eq!(told.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(), ["threshold"]);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_notice_of_no_time_is_refused() {
+    let db = TestDatabase::create().await;
+    for builder in [AgentKey::builder().expiry_notice_seconds(0), AgentKey::builder().stale_hold_seconds(0)] {
+        let error = builder.pool(db.pool.clone()).unwrap_err();
+        assert!(error.message().ends_with("_seconds: 0; give a number of seconds, at least 1"), "{error}");
+    }
+    db.drop().await;
+}

@@ -267,10 +267,11 @@ async fn locked_rows_keep_no_key_from_being_created_changed_or_revoked() {
     for (n, id) in locked.into_iter().enumerate() {
         let ak = ak.clone();
         stuck.spawn(async move {
-            if n % 2 == 0 {
-                return ak.revoke(id).await.unwrap();
+            match n % 4 {
+                0 | 2 => ak.revoke(id).await.unwrap(),
+                1 => ak.update(id, KeyUpdate::new().name("another")).await.unwrap().is_some(),
+                _ => ak.refund(id, Charge::new(1)).await.unwrap().is_ok(),
             }
-            ak.update(id, KeyUpdate::new().name("another")).await.unwrap().is_some()
         });
     }
     // Some of them wait in the database by now, which is when they would keep others from their place.
@@ -329,5 +330,39 @@ async fn a_locked_row_keeps_no_other_key_from_being_revoked() {
         assert_eq!(db.number(&live).await, 0);
     }
     assert_eq!(db.number("SELECT count(*) FROM sdk_api_keys_events WHERE kind = 'revoke'").await, 60);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_refund_waits_for_an_ancestor_and_holds_nothing_meanwhile() {
+    let db = TestDatabase::create().await;
+    let ak = db.client().await;
+    let parent = ak.create(CreateKey::new("acct").budget_cents(100)).await.unwrap();
+    let child = ak.create(CreateKey::child_of(parent.id.clone()).budget_cents(50)).await.unwrap();
+    let _ = ak.track_usage(child.key.expose(), 30).await.unwrap().unwrap();
+    let mut session = db.session().await;
+    let lock = format!("BEGIN; SELECT FROM sdk_api_keys WHERE id = {} FOR UPDATE", parent.id);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut session).await.unwrap();
+    let refund = {
+        let (ak, id) = (ak.clone(), child.id.clone());
+        tokio::spawn(async move { ak.refund(id, Charge::new(10).idempotency_key("once")).await })
+    };
+    eventually("it waits for the parent", async || db.waiting_sessions().await == 1).await;
+    let free = format!(
+        "SELECT count(*) FROM (SELECT FROM sdk_api_keys WHERE id = {} FOR UPDATE NOWAIT) k",
+        child.id
+    );
+    assert_eq!(db.number(&free).await, 1, "the child's row is free");
+    session.execute("COMMIT").await.unwrap();
+    let refunded = refund.await.unwrap().unwrap().unwrap();
+    assert_eq!(refunded.budget_remaining_cents(), Some(30));
+    let used = "SELECT sum(budget_used_cents)::bigint FROM sdk_api_keys";
+    assert_eq!(db.number(used).await, 40);
+    // A refund that was recorded is told, even if its rows are locked.
+    sqlx::raw_sql("BEGIN; SELECT FROM sdk_api_keys FOR UPDATE").execute(&mut session).await.unwrap();
+    let again = ak.refund(child.id, Charge::new(10).idempotency_key("once")).await.unwrap().unwrap();
+    assert!(again.replayed);
+    session.execute("COMMIT").await.unwrap();
+    assert_eq!(db.number(used).await, 40);
     db.drop().await;
 }

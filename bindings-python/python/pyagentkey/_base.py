@@ -161,8 +161,8 @@ class Base:
             clients of a table should agree
         :param thresholds: shares of a budget at which an alarm is written into the ledger, such as ``(0.5, 0.8, 1)``:
             once for each key, budget, period and threshold; all clients of a table should agree
-        :param expiry_notice_seconds: raises an alarm so long before a key expires, once for each key and expiry; whoever
-            reads alarms raises it (``follow``, ``deliver``, ``events(after=..., alarms=True)``)
+        :param expiry_notice_seconds: raises an alarm so long before a key expires, once for each key and expiry;
+            whoever reads alarms raises it (``follow``, ``deliver``, ``events(after=..., alarms=True)``)
         :param stale_hold_seconds: raises an alarm when a reservation is still open after so long, once for each
         :param rounding: ``exact``: costs in cents count to a millionth of a cent; otherwise they are rounded up
         :param timeout: seconds that a call may take; ``migrate`` has no limit
@@ -198,7 +198,9 @@ class Base:
             "expiry_notice_seconds": (
                 None if expiry_notice_seconds is None else whole("expiry_notice_seconds", expiry_notice_seconds)
             ),
-            "stale_hold_seconds": None if stale_hold_seconds is None else whole("stale_hold_seconds", stale_hold_seconds),
+            "stale_hold_seconds": (
+                None if stale_hold_seconds is None else whole("stale_hold_seconds", stale_hold_seconds)
+            ),
             "rounding": rounding,
             "timeout": timeout,
             "settle_timeout": settle_timeout,

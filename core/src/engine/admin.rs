@@ -13,21 +13,18 @@ use super::keys::{KeyWork, find_parent};
 use super::lane::AnyLane;
 use super::ledger::LedgerWork;
 use super::notices::Notices;
+use super::refund::Refund;
 use super::retry::{Repeatable, Repeats};
 use super::revoke::{RevokeAll, is_busy, revoke_params};
 use super::rotate::Rotation;
 use super::rows::ledger::read_json;
 use super::rows::lookup::KeyRow;
 use super::rows::new_row::{LINK, NewRow};
-use super::rows::refunded::refunded;
-use super::rows::spent::Spend;
 use super::spends::NEEDED;
 use super::stall::Long;
 use super::sweep::Sweep;
 use super::{Answer, Engine, Fault, Revocation, Statement, Work};
-use crate::budget::charge::ChargeRefusal;
 use crate::error::{Error, ErrorCode};
-use crate::id::KeyId;
 use crate::table::literal::text_array;
 use crate::table::migrations;
 use crate::table::shape::ROTATION;
@@ -46,7 +43,7 @@ pub(super) enum Admin {
     Rotate(Box<Rotation>),
     Revoke(Revocation, Look),
     RevokeAll(RevokeAll),
-    Refund(KeyId, Box<Spend>),
+    Refund(Box<Refund>),
     Sweep(Sweep),
     Ledger(LedgerWork),
     Deliveries(DeliveryWork),
@@ -67,14 +64,13 @@ impl Repeatable for Admin {
             Admin::Keys(work) if work.is_repeatable() => Repeats::Few,
             // A subject gets its row once, however often that is asked for. Looking for a parent only reads.
             Admin::Insert(row) if row.is_subject() || row.parent().is_some() => Repeats::Few,
-            Admin::Refund(_, refund) if refund.idempotency_key.is_some() => Repeats::UntilDeadline,
+            Admin::Refund(refund) => refund.repeats(),
             Admin::Rotate(rotation) if rotation.has_idempotency_key() => Repeats::UntilDeadline,
             Admin::Insert(_)
             | Admin::Keys(_)
             | Admin::Rotate(_)
             | Admin::Revoke(..)
-            | Admin::RevokeAll(_)
-            | Admin::Refund(..) => Repeats::Never,
+            | Admin::RevokeAll(_) => Repeats::Never,
             // Has rules of its own.
             Admin::Migrate { .. } => Repeats::Never,
         }
@@ -88,6 +84,7 @@ impl Admin {
             Admin::Revoke(_, look) => Some(look),
             Admin::Rotate(rotation) => Some(&mut rotation.look),
             Admin::RevokeAll(revoke) => Some(&mut revoke.look),
+            Admin::Refund(refund) => Some(&mut refund.look),
             Admin::Keys(work) => work.look(),
             Admin::Trip(trip) => Some(&mut trip.look),
             _ => None,
@@ -100,6 +97,7 @@ impl Admin {
             Admin::Revoke(_, look) => look.is_waiting,
             Admin::Rotate(rotation) => rotation.look.is_waiting,
             Admin::RevokeAll(revoke) => revoke.look.is_waiting,
+            Admin::Refund(refund) => refund.look.is_waiting,
             Admin::Keys(work) => work.is_waiting(),
             Admin::Trip(trip) => trip.look.is_waiting,
             _ => false,
@@ -215,18 +213,7 @@ impl Engine {
                     None => Ok(Plan::Answer(Answer::RevokedAll(0))),
                 }
             }
-            Admin::Refund(key_id, refund) => {
-                if let Some(Answer::Charged(outcome)) = refund.without_statement() {
-                    return Ok(Plan::Answer(Answer::Refunded(outcome)));
-                }
-                shape.require(NEEDED)?;
-                let id = key_id.to_string();
-                if !shape.fits_id(&id) {
-                    return Ok(Plan::Answer(Answer::Refunded(Err(ChargeRefusal::InvalidKey))));
-                }
-                let params = [id, refund.amount().to_string(), refund.details()];
-                send(StatementKind::Refund, params.map(Some).to_vec())
-            }
+            Admin::Refund(refund) => refund.plan(statements),
             Admin::Sweep(sweep) => sweep.plan(statements, self.options.max_batch),
             Admin::Ledger(work) => work.plan(statements),
             Admin::Deliveries(work) => work.plan(statements),
@@ -301,7 +288,7 @@ impl Engine {
                 row => Answer::Revoked(row.is_some()),
             },
             Admin::RevokeAll(revoke) => return revoke.clone().after(rows),
-            Admin::Refund(..) => Answer::Refunded(refunded(rows)?),
+            Admin::Refund(refund) => return refund.after(rows),
             Admin::Sweep(sweep) => match sweep.clone().after(rows, self.options.max_batch)? {
                 (sweep, true) => Answer::Swept(sweep.ended),
                 (sweep, false) => return Ok(Next::Continue(Admin::Sweep(sweep))),

@@ -47,6 +47,7 @@ mod notices;
 mod operation;
 pub(crate) mod options;
 mod queue;
+mod refund;
 mod request;
 mod resolve;
 mod retry;

@@ -12,10 +12,10 @@ use super::increases::IncreaseWork;
 use super::keys::KeyWork;
 use super::ledger::LedgerWork;
 use super::list::List;
+use super::refund::Refund;
 use super::rotate::Rotation;
 use super::rows::ended::ReservationChange;
 use super::rows::new_row::NewRow;
-use super::rows::spent::Spend;
 use super::sweep::Sweep;
 use super::{Credential, Engine, Request};
 use crate::budget::reservation::check_ttl;
@@ -47,9 +47,8 @@ impl Engine {
                 self.route_change(caller, &id, ReservationChange::Extend(ttl));
             }
             Request::Refund(key_id, refund) => {
-                let refund = Spend::try_from(refund)?;
-                refund.check()?;
-                self.route_admin(caller, Admin::Refund(key_id, Box::new(refund)));
+                let refund = Refund::new(key_id, refund.try_into()?)?;
+                self.route_admin(caller, Admin::Refund(Box::new(refund)));
             }
             Request::SweepReservations => self.route_admin(caller, Admin::Sweep(Sweep::default())),
             Request::Create(spec) => {

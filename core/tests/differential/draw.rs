@@ -157,7 +157,10 @@ pub fn statement(random: &mut Random, db: &Database) -> Drawn {
         14 => {
             let id = id(random, db, 1);
             let amount = random.pick(&[1, 5 * MICROCENTS_PER_CENT, 700_000, i64::MAX]);
-            (StatementKind::Refund, vec![text(id.to_string()), text(amount.to_string()), text(String::new())])
+            (
+                StatementKind::Refund,
+                vec![text(id.to_string()), text(amount.to_string()), text(String::new()), None],
+            )
         }
         _ => {
             let (limit, skip) = (random.pick(&["100", "100", "1"]), random.pick(&["0", "0", "1"]));

@@ -165,7 +165,7 @@ impl Database {
             (StatementKind::ExpiredOfKey, [limit, skip, of]) => {
                 (self.expired_reservations(limit, skip, Some(number(of))), vec![Effect::Other])
             }
-            (StatementKind::Refund, [id, amount, _]) => {
+            (StatementKind::Refund, [id, amount, ..]) => {
                 (self.refund(number(id), number(amount)), vec![Effect::Other])
             }
             (StatementKind::Touch, [ids, stale]) => {

@@ -204,7 +204,7 @@ impl Database {
             key.write_used(used - amount.min(used).max(0), now);
         }
         let (budget, used, reserved) = self.by_id(id).money(now);
-        vec![format!("({},{used},{reserved},f,f)", optional(budget))]
+        vec![format!("({},{used},{reserved},f,f,)", optional(budget))]
     }
 
     /// Moves a reservation's money on its key and all ancestors. On whose budgets, in which periods.
