@@ -101,7 +101,7 @@ async function tell(ak, pool) {
   console.log("\nWhat the command line shows of it: the key, the tree, the ledger, what was spent.");
   await agentkey("show", String(id));
   await agentkey("list", "--account", "acme");
-  await agentkey("events", "--key", String(id));
+  await agentkey("events", "--key", String(id), "--limit", "12");
   await agentkey("usage", String(id));
   await agentkey("verify");
   if (granted !== BUDGET_CENTS || grantedMore !== MORE_CENTS || Number(row.used) !== BUDGET_CENTS || late.status !== 429 || answers.some((a) => a.status !== 401)) {
