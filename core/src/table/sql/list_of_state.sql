@@ -1,5 +1,6 @@
--- Revoked or disabled keys, in the order of their ids. $1 to $7: as key_filter.sql says. $8: only keys after this id, or NULL. $9: how many keys at
--- most. $10: how many it looks at. One row a key: as key_record.sql says; and the row that listed.sql adds.
+-- Revoked or disabled keys, in the order of their ids. $1 to $7: as key_filter.sql says. $8: only keys after this id, or
+-- NULL. $9: how many keys at most. $10: how many it looks at. One row a key: as key_record.sql says; and the row that
+-- listed.sql adds.
 WITH looked_at AS MATERIALIZED (
     (
         SELECT k.id, {key_filter} AS is_wanted
