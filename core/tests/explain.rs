@@ -123,6 +123,21 @@ async fn a_charge_does_what_was_explained() {
 }
 
 #[tokio::test]
+async fn what_leaves_the_least_is_named_though_another_is_switched_off() {
+    let db = TestDatabase::create().await;
+    let ak = db.client().await;
+    let parent = ak.create(CreateKey::new("acct").budget_cents(10)).await.unwrap();
+    let child = ak.create(CreateKey::child_of(parent.id.clone()).budget_cents(10)).await.unwrap();
+    let _ = ak.track_usage(child.key.expose(), 10).await.unwrap().unwrap();
+    db.run(&format!("UPDATE sdk_api_keys SET budget_cents = 1 WHERE id = {}", parent.id)).await;
+    db.run(&format!("UPDATE sdk_api_keys SET disabled_at = now() WHERE id = {}", child.id)).await;
+    let explained = ak.explain(&child.id).await.unwrap();
+    assert_eq!(refusal(&explained), (Some(ChargeRefusal::BudgetExceeded), Some(parent.id)));
+    assert_eq!(explained.limits[0].key_id, Some(child.id), "what is switched off comes first");
+    db.drop().await;
+}
+
+#[tokio::test]
 async fn it_waits_for_nobody() {
     let db = TestDatabase::create().await;
     let ak = db.client().await;

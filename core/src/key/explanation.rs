@@ -18,7 +18,7 @@ pub(crate) const LEAST_COST: Cost = Cost::Microcents(1);
 pub struct Explanation {
     /// Why the charge would be refused; `None` if it would pass.
     pub reason: Option<ChargeRefusal>,
-    /// The key whose budget or state refuses it.
+    /// The key whose budget or state refuses it: of several, the one that leaves the least.
     pub limit_key_id: Option<KeyId>,
     /// The key, its ancestors and the limits of each, what binds first: keys that are revoked or gone, then those that are switched off or
     /// whose time is over, then the others, the one with the least room first. Empty if there is no such key.
@@ -96,7 +96,9 @@ impl Explanation {
             Cost::Microcents(amount) => limit.refuses_all() || amount > limit.attainable_microcents(),
             Cost::Free | Cost::Invalid => false,
         };
-        let binding = limits.iter().find(stops);
+        // A key that is off or expired comes first, and can be charged: another one may leave less.
+        let least = |limit: &&ExplainedLimit| (!limit.refuses_all(), limit.attainable_microcents());
+        let binding = limits.iter().filter(stops).min_by_key(least);
         let reason = match (cost, binding) {
             (Cost::Free, _) => None,
             (Cost::Invalid, _) => Some(ChargeRefusal::InvalidCost),
