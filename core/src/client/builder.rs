@@ -13,6 +13,7 @@ use super::dsn::{self, Servers};
 #[cfg(feature = "tower")]
 use super::ends::Ends;
 use super::home::Home;
+use super::kept::Kept;
 use super::pooler::PoolerCheck;
 use super::report::{OnError, Reporter};
 use crate::duration;
@@ -202,7 +203,7 @@ impl Builder {
     /// `invalid_table_name`, `invalid_key_prefix`, `invalid_duration`, `invalid_budget` (thresholds).
     pub fn pool(self, pool: PgPool) -> Result<AgentKey, Error> {
         let home = Arc::new(Home::Callers);
-        self.build(Connector::new(&home, pool, Vec::new(), None), false, home)
+        self.build(Connector::new(&home, pool, Kept::none(), Vec::new(), None), false, home)
     }
 
     /// Answers the password of each connection that `connect` or `connect_lazy` opens, for servers whose passwords change
@@ -265,12 +266,9 @@ impl Builder {
 
     fn connector(&self, home: &Arc<Home>) -> Connector {
         let first = self.servers.0.first().cloned().unwrap_or_default();
-        Connector::new(
-            home,
-            self.pool_options().connect_lazy_with(first),
-            self.servers.0.clone(),
-            self.password.clone(),
-        )
+        let pool = self.pool_options().connect_lazy_with(first);
+        let kept = Kept::of_pool(pool.options().get_max_connections());
+        Connector::new(home, pool, kept, self.servers.0.clone(), self.password.clone())
     }
 
     fn pool_options(&self) -> PgPoolOptions {

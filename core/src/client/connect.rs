@@ -7,12 +7,12 @@ use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPool, Postgres};
+use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::sync::Mutex;
 
 use super::home::Home;
+use super::kept::{Kept, Lent};
 use super::transport::not_sent;
 use crate::engine::Fault;
 
@@ -36,6 +36,8 @@ impl std::fmt::Debug for Password {
 pub(super) struct Connector {
     home: Arc<Home>,
     first_pool: PgPool,
+    /// Of the first pool.
+    pub(super) kept: Kept,
     /// For the time after the runtime of the first one's connections.
     second_pool: OnceLock<PgPool>,
     password: Option<Password>,
@@ -51,6 +53,7 @@ impl Connector {
     pub(super) fn new(
         home: &Arc<Home>,
         pool: PgPool,
+        kept: Kept,
         mut servers: Vec<PgConnectOptions>,
         password: Option<Password>,
     ) -> Self {
@@ -61,6 +64,7 @@ impl Connector {
         Connector {
             home: Arc::clone(home),
             first_pool: pool,
+            kept,
             second_pool: OnceLock::new(),
             password,
             servers,
@@ -81,8 +85,14 @@ impl Connector {
     }
 
     /// A connection of the pool, or why there is none.
-    pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>, Fault> {
+    pub(super) async fn acquire(&self) -> Result<Lent, Fault> {
         let works = self.works.load(Ordering::Relaxed);
+        if works
+            && !self.home.has_moved()
+            && let Some(lent) = self.kept.take()
+        {
+            return Ok(lent);
+        }
         if !works && !self.servers.is_empty() {
             // The pool must not connect to a server that takes no writes.
             self.ask().await?;
@@ -104,7 +114,12 @@ impl Connector {
             }
         };
         self.works.store(acquired.is_ok(), Ordering::Relaxed);
-        acquired
+        acquired.map(Lent::new)
+    }
+
+    /// Takes a connection back that can be used again. Whether somebody has to mind what is kept from now on.
+    pub(super) fn give_back(&self, lent: Lent) -> bool {
+        !self.home.has_moved() && !self.first_pool.is_closed() && self.kept.put(lent)
     }
 
     /// The pool reads its options for each connection that it opens.

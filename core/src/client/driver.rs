@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
@@ -14,16 +12,15 @@ use super::connect::Connector;
 use super::home::Home;
 use super::pooler::PoolerCheck;
 use super::report::Reporter;
-use super::transport::{failed, in_transaction, query};
+use super::traces;
 use super::worker::Worker;
-use super::{statement_timeout, traces};
 use crate::engine::{Begun, Engine, Fault, Options, Request, Sink, Statement, StatementId, Stats, Ticket};
 use crate::error::{Error, ErrorCode};
 
 pub(super) struct Driver {
     connector: Connector,
     owns_pool: bool,
-    pooler: PoolerCheck,
+    pub(super) pooler: PoolerCheck,
     pub(super) home: Arc<Home>,
     options: Options,
     started: Instant,
@@ -230,17 +227,23 @@ impl Driver {
             changed.await;
         }
         if self.owns_pool {
+            self.connector.kept.clear();
             self.connector.pool().close().await;
         }
     }
 
-    /// Takes the statements that may be sent as soon as there are connections.
-    pub(super) fn poll(&self) -> Vec<Statement> {
+    /// Takes the statements that may be sent as soon as there are connections. If there are none, a worker looks again
+    /// after the next pause.
+    pub(super) fn poll(self: &Arc<Self>) -> Vec<Statement> {
         let mut state = self.state();
         let statements = take_statements(&mut state, self.now());
+        let retry = statements.is_empty().then(|| state.engine.next_retry()).flatten();
         let ready = ready_answers(&mut state);
         drop(state);
         give(ready, &self.reporter);
+        if let Some(at) = retry {
+            self.poll_at(at);
+        }
         // Taking forgets calls whose callers are gone: nothing may be left.
         self.changed.notify_waiters();
         statements
@@ -255,9 +258,7 @@ impl Driver {
         }
     }
 
-    /// Has a worker take what may be sent again only after a pause.
-    pub(super) fn poll_after_pause(self: &Arc<Self>) {
-        let Some(at) = self.state().engine.next_retry() else { return };
+    fn poll_at(self: &Arc<Self>, at: Duration) {
         let this = Arc::clone(self);
         self.home.spawn(async move {
             tokio::time::sleep(at.saturating_sub(this.now())).await;
@@ -316,46 +317,6 @@ impl Driver {
         };
         give(ready, &self.reporter);
         statement
-    }
-
-    pub(super) async fn run(
-        &self,
-        connection: PoolConnection<Postgres>,
-        statement: &Statement,
-    ) -> Result<Vec<String>, Fault> {
-        traces::statement(statement, self.run_on(connection, statement)).await
-    }
-
-    async fn run_on(
-        &self,
-        mut connection: PoolConnection<Postgres>,
-        statement: &Statement,
-    ) -> Result<Vec<String>, Fault> {
-        let running = async {
-            match self.pooler.is_needed(&self.home, || self.connector.options()).await {
-                true => in_transaction(&mut connection, statement).await,
-                false => query(statement).fetch_all(&mut *connection).await,
-            }
-        };
-        let result = if statement.is_unlimited() {
-            running.await
-        } else {
-            match tokio::time::timeout(statement_timeout(self.options.timeout), running).await {
-                Ok(result) => result,
-                Err(_) => {
-                    // Its answer may still be on the way: nobody else may use this connection.
-                    drop(connection.detach());
-                    return Err(Fault::timed_out("the database did not answer in time"));
-                }
-            }
-        };
-        result.map_err(|error| {
-            let fault = failed(error);
-            if self.connector.note(&fault) {
-                drop(connection.detach());
-            }
-            fault
-        })
     }
 
     fn now(&self) -> Duration {

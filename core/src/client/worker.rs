@@ -50,7 +50,7 @@ impl Worker {
                 self.polls = false;
                 next = self.share(self.driver.poll());
                 if next.is_none() {
-                    return self.driver.poll_after_pause();
+                    return;
                 }
             }
         }

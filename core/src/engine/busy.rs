@@ -107,6 +107,11 @@ impl BusyRows {
         self.paused.push((until, Arc::clone(name)));
     }
 
+    /// Whether no key is kept waiting.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.paused.is_empty()
+    }
+
     /// Whether a row was found locked lately.
     pub(super) fn are_contended(&self) -> bool {
         self.now < self.contended_until
@@ -162,6 +167,9 @@ impl BusyRows {
     /// Takes the keys whose pause is over, and those whose rows nobody waits for and that are to be looked at again.
     pub(super) fn take_due(&mut self, now: Duration) -> Vec<Arc<str>> {
         self.now = now;
+        if self.is_empty() {
+            return Vec::new();
+        }
         let mut taken: Vec<Arc<str>> =
             self.paused.extract_if(.., |(until, _)| *until <= now).map(|(_, name)| name).collect();
         let due = self.rows.values_mut().filter(|busy| busy.has_pause() && busy.again_at <= now);

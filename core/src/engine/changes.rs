@@ -47,6 +47,9 @@ impl Engine {
     }
 
     pub(super) fn poll_changes(&mut self, now: Duration, statements: &Arc<Statements>) -> Option<Statement> {
+        if self.lanes.change.is_idle() {
+            return None;
+        }
         let mut batch = match self.take_waiting_batch(|lanes| &mut lanes.change) {
             Some(batch) => batch,
             // Without alarms, too: what was spent is recorded.

@@ -90,6 +90,9 @@ impl Engine {
         now: Duration,
         statements: &Arc<Statements>,
     ) -> Option<Statement> {
+        if self.lanes.charge[column as usize].is_idle() {
+            return None;
+        }
         let needed = self.options.with_alarms(&[column.name(), "budget_used_cents"]);
         let mut batch = match self.take_waiting_batch(|lanes| &mut lanes.charge[column as usize]) {
             Some(batch) => batch,

@@ -218,6 +218,11 @@ impl<T> KeyLane<T> {
         Some(batch)
     }
 
+    /// Whether there is nothing to send, now or later.
+    pub(super) fn is_idle(&self) -> bool {
+        self.ready.is_empty() && self.parts.is_empty() && self.busy.is_empty()
+    }
+
     /// Whether others lock the rows of these keys.
     pub(super) fn is_contended(&self) -> bool {
         self.busy.are_contended()

@@ -184,6 +184,9 @@ impl Engine {
         now: Duration,
         statements: &Arc<Statements>,
     ) -> Option<Statement> {
+        if self.lanes.spend[column as usize].is_idle() {
+            return None;
+        }
         let mut batch = match self.take_waiting_batch(|lanes| &mut lanes.spend[column as usize]) {
             Some(batch) => batch,
             None => {
