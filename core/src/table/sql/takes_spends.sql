@@ -14,7 +14,14 @@ AND (
 )
 AND (
     i.idempotency_keys IS NULL
-    OR NOT EXISTS (SELECT FROM {events} e WHERE e.key_id = k.id AND e.idempotency_key = ANY (i.idempotency_keys))
+    -- One look into the index for each: for an array Postgres reads a young ledger from end to end.
+    OR NOT EXISTS (
+        SELECT
+        FROM unnest(i.idempotency_keys) AS asked(idempotency_key)
+        CROSS JOIN LATERAL (
+            SELECT FROM {events} e WHERE e.key_id = k.id AND e.idempotency_key = asked.idempotency_key OFFSET 0
+        ) e
+    )
 )
 -- What crosses a threshold raises an alarm.
 AND (i.total < (SELECT min(t.amount) FROM {thresholds_of} t WHERE t.amount > {used}) - {used}) IS NOT FALSE --? thresholds
