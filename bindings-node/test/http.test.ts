@@ -214,6 +214,12 @@ describe.each(EXPRESS)("%s", (_, express) => {
       const limited = await signup({ email: "e@x" });
       expect(limited.status).toBe(429);
       expect(Number(limited.headers["retry-after"])).toBeGreaterThan(0);
+      // Routes anew, as in another process, on the same table.
+      await serve({ signupRateLimit: { max: 2, windowMs: 60_000 } });
+      expect((await signup({ email: "e@x" })).status).toBe(429);
+      await db.run("DELETE FROM sdk_api_keys_signups");
+      await serve({ signupRateLimit: { max: 2, windowMs: 60_000 } });
+      expect((await signup({ email: "e@x" })).status).toBe(201);
     });
 
     test("who am I, also when all is spent", async () => {

@@ -20,6 +20,7 @@ use super::rotate::Rotation;
 use super::rows::ledger::read_json;
 use super::rows::lookup::KeyRow;
 use super::rows::new_row::{LINK, NewRow};
+use super::signups::SignupCount;
 use super::spends::NEEDED;
 use super::stall::Long;
 use super::sweep::Sweep;
@@ -48,6 +49,7 @@ pub(super) enum Admin {
     Ledger(LedgerWork),
     Deliveries(DeliveryWork),
     Notices(Notices),
+    CountSignup(SignupCount, Look),
     Diagnose(Diagnosis),
     Migrate { step: usize },
 }
@@ -70,6 +72,7 @@ impl Repeatable for Admin {
             | Admin::Keys(_)
             | Admin::Rotate(_)
             | Admin::Revoke(..)
+            | Admin::CountSignup(..)
             | Admin::RevokeAll(_) => Repeats::Never,
             // Has rules of its own.
             Admin::Migrate { .. } => Repeats::Never,
@@ -81,7 +84,7 @@ impl Admin {
     /// How it goes about a row that somebody else has locked, if it needs one alone.
     fn look(&mut self) -> Option<&mut Look> {
         match self {
-            Admin::Revoke(_, look) => Some(look),
+            Admin::Revoke(_, look) | Admin::CountSignup(_, look) => Some(look),
             Admin::Rotate(rotation) => Some(&mut rotation.look),
             Admin::RevokeAll(revoke) => Some(&mut revoke.look),
             Admin::Refund(refund) => Some(&mut refund.look),
@@ -94,7 +97,7 @@ impl Admin {
     /// Whether its statement waits for a row: it holds no place in the lane.
     pub(super) fn is_waiting(&self) -> bool {
         match self {
-            Admin::Revoke(_, look) => look.is_waiting,
+            Admin::Revoke(_, look) | Admin::CountSignup(_, look) => look.is_waiting,
             Admin::Rotate(rotation) => rotation.look.is_waiting,
             Admin::RevokeAll(revoke) => revoke.look.is_waiting,
             Admin::Refund(refund) => refund.look.is_waiting,
@@ -218,6 +221,7 @@ impl Engine {
             Admin::Ledger(work) => work.plan(statements),
             Admin::Deliveries(work) => work.plan(statements),
             Admin::Notices(notices) => notices.plan(statements, &self.options),
+            Admin::CountSignup(signup, look) => signup.plan(*look, statements),
         }
     }
 
@@ -296,6 +300,7 @@ impl Engine {
             Admin::Ledger(work) => return work.after(rows),
             Admin::Deliveries(work) => return work.after(rows),
             Admin::Notices(notices) => return notices.after(rows),
+            Admin::CountSignup(signup, look) => return signup.after(*look, rows),
             Admin::Diagnose(_) => Answer::Diagnosed(read_json(rows)?),
         }))
     }
