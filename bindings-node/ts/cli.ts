@@ -1,5 +1,7 @@
 #!/usr/bin/env node
 // The command line. The core decides each step; here it is done.
+import { fstatSync, readSync, statSync } from "node:fs";
+import { devNull } from "node:os";
 import { createInterface } from "node:readline";
 import * as native from "../native/native.js";
 import { Driver, type Query } from "./driver.js";
@@ -55,12 +57,36 @@ function line(): Promise<string | undefined> {
   });
 }
 
+/**
+ * Whether nothing was at standard output when the process began. Node puts the null device there, to read and to write. A
+ * redirection to the null device only writes: it is meant.
+ */
+function outputIsClosed(): boolean {
+  if (process.platform === "win32") return false;
+  const OUTPUT = 1;
+  let output;
+  try {
+    output = fstatSync(OUTPUT);
+  } catch {
+    // There is none.
+    return true;
+  }
+  if (!output.isCharacterDevice() || output.rdev !== statSync(devNull).rdev) return false;
+  try {
+    readSync(OUTPUT, Buffer.alloc(1));
+    return true;
+  } catch {
+    // It was opened to write.
+    return false;
+  }
+}
+
 async function run(): Promise<number> {
   const terminals = [process.stdin, process.stdout, process.stderr].map((stream) => stream.isTTY === true);
   // Whoever stops reading is heard of where it is written.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   const environment = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value !== undefined));
-  const command = new native.CommandLine(process.argv.slice(2), environment as Record<string, string>, terminals);
+  const command = new native.CommandLine(process.argv.slice(2), environment as Record<string, string>, terminals, outputIsClosed());
   let client: Client | undefined;
   for (;;) {
     const step = command.next();
