@@ -21,13 +21,18 @@ class Client {
     const engine = native.Engine.ofCommand(command);
     // Nothing is prepared: a run makes few calls, and a pooler may be between.
     this.#pool = ownPool(url, false);
-    this.driver = new Driver(engine, named(this.#pool.query), () => {});
+    this.driver = new Driver(engine, named(this.#pool.query), tell);
   }
 
   async close(): Promise<void> {
     await this.driver.close();
     await this.#pool.end();
   }
+}
+
+/** A fault that nobody waits for. Values of the table are in it: none steers the terminal. */
+function tell(message: string): void {
+  process.stderr.write(`${message.replace(/\p{Cc}/gu, "?")}\n`);
 }
 
 /** Node names several attempts to connect only in their parts. */

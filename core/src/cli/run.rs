@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use chrono::DateTime;
 
 use super::session::{Connection, Input, Reply, Session, Step, Stream, Terminal};
+use super::text::shown;
 use crate::client::AgentKey;
 use crate::engine::{Answer, Request};
 use crate::error::Error;
@@ -129,6 +130,8 @@ async fn call(
             .key_prefix(&connection.key_prefix)
             .timeout(connection.timeout)
             .pool_size(2)
+            // Values of the table are in it.
+            .on_error(|message| drop(writeln!(std::io::stderr(), "{}", shown(message))))
             .touch_interval_seconds(None);
         *client = Some(builder.database_url(&connection.database_url)?.connect_lazy()?);
     }

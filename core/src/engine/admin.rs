@@ -118,6 +118,8 @@ pub(super) enum Plan {
 /// What a statement's rows mean for the operation.
 pub(super) enum Next {
     Answer(Answer),
+    /// The same, and what people shall hear.
+    Reported(Answer, Vec<String>),
     /// It goes on with another statement.
     Continue(Admin),
     /// The row that it needs was locked.
@@ -241,6 +243,10 @@ impl Engine {
         }
         match self.after(&request.work, statements, rows) {
             Ok(Next::Answer(answer)) => self.answer_admin(&request, Ok(answer)),
+            Ok(Next::Reported(answer, reports)) => {
+                reports.into_iter().for_each(|report| self.meter.report(report));
+                self.answer_admin(&request, Ok(answer));
+            }
             Ok(Next::Continue(work)) => self.lanes.admin.waiting.push_front(request.with_work(work)),
             Ok(Next::LookAgain(mut work)) => {
                 self.meter.found_busy(None);
