@@ -11,8 +11,11 @@ export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-was
 
 /** A run of the command line. Clones of it in Rust are the same run. */
 export declare class CommandLine {
-  /** Reads the arguments, without the program's name. `terminals`: whether input, output and errors are at one. */
-  constructor(arguments: Array<string>, environment: Record<string, string>, terminals: Array<boolean>)
+  /**
+   * Reads the arguments, without the program's name. `terminals`: whether input, output and errors are at one.
+   * `output_is_closed`: whether what is written there is lost.
+   */
+  constructor(arguments: Array<string>, environment: Record<string, string>, terminals: Array<boolean>, outputIsClosed: boolean)
   /** Where the database is. */
   get databaseUrl(): string | null
   /** The next step, after the last one was done. */

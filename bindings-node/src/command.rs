@@ -41,11 +41,17 @@ struct State {
 #[napi]
 impl CommandLine {
     /// Reads the arguments, without the program's name. `terminals`: whether input, output and errors are at one.
+    /// `output_is_closed`: whether what is written there is lost.
     #[napi(constructor)]
-    pub fn new(arguments: Vec<String>, environment: HashMap<String, String>, terminals: Vec<bool>) -> Self {
+    pub fn new(
+        arguments: Vec<String>,
+        environment: HashMap<String, String>,
+        terminals: Vec<bool>,
+        output_is_closed: bool,
+    ) -> Self {
         let is_terminal = |place: usize| terminals.get(place).copied().unwrap_or_default();
         let terminal = Terminal { input: is_terminal(0), output: is_terminal(1), error: is_terminal(2) };
-        let session = Session::new(Input { arguments, environment, terminal });
+        let session = Session::new(Input { arguments, environment, terminal, output_is_closed });
         CommandLine(Rc::new(RefCell::new(State { session, request: None, reply: None })))
     }
 

@@ -66,6 +66,28 @@ test("exit codes and errors are the same", async () => {
   }
 });
 
+test.skipIf(process.platform === "win32")("no secret is made that nobody gets", async () => {
+  const inShell = async (args: string, redirection: string) => {
+    const child = spawn("sh", ["-c", `exec "$NODE" "$PROGRAM" ${args} ${redirection}`], {
+      env: { ...process.env, DATABASE_URL: db.url, NODE: process.execPath, PROGRAM: program },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let error = "";
+    child.stderr.setEncoding("utf8").on("data", (text) => (error += text));
+    const [code] = await once(child, "close");
+    return { code, error };
+  };
+  const keys = async () => JSON.parse((await agentkey(["list", "--json"])).output).length;
+  const before = await keys();
+  const refused = { code: 2, error: expect.stringContaining("standard output is closed") };
+  expect(await inShell("create --account a", ">&-")).toMatchObject(refused);
+  expect(await inShell("rotate 1 --json", ">&-")).toMatchObject(refused);
+  expect(await keys()).toBe(before);
+  expect(await inShell("create --account a", ">/dev/full")).toMatchObject({ code: 1, error: expect.stringContaining("agentkey revoke") });
+  expect((await inShell("create --account a", ">/dev/null")).code).toBe(0);
+  expect(await keys()).toBe(before + 2);
+});
+
 test("a long list comes out whole, and a reader that leaves ends it", async () => {
   await db.run("INSERT INTO sdk_api_keys (account_id, key_hash, key_prefix, name) SELECT 'b', md5(n::text), 'ak_', repeat('x', 50) FROM generate_series(1, 9000) n");
   const list = await agentkey(["list", "--account", "b", "--limit", "9000", "--json"]);

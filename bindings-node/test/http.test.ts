@@ -206,6 +206,7 @@ describe.each(EXPRESS)("%s", (_, express) => {
     });
 
     test("the original's accounts, and a limit that works", async () => {
+      await db.run("DELETE FROM sdk_api_keys_signups");
       await serve({ signupAccount: "email", signupRateLimit: { max: 2, windowMs: 60_000 } });
       const first = await signup({ email: "e@x" });
       expect(await ak.validate(first.body.key)).toMatchObject({ accountId: "e@x" });
@@ -214,6 +215,14 @@ describe.each(EXPRESS)("%s", (_, express) => {
       const limited = await signup({ email: "e@x" });
       expect(limited.status).toBe(429);
       expect(Number(limited.headers["retry-after"])).toBeGreaterThan(0);
+      // Routes anew, as in another process, on the same table.
+      await app.stop();
+      await serve({ signupRateLimit: { max: 2, windowMs: 60_000 } });
+      expect((await signup({ email: "e@x" })).status).toBe(429);
+      await app.stop();
+      await db.run("DELETE FROM sdk_api_keys_signups");
+      await serve({ signupRateLimit: { max: 2, windowMs: 60_000 } });
+      expect((await signup({ email: "e@x" })).status).toBe(201);
     });
 
     test("who am I, also when all is spent", async () => {

@@ -1,5 +1,7 @@
 #!/usr/bin/env node
 // The command line. The core decides each step; here it is done.
+import { fstatSync, readSync, statSync } from "node:fs";
+import { devNull } from "node:os";
 import { createInterface } from "node:readline";
 import * as native from "../native/native.js";
 import { Driver, type Query } from "./driver.js";
@@ -19,13 +21,18 @@ class Client {
     const engine = native.Engine.ofCommand(command);
     // Nothing is prepared: a run makes few calls, and a pooler may be between.
     this.#pool = ownPool(url, false);
-    this.driver = new Driver(engine, named(this.#pool.query), () => {});
+    this.driver = new Driver(engine, named(this.#pool.query), tell);
   }
 
   async close(): Promise<void> {
     await this.driver.close();
     await this.#pool.end();
   }
+}
+
+/** A fault that nobody waits for. Values of the table are in it: none steers the terminal. */
+function tell(message: string): void {
+  process.stderr.write(`${message.replace(/\p{Cc}/gu, "?")}\n`);
 }
 
 /** Node names several attempts to connect only in their parts. */
@@ -55,12 +62,36 @@ function line(): Promise<string | undefined> {
   });
 }
 
+/**
+ * Whether nothing was at standard output when the process began. Node puts the null device there, to read and to write. A
+ * redirection to the null device only writes: it is meant.
+ */
+function outputIsClosed(): boolean {
+  if (process.platform === "win32") return false;
+  const OUTPUT = 1;
+  let output;
+  try {
+    output = fstatSync(OUTPUT);
+  } catch {
+    // There is none.
+    return true;
+  }
+  if (!output.isCharacterDevice() || output.rdev !== statSync(devNull).rdev) return false;
+  try {
+    readSync(OUTPUT, Buffer.alloc(1));
+    return true;
+  } catch {
+    // It was opened to write.
+    return false;
+  }
+}
+
 async function run(): Promise<number> {
   const terminals = [process.stdin, process.stdout, process.stderr].map((stream) => stream.isTTY === true);
   // Whoever stops reading is heard of where it is written.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   const environment = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value !== undefined));
-  const command = new native.CommandLine(process.argv.slice(2), environment as Record<string, string>, terminals);
+  const command = new native.CommandLine(process.argv.slice(2), environment as Record<string, string>, terminals, outputIsClosed());
   let client: Client | undefined;
   for (;;) {
     const step = command.next();

@@ -68,7 +68,10 @@ export interface RouteOptions {
   signupScopes?: readonly string[] | null;
   /** Whether a signup must name an email address. Default true. */
   requireEmailForSignup?: boolean;
-  /** How often one client address (`req.ip`) may sign up: so many an hour, or in a window. Counted by each process. */
+  /**
+   * How often one client address (`req.ip`) may sign up: so many an hour, or in a window. All processes
+   * count together in the database; each for itself until the table is migrated, and behind a double of the client.
+   */
   signupRateLimit?: number | { max: number; windowMs: number } | null;
   /** Whose keys signups are: each its own account, with the address as the user, or (as in the original) the address. */
   signupAccount?: "generated" | "email";

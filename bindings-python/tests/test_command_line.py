@@ -49,6 +49,32 @@ def test_it_has_the_commands_of_the_core(program: str, empty_db: Database) -> No
     assert run(program, empty_db.url, "doctor", "--json")[0] == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no such shell")
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_no_secret_is_made_that_nobody_gets(program: str, empty_db: Database) -> None:
+    def in_shell(arguments: str, redirection: str) -> tuple[int, str]:
+        command = f'exec "$@" {arguments} {redirection}'
+        environment = {**os.environ, "DATABASE_URL": empty_db.url}
+        said = subprocess.run(
+            ["sh", "-c", command, "sh", *PROGRAMS[program]], env=environment, capture_output=True, timeout=60, check=False
+        )
+        return said.returncode, said.stderr.decode()
+
+    run(program, empty_db.url, "migrate")
+    run(program, empty_db.url, "create", "--account", "a")
+    before = run(program, empty_db.url, "list", "--json")[1]
+    for arguments in ("create --account a", "rotate 1"):
+        code, error = in_shell(arguments, ">&-")
+        assert (code, "standard output is closed" in error) == (2, True), error
+    assert in_shell("create --account a", ">&- 2>&- <&-")[0] == 2
+    assert run(program, empty_db.url, "list", "--json")[1] == before
+    # Nothing that is written lands in the connection that has got the stream's number.
+    assert in_shell("list --json", ">&-") == (0, "")
+    code, error = in_shell("create --account a", ">/dev/full")
+    assert (code, "agentkey revoke" in error) == (1, True), error
+    assert in_shell("create --account a", ">/dev/null")[0] == 0
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals")
 def test_ctrl_c_ends_it(empty_db: Database) -> None:
     run("module", empty_db.url, "migrate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable
@@ -205,6 +206,10 @@ def test_signups_are_limited(make: Make, db: Database) -> None:
         answers = [http.post("/signup", json={"email": "a@b"}) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [201, 201, 429]
         assert 0 < int(answers[2].headers["retry-after"]) <= 3600
+    # A client anew, as in another process, on the same table.
+    with serving(make(AsyncAgentKey(db.url), options={"signup_rate_limit": (2, 3600)})) as http:
+        assert http.post("/signup", json={"email": "a@b"}).status_code == 429
+    asyncio.run(db.run("DELETE FROM sdk_api_keys_signups"))
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ Names = dict[str, dict[str, str]]
 Make = Callable[..., Any]
 
 OPTIONS = {"manage": "manage", "signup": "signup", "signupScopes": "signup_scopes"}
+OPTIONS |= {"signupRateLimit": "signup_rate_limit"}
 KEYS = {"scopes": "scopes", "name": "name", "budgetCents": "budget_cents", "budgetPeriod": "budget_period"}
 KEYS |= {"expiresIn": "expires_in", "metadata": "metadata"}
 WRONG_ON_PURPOSE = pytest.mark.xfail(raises=AssertionError, strict=True, reason="this case is wrong on purpose")

@@ -41,6 +41,41 @@ async fn a_table_is_made_and_what_is_missing_told_before() {
     db.drop().await;
 }
 
+/// In a shell, which can close a stream.
+async fn in_shell(url: &str, arguments: &str, redirection: &str) -> cli::Said {
+    let mut command = tokio::process::Command::new("sh");
+    command.arg("-c").arg(format!("exec \"$AGENTKEY\" {arguments} {redirection}"));
+    command.env("AGENTKEY", env!("CARGO_BIN_EXE_agentkey")).env("DATABASE_URL", url);
+    said(command.output().await.unwrap())
+}
+
+#[tokio::test]
+async fn no_secret_is_lost() {
+    let db = database().await;
+    let id = &done(&db, &["create", "--account", "a", "--json"]).await.json()["id"];
+    let rotate = format!("rotate {id}");
+    let state = "SELECT string_agg(k::text, ',') FROM sdk_api_keys k";
+    let before = db.text(state).await;
+    for arguments in ["create --account a", "create --account a --json", &rotate] {
+        let said = in_shell(&db.url, arguments, ">&-").await;
+        assert_eq!((said.code, said.output.as_str()), (2, ""), "{said:?}");
+        assert!(said.error.contains("standard output is closed"), "{said:?}");
+        assert_eq!(db.text(state).await, before, "{arguments}");
+    }
+    // Errors have nowhere to go, either.
+    assert_eq!(in_shell(&db.url, "create --account a", ">&- 2>&- <&-").await.code, 2);
+    assert_eq!(db.text(state).await, before);
+    // Where it cannot be known before, people are told what to do.
+    let said = in_shell(&db.url, "create --account full", ">/dev/full").await;
+    assert_eq!((said.code, said.output.as_str()), (1, ""), "{said:?}");
+    assert!(said.error.contains("agentkey revoke 2"), "{said:?}");
+    assert!(in_shell(&db.url, &rotate, ">/dev/full").await.error.contains("rotate it again"));
+    // Who redirects it to nowhere means it, and what has no secret needs no output.
+    assert_eq!(in_shell(&db.url, "create --account null", ">/dev/null").await.code, 0);
+    assert_eq!(in_shell(&db.url, "revoke 3", ">&-").await.code, 0);
+    db.drop().await;
+}
+
 #[tokio::test]
 async fn a_secret_goes_to_standard_output_and_nowhere_else() {
     let db = database().await;

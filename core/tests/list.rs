@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
+
 use agentkey::{AgentKey, KeyFilter, KeyState};
 use serde_json::json;
 use support::TestDatabase;
@@ -77,7 +79,7 @@ async fn what_is_rare_is_found_and_every_page_goes_on_where_the_last_one_ended()
 }
 
 #[tokio::test]
-async fn of_rows_that_others_wrote_one_that_cannot_be_read_is_named_and_the_list_goes_on_after_it() {
+async fn of_rows_that_others_wrote_those_that_cannot_be_read_are_left_out_and_reported() {
     let db = TestDatabase::create().await;
     let ak = db.client().await;
     let deep = format!("{}1{}", "[".repeat(2_000), "]".repeat(2_000));
@@ -123,10 +125,48 @@ async fn of_rows_that_others_wrote_one_that_cannot_be_read_is_named_and_the_list
         assert!(error.message().contains("overShare"), "{error}");
     }
     db.run("ALTER TABLE sdk_api_keys ALTER budget_cents TYPE numeric; UPDATE sdk_api_keys SET budget_cents = 0.5 WHERE id = 8").await;
-    let ak = AgentKey::builder().pool(db.pool.clone()).unwrap();
-    let error = ak.list(KeyFilter::new()).await.unwrap_err();
-    assert!(error.message().contains("budget_cents") && error.message().contains("(key 8)"), "{error}");
-    assert_eq!(ids(&ak, KeyFilter::new().limit(7)).await, [1, 2, 3, 4, 5, 6, 7]);
-    assert_eq!(ids(&ak, KeyFilter::new().after(8)).await, [9, 10]);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hears = Arc::clone(&told);
+    let hear = move |message: &str| hears.lock().unwrap().push(message.to_owned());
+    let ak = AgentKey::builder().on_error(hear).pool(db.pool.clone()).unwrap();
+    // Each page is full, whatever is left out of it.
+    for limit in 1..=10 {
+        assert_eq!(
+            all(&ak, KeyFilter::new(), limit).await,
+            [1, 2, 3, 4, 5, 6, 7, 9, 10],
+            "{limit} at a time"
+        );
+    }
+    let heard = std::mem::take(&mut *told.lock().unwrap());
+    assert!(heard.len() >= 10, "{heard:?}");
+    for message in &heard {
+        assert!(message.contains("budget_cents") && message.contains("(key 8)"), "{message}");
+    }
+    // By an index that knows what is rare, too.
+    db.run("INSERT INTO sdk_api_keys (account_id, key_hash, key_prefix) SELECT 'b', 'b' || n, 'ak_' FROM generate_series(1, 25000) n;
+        UPDATE sdk_api_keys SET metadata = '{\"rare\": 1}' WHERE id IN (7, 8, 9, 20000, 24000)").await;
+    let rare = || json!({"rare": 1}).as_object().unwrap().clone();
+    for limit in 1..=5 {
+        assert_eq!(
+            all(&ak, KeyFilter::new().metadata(rare()), limit).await,
+            [7, 9, 20_000, 24_000],
+            "{limit}"
+        );
+    }
+    let scarce = KeyFilter::new().metadata(rare()).account_id("a");
+    assert_eq!(ids(&ak, scarce.limit(2)).await, [7, 9]);
+    // Nobody shall take a table that is odd for an empty one.
+    let error = ak.list(KeyFilter::new().metadata(rare()).after(7).limit(1)).await;
+    assert_eq!(error.unwrap()[0].grant.id, 9.into());
+    db.run("UPDATE sdk_api_keys SET budget_cents = 0.5 WHERE id > 9").await;
+    for filter in [KeyFilter::new().after(9), KeyFilter::new().limit(100)] {
+        let error = ak.list(filter).await.unwrap_err();
+        assert!(error.message().contains("budget_cents"), "{error}");
+    }
+    db.run("DELETE FROM sdk_api_keys WHERE id > 15").await;
+    assert!(ids(&ak, KeyFilter::new().after(9)).await.is_empty(), "the last page");
+    assert!(ak.list(KeyFilter::new().account_id("b")).await.is_err());
+    assert_eq!(ids(&ak, KeyFilter::new().limit(8)).await, [1, 2, 3, 4, 5, 6, 7, 9]);
+    assert!(ak.get(8).await.is_err());
     db.drop().await;
 }

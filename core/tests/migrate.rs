@@ -156,7 +156,7 @@ async fn odd_names_work_from_migration_to_revocation() {
     }
     assert_eq!(
         db.number("SELECT count(*) FROM pg_tables WHERE schemaname !~ '^pg_|^information_schema'").await,
-        21 * 5
+        21 * 6
     );
     db.drop().await;
 }
@@ -222,7 +222,7 @@ async fn a_complete_table_is_neither_locked_nor_altered() {
         let before = db.text(catalogue).await;
         // EXCLUSIVE lets nothing past but ACCESS SHARE, which every SELECT takes.
         let mut holder = db.session().await;
-        let lock = "BEGIN; LOCK TABLE sdk_api_keys, sdk_api_keys_events, sdk_api_keys_reservations, sdk_api_keys_deliveries IN EXCLUSIVE MODE";
+        let lock = "BEGIN; LOCK TABLE sdk_api_keys, sdk_api_keys_events, sdk_api_keys_reservations, sdk_api_keys_deliveries, sdk_api_keys_signups IN EXCLUSIVE MODE";
         holder.execute(lock).await.unwrap();
         let migrated = tokio::time::timeout(Duration::from_secs(3), ak.migrate()).await;
         migrated.expect("no lock is waited for").unwrap();

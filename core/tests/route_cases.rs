@@ -8,7 +8,7 @@ mod wire;
 use std::collections::HashMap;
 use std::path::Path;
 
-use agentkey::tower::KeyRoutes;
+use agentkey::tower::{KeyRoutes, RateLimit};
 use agentkey::{AgentKey, Cost, CreateKey, Reserve};
 use axum::Router;
 use axum::http::Request;
@@ -139,6 +139,10 @@ fn routes(ak: &AgentKey, options: &Map<String, Value>) -> KeyRoutes {
         routes = match name.as_str() {
             "manage" => routes.manage(value.as_bool().unwrap()),
             "signup" => routes.signup(value.as_bool().unwrap()),
+            "signupRateLimit" => {
+                let max = u32::try_from(value.as_u64().unwrap()).unwrap();
+                routes.signup_rate_limit(RateLimit::new(max, 3600))
+            }
             "signupScopes" => {
                 routes.signup_scopes(value.as_array().unwrap().iter().map(|scope| scope.as_str().unwrap()))
             }

@@ -158,7 +158,7 @@ class KeyRoutes:
             a warning where ``signup_budget`` is missing, for such keys have no limit; ``True`` says that this is meant
         :param signup_scopes: the scopes that a signup may ask for, and gets if it asks for none; none if not given
         :param signup_rate_limit: how often one client address may sign up: so many an hour, or ``(times, seconds)``;
-            counted by each process
+            all processes count together in the database; each for itself until the table is migrated
         :param signup_account: whose keys signups are: each its own account, or (anyone can claim it) the address
         :param signup_max_expires_in: the longest that a signup's key may live
         :param signup_budget: cents and period that a signup may spend, and does if it names no budget

@@ -41,7 +41,7 @@ def plain(value: Any, is_exact: bool) -> Any:
     if isinstance(value, datetime):
         assert value.tzinfo is timezone.utc
         return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [plain(item, is_exact) for item in value]
     return value
 

@@ -101,7 +101,7 @@ advice! {
         "Reservations, children, disabling and the ledger fail with migration_required. Plain keys work.",
         "Run `agentkey migrate`.";
     "missing_companion" => Error, "A companion table is missing",
-        "Reservations, idempotency keys, the ledger or increases fail with migration_required.",
+        "Reservations, idempotency keys, the ledger or increases fail with migration_required, or each process counts signups for itself.",
         "Run `agentkey migrate`. If the table was dropped, restore it first: what it held is unknown to the budgets.";
     "foreign_companion" => Error, "A companion table is not ours",
         "A table of that name is somebody else's, or of an older version. Reservations and the ledger fail.",

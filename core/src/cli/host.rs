@@ -54,6 +54,7 @@ pub(super) type Outcome<T = Exit> = Result<T, Stop>;
 pub(super) struct Look {
     pub(super) json: bool,
     pub(super) may_ask: bool,
+    pub(super) output_is_closed: bool,
     pub(super) colors_output: bool,
     pub(super) colors_error: bool,
     pub(super) unicode: bool,
@@ -115,6 +116,15 @@ impl Host {
     /// A result.
     pub(super) async fn out(&self, text: impl Into<String>) -> Outcome<()> {
         self.write(Stream::Output, line(text.into())).await
+    }
+
+    /// Refuses to make a secret that nobody would get.
+    pub(super) fn takes_secrets(&self) -> Outcome<()> {
+        if !self.look.output_is_closed {
+            return Ok(());
+        }
+        let why = "standard output is closed, and the secret would be lost: nothing was changed. Redirect it to a file";
+        Err(Stop::Usage(why.to_owned()))
     }
 
     /// All that is no result.

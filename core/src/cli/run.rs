@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use chrono::DateTime;
 
 use super::session::{Connection, Input, Reply, Session, Step, Stream, Terminal};
+use super::text::shown;
 use crate::client::AgentKey;
 use crate::engine::{Answer, Request};
 use crate::error::Error;
@@ -13,6 +14,7 @@ use crate::error::Error;
 /// Runs the command line with these arguments (without the program's name), and answers the process's exit code. The rest
 /// is the process's: environment, streams, clock.
 pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
+    let output_is_closed = output_is_closed();
     let mut given = Vec::new();
     for argument in arguments {
         match argument.into_string() {
@@ -34,11 +36,33 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
             output: std::io::stdout().is_terminal(),
             error: std::io::stderr().is_terminal(),
         },
+        output_is_closed,
     };
     let code = runtime.block_on(drive(Session::new(input)));
     // What is still under way ends with the process.
     runtime.shutdown_background();
     code
+}
+
+/// Whether nothing was at standard output when the process began. Runtimes put the null device there, to read and to write.
+/// A redirection to the null device only writes: it is meant.
+#[cfg(unix)]
+fn output_is_closed() -> bool {
+    use std::io::Read;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let Ok(output) = std::io::stdout().as_fd().try_clone_to_owned() else { return true };
+    let mut output = std::fs::File::from(output);
+    let is_null = match (output.metadata(), std::fs::metadata("/dev/null")) {
+        (Ok(output), Ok(null)) => output.file_type().is_char_device() && output.rdev() == null.rdev(),
+        _ => false,
+    };
+    is_null && output.read(&mut [0]).is_ok()
+}
+
+#[cfg(not(unix))]
+fn output_is_closed() -> bool {
+    false
 }
 
 fn failed(why: &str, code: u8) -> u8 {
@@ -106,6 +130,8 @@ async fn call(
             .key_prefix(&connection.key_prefix)
             .timeout(connection.timeout)
             .pool_size(2)
+            // Values of the table are in it.
+            .on_error(|message| drop(writeln!(std::io::stderr(), "{}", shown(message))))
             .touch_interval_seconds(None);
         *client = Some(builder.database_url(&connection.database_url)?.connect_lazy()?);
     }

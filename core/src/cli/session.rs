@@ -25,6 +25,8 @@ pub struct Input {
     pub environment: HashMap<String, String>,
     /// What is at the other end of the streams.
     pub terminal: Terminal,
+    /// Whether standard output was closed when the process began: what is written there is lost, though no write fails.
+    pub output_is_closed: bool,
 }
 
 /// Which streams are terminals.
@@ -213,6 +215,7 @@ fn look(input: &Input, when: When, json: bool) -> Look {
     Look {
         json,
         may_ask: input.terminal.input,
+        output_is_closed: input.output_is_closed,
         colors_output: on(input.terminal.output),
         colors_error: on(input.terminal.error),
         unicode: locale.is_none_or(|locale| locale.to_ascii_lowercase().contains("utf")),

@@ -21,6 +21,7 @@ fn input(arguments: &[&str], environment: &[(&str, &str)]) -> Input {
         arguments: arguments.iter().map(|text| text.to_string()).collect(),
         environment: environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         terminal: Terminal { input: true, output: true, error: true },
+        output_is_closed: false,
     }
 }
 
@@ -221,6 +222,24 @@ fn colours_go_where_they_are_wanted() {
     assert!(colours(&["migrate"], &[("CLICOLOR_FORCE", "1")], false));
     assert!(colours(&["--color", "always", "migrate"], &[("NO_COLOR", "1")], false));
     assert!(!colours(&["--color", "never", "migrate"], &[], true));
+}
+
+#[test]
+fn no_secret_is_made_that_nobody_gets() {
+    for (arguments, answer) in [
+        (&["create", "--account", "a"][..], Answer::Migrated),
+        (&["rotate", "7"], Answer::Migrated),
+        (&["--json", "rotate", "7"], Answer::Migrated),
+    ] {
+        let input = Input { output_is_closed: true, ..input(arguments, URL) };
+        let told = run(input, vec![Ok(answer)], None);
+        assert!(told.requests.is_empty(), "{arguments:?}");
+        assert_eq!((told.code, told.output.as_str()), (2, ""));
+        assert!(told.error.contains("standard output is closed"), "{}", told.error);
+    }
+    // What makes no secret goes on.
+    let input = Input { output_is_closed: true, ..input(&["revoke", "7"], URL) };
+    assert_eq!(run(input, vec![Ok(Answer::Revoked(true))], None).code, 0);
 }
 
 #[test]

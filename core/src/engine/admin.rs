@@ -20,6 +20,7 @@ use super::rotate::Rotation;
 use super::rows::ledger::read_json;
 use super::rows::lookup::KeyRow;
 use super::rows::new_row::{LINK, NewRow};
+use super::signups::SignupCount;
 use super::spends::NEEDED;
 use super::stall::Long;
 use super::sweep::Sweep;
@@ -48,6 +49,7 @@ pub(super) enum Admin {
     Ledger(LedgerWork),
     Deliveries(DeliveryWork),
     Notices(Notices),
+    CountSignup(SignupCount, Look),
     Diagnose(Diagnosis),
     Migrate { step: usize },
 }
@@ -70,6 +72,7 @@ impl Repeatable for Admin {
             | Admin::Keys(_)
             | Admin::Rotate(_)
             | Admin::Revoke(..)
+            | Admin::CountSignup(..)
             | Admin::RevokeAll(_) => Repeats::Never,
             // Has rules of its own.
             Admin::Migrate { .. } => Repeats::Never,
@@ -81,7 +84,7 @@ impl Admin {
     /// How it goes about a row that somebody else has locked, if it needs one alone.
     fn look(&mut self) -> Option<&mut Look> {
         match self {
-            Admin::Revoke(_, look) => Some(look),
+            Admin::Revoke(_, look) | Admin::CountSignup(_, look) => Some(look),
             Admin::Rotate(rotation) => Some(&mut rotation.look),
             Admin::RevokeAll(revoke) => Some(&mut revoke.look),
             Admin::Refund(refund) => Some(&mut refund.look),
@@ -94,7 +97,7 @@ impl Admin {
     /// Whether its statement waits for a row: it holds no place in the lane.
     pub(super) fn is_waiting(&self) -> bool {
         match self {
-            Admin::Revoke(_, look) => look.is_waiting,
+            Admin::Revoke(_, look) | Admin::CountSignup(_, look) => look.is_waiting,
             Admin::Rotate(rotation) => rotation.look.is_waiting,
             Admin::RevokeAll(revoke) => revoke.look.is_waiting,
             Admin::Refund(refund) => refund.look.is_waiting,
@@ -115,6 +118,8 @@ pub(super) enum Plan {
 /// What a statement's rows mean for the operation.
 pub(super) enum Next {
     Answer(Answer),
+    /// The same, and what people shall hear.
+    Reported(Answer, Vec<String>),
     /// It goes on with another statement.
     Continue(Admin),
     /// The row that it needs was locked.
@@ -218,6 +223,7 @@ impl Engine {
             Admin::Ledger(work) => work.plan(statements),
             Admin::Deliveries(work) => work.plan(statements),
             Admin::Notices(notices) => notices.plan(statements, &self.options),
+            Admin::CountSignup(signup, look) => signup.plan(*look, statements),
         }
     }
 
@@ -237,6 +243,10 @@ impl Engine {
         }
         match self.after(&request.work, statements, rows) {
             Ok(Next::Answer(answer)) => self.answer_admin(&request, Ok(answer)),
+            Ok(Next::Reported(answer, reports)) => {
+                reports.into_iter().for_each(|report| self.meter.report(report));
+                self.answer_admin(&request, Ok(answer));
+            }
             Ok(Next::Continue(work)) => self.lanes.admin.waiting.push_front(request.with_work(work)),
             Ok(Next::LookAgain(mut work)) => {
                 self.meter.found_busy(None);
@@ -296,6 +306,7 @@ impl Engine {
             Admin::Ledger(work) => return work.after(rows),
             Admin::Deliveries(work) => return work.after(rows),
             Admin::Notices(notices) => return notices.after(rows),
+            Admin::CountSignup(signup, look) => return signup.after(*look, rows),
             Admin::Diagnose(_) => Answer::Diagnosed(read_json(rows)?),
         }))
     }

@@ -76,6 +76,8 @@ pub enum Answer {
     DeliveryEnded(bool),
     /// To `Deliveries`.
     Deliveries(Vec<OpenDelivery>),
+    /// To `CountSignup`: whether it was counted, or else the seconds until the client may sign up again.
+    SignupCounted(Result<(), u32>),
     /// To `Diagnose`: what was found.
     Diagnosed(Vec<Finding>),
     /// To `Migrate`.
@@ -98,6 +100,7 @@ impl Answer {
             Answer::IncreaseRequested(outcome) | Answer::IncreaseDecided(outcome) => {
                 outcome.as_ref().as_ref().err().map(|refusal| refusal.reason.as_str())
             }
+            Answer::SignupCounted(counted) => counted.err().map(|_| "rate_limited"),
             Answer::Swept(_)
             | Answer::Created(_)
             | Answer::SubjectEnsured

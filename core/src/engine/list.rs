@@ -14,11 +14,18 @@ const LOOKED_AT_ONCE: usize = 10_000;
 /// The first one looks at so many for each that is wanted: mostly that is enough.
 const LOOKED_AT_FIRST: usize = 10;
 
+/// With more keys that cannot be read it is the table that is odd, not a row.
+const MOST_UNREADABLE: usize = 100;
+
 /// A list on its way: of what is looked for there may be little, so that one statement is not enough.
 #[derive(Debug, Clone)]
 pub(super) struct List {
     filter: KeyFilter,
     found: Vec<KeyRecord>,
+    /// What is wrong with keys that are left out.
+    unreadable: Vec<Error>,
+    /// Whether it begins with the first key.
+    is_first_page: bool,
     /// How many keys the next statement looks at.
     looks_at: usize,
     /// What is looked for is rare: an index knows where it is.
@@ -30,7 +37,15 @@ impl List {
         filter.check()?;
         let most = filter.most() as usize;
         let looks_at = if filter.has_conditions() { most * LOOKED_AT_FIRST } else { most };
-        Ok(List { filter, found: Vec::new(), looks_at: looks_at.min(LOOKED_AT_ONCE), is_rare: false })
+        let looks_at = looks_at.min(LOOKED_AT_ONCE);
+        Ok(List {
+            is_first_page: filter.after.is_none(),
+            filter,
+            found: Vec::new(),
+            unreadable: Vec::new(),
+            looks_at,
+            is_rare: false,
+        })
     }
 
     pub(super) fn plan(&self, statements: &Statements) -> Result<Plan, Error> {
@@ -84,13 +99,21 @@ impl List {
     }
 
     pub(super) fn after(mut self, rows: &[String], shape: &TableShape) -> Result<Next, Error> {
-        let found_before = self.found.len();
-        let PageEnd { last, looked_at } = read_page(rows, shape, &mut self.found)?;
+        let (found_before, unreadable_before) = (self.found.len(), self.unreadable.len());
+        let PageEnd { last, last_read, looked_at } =
+            read_page(rows, shape, &mut self.found, &mut self.unreadable)?;
         let is_full = self.found.len() >= self.filter.most() as usize;
-        if is_full || self.is_rare || looked_at < self.looks_at {
-            return Ok(Next::Answer(Answer::Keys(self.found)));
+        // With those that are left out it may be full, and then ends before what was looked at.
+        let read = self.found.len() - found_before + self.unreadable.len() - unreadable_before;
+        let is_cut = read >= (self.filter.most() as usize).saturating_sub(found_before);
+        let is_last = !is_cut && (self.is_rare || looked_at < self.looks_at);
+        if is_full || is_last || self.unreadable.len() > MOST_UNREADABLE {
+            return self.answer();
         }
-        self.filter.after = last;
+        self.filter.after = if is_cut { last_read } else { last };
+        if self.is_rare {
+            return Ok(Next::Continue(Admin::Keys(KeyWork::List(Box::new(self)))));
+        }
         // Not before so many were looked at in vain: of what is not rare an index knows too much.
         self.is_rare = self.looks_at == LOOKED_AT_ONCE && self.index().is_some();
         // As many as the last one would have needed for what lacks, and half as many more.
@@ -98,5 +121,18 @@ impl List {
         let needed = (looked_at * lacks * 3 / 2).checked_div(self.found.len() - found_before);
         self.looks_at = needed.map_or(LOOKED_AT_ONCE, |needed| needed.clamp(100, LOOKED_AT_ONCE));
         Ok(Next::Continue(Admin::Keys(KeyWork::List(Box::new(self)))))
+    }
+
+    /// A few keys that cannot be read are left out, and reported. Where there are no others at all, that is an error: nobody
+    /// shall take the list for empty.
+    fn answer(mut self) -> Result<Next, Error> {
+        if self.found.is_empty() && self.is_first_page || self.unreadable.len() > MOST_UNREADABLE {
+            return match self.unreadable.pop() {
+                Some(error) => Err(error),
+                None => Ok(Next::Answer(Answer::Keys(self.found))),
+            };
+        }
+        let reports = self.unreadable.iter().map(|error| format!("a key is left out of a list: {error}"));
+        Ok(Next::Reported(Answer::Keys(self.found), reports.collect()))
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! A driver submits requests, takes statements with [`Engine::poll`] while there are any, runs them, hands the rows to
 //! [`Engine::receive`], and gives [`Engine::answers`] to the callers. Times are durations since any moment of the
-//! driver's choice. The engine uses them for timeouts and retries alone: the database's clock decides what a key may do
-//! and spend.
+//! driver's choice. The engine uses them for timeouts and retries alone: the database's clock decides about keys.
 //!
 //! What a driver must keep:
 //!
@@ -55,6 +54,7 @@ mod revoke;
 mod rotate;
 mod route;
 pub(crate) mod rows;
+mod signups;
 mod spends;
 mod stall;
 mod statement;
@@ -78,7 +78,7 @@ pub use self::hold::Begun;
 pub use self::increases::*;
 pub use self::json::error_json;
 pub use self::options::{Align, Options};
-pub use self::request::{AccountFilter, Request, Revocation, RevokeFilter};
+pub use self::request::{AccountFilter, Request, Revocation, RevokeFilter, SignupCount};
 pub use self::statement::{Statement, StatementId};
 pub use self::stats::{CallCount, CallOutcome, FamilyStats, Histogram, Stats, Ticket};
 pub use self::webhook::{Delivery, DeliveryEnd, Webhook};

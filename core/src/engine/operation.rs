@@ -59,6 +59,7 @@ operations! {
     ClaimDeliveries => "claim_deliveries",
     EndDelivery => "end_delivery",
     Deliveries => "deliveries",
+    CountSignup => "count_signup",
     Diagnose => "diagnose",
     Migrate => "migrate",
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::deliveries::DeliveryFilter;
 use super::diagnosis::Diagnosis;
+pub use super::signups::SignupCount;
 use super::webhook::{DeliveryEnd, Webhook};
 use crate::budget::charge::Charge;
 use crate::budget::increase::{IncreaseDecision, IncreaseFilter, IncreaseRequest};
@@ -74,6 +75,8 @@ pub enum Request {
     EndDelivery(DeliveryEnd),
     /// Shows deliveries that are not done.
     Deliveries(DeliveryFilter),
+    /// Counts a signup of a client, if it may have one more.
+    CountSignup(SignupCount),
     /// Looks for what is wrong. Only reads, and has no time limit.
     Diagnose(Diagnosis),
     /// Creates the table, or adds what it lacks.

@@ -116,6 +116,9 @@ impl Engine {
             Request::Deliveries(filter) => {
                 self.route_admin(caller, Admin::Deliveries(DeliveryWork::List(filter)));
             }
+            Request::CountSignup(signup) => {
+                self.route_admin(caller, Admin::CountSignup(signup, Look::default()));
+            }
             Request::Diagnose(of) => self.route_admin(caller, Admin::Diagnose(of)),
             // A migration may take as long as it takes.
             Request::Migrate => {

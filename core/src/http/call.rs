@@ -9,7 +9,7 @@ use crate::budget::charge::Charge;
 use crate::budget::increase::{IncreaseDecision, IncreaseFilter, IncreaseRequest};
 use crate::budget::money::{Cost, MICROCENTS_PER_CENT};
 use crate::budget::reservation::{IfExpired, ReservationId, Reserve};
-use crate::engine::{AccountFilter, Answer, Request, Revocation};
+use crate::engine::{AccountFilter, Answer, Request, Revocation, SignupCount};
 use crate::error::{Error, ErrorCode};
 use crate::id::KeyId;
 use crate::key::credential::Credential;
@@ -64,6 +64,8 @@ pub enum Call {
     ListIncreases(IncreaseFilter),
     /// Decide one.
     DecideIncrease(i64, IncreaseDecision),
+    /// Count a signup of a client.
+    CountSignup(SignupCount),
 }
 
 /// A key to create.
@@ -99,6 +101,7 @@ impl Call {
             }
             Call::ListIncreases(filter) => Request::ListIncreases(filter.clone()),
             Call::DecideIncrease(id, decision) => Request::DecideIncrease(*id, decision.clone()),
+            Call::CountSignup(signup) => Request::CountSignup(signup.clone()),
             Call::EnsureSubject(_) => return None,
         })
     }
@@ -158,6 +161,7 @@ impl Call {
             Call::RequestIncrease(id, _) => ("requestIncrease", json!([id])),
             Call::ListIncreases(_) => ("listIncreases", json!([])),
             Call::DecideIncrease(id, _) => ("decideIncrease", json!([id])),
+            Call::CountSignup(_) => ("countSignup", json!([])),
         };
         json!({ "method": method, "args": args }).to_string()
     }
@@ -177,9 +181,12 @@ impl Call {
             }
             // Its answer is the body of the response, as it stands.
             Call::Create(_) => Err(Error::new(ErrorCode::UnexpectedResponse, "a created key is not read")),
-            Call::Explain(_) | Call::List(_) | Call::Get(_) | Call::Update(..) | Call::Rotate(..) => {
-                Err(Error::unexpected("an answer of a double that was not asked"))
-            }
+            Call::Explain(_)
+            | Call::List(_)
+            | Call::Get(_)
+            | Call::Update(..)
+            | Call::Rotate(..)
+            | Call::CountSignup(_) => Err(Error::unexpected("an answer of a double that was not asked")),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::openapi;
 use super::response::{CREATED, Response};
 use super::route::Route;
 use super::signup::{Signup, SignupAccount, SignupBudget};
-use super::visit::{Action, Visit};
+use super::visit::{Action, Counting, Visit};
 use crate::error::Error;
 
 /// What the routes are told; every option has a default.
@@ -27,7 +27,8 @@ pub struct RouteOptions {
     pub signup_scopes: Option<Vec<String>>,
     /// Whether a signup must name an email address.
     pub require_email_for_signup: bool,
-    /// How often one client address may sign up; each process counts for itself. `None` is as often as it likes.
+    /// How often one client address may sign up, at all processes that share the table. `None` is as often as it likes.
+    /// Each process counts for itself until the table is migrated, and where the client is an application's own double.
     pub signup_rate_limit: Option<RateLimit>,
     /// Whose keys signups are.
     pub signup_account: SignupAccount,
@@ -119,7 +120,7 @@ pub struct Routes(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     signup: Option<Signup>,
-    limiter: Option<Limiter>,
+    limiter: Option<Arc<Limiter>>,
     revoke_policy: RevokePolicy,
     manage: bool,
 }
@@ -130,7 +131,7 @@ impl Routes {
     pub fn new(options: &RouteOptions) -> Result<Self, Error> {
         Ok(Routes(Arc::new(Inner {
             signup: if options.signup == Some(false) { None } else { Some(Signup::new(options)?) },
-            limiter: options.signup_rate_limit.map(Limiter::new),
+            limiter: options.signup_rate_limit.map(|limit| Arc::new(Limiter::new(limit))),
             revoke_policy: options.revoke_policy,
             manage: options.manage,
         })))
@@ -151,9 +152,7 @@ impl Routes {
             return Err(not_found());
         }
         if call.route == Route::Signup {
-            let create = self.sign_up(&call)?;
-            visit.signs_up();
-            return Ok(create);
+            return self.sign_up(visit, &call);
         }
         let body = call.body;
         let action = match call.route {
@@ -194,16 +193,23 @@ impl Routes {
         Response::new(CREATED, json)
     }
 
-    fn sign_up(&self, call: &VisitCall) -> Result<Call, Response> {
+    fn sign_up(&self, visit: &mut Visit, call: &VisitCall) -> Result<Call, Response> {
         let signup = self.0.signup.as_ref().ok_or_else(not_found)?;
-        let new = signup.key(&call.body)?;
+        let new = Box::new(signup.key(&call.body)?);
         // Counted only now: who mistypes an address has not signed up.
-        let admitted = self.0.limiter.as_ref().map_or(Ok(()), |l| l.admit(call.address.as_deref(), call.now));
-        match admitted {
-            Ok(()) => Ok(Call::Create(Box::new(new))),
-            Err(seconds) => Err(Response::error(429, "rate_limited").retry_after(seconds)),
+        let Some(limiter) = &self.0.limiter else { return Ok(visit.signs_up(new)) };
+        let address = call.address.as_deref();
+        if call.is_double {
+            limiter.admit(address, call.now).map_err(rate_limited)?;
+            return Ok(visit.signs_up(new));
         }
+        limiter.remembers(address, call.now).map_err(rate_limited)?;
+        Ok(visit.counts(Counting { limiter: Arc::clone(limiter), address: call.address.clone(), new }))
     }
+}
+
+pub(super) fn rate_limited(seconds: i64) -> Response {
+    Response::error(429, "rate_limited").retry_after(seconds)
 }
 
 pub(super) fn not_found() -> Response {

@@ -122,6 +122,8 @@ struct World {
     /// Why keys are not rotated.
     refuses: Option<RotateRefusal>,
     asked: Vec<Asked>,
+    /// What is answered to the next count of a signup. Else there is no table to count in.
+    counts: Option<Result<Answer, Error>>,
     /// What is answered about more budget.
     increase: Option<Result<Answer, Error>>,
 }
@@ -150,6 +152,7 @@ impl World {
             changes: None,
             refuses: None,
             increase: None,
+            counts: None,
             asked: Vec::new(),
         }
     }
@@ -180,6 +183,7 @@ impl World {
 
     /// The loop that every binding has.
     fn serve(&mut self, call: VisitCall) -> Response {
+        let at = call.now;
         let (mut exchange, mut next) = Exchange::with_routes(&self.routes, call);
         loop {
             let answer = match next {
@@ -229,9 +233,13 @@ impl World {
                     self.asked.push(Asked::Increase(call));
                     self.increase.clone().unwrap()
                 }
+                Next::Call(Call::CountSignup(_)) => self
+                    .counts
+                    .take()
+                    .unwrap_or_else(|| Err(Error::new(ErrorCode::MigrationRequired, "no table"))),
                 other => panic!("{other:?}"),
             };
-            next = exchange.answered(answer, now());
+            next = exchange.answered(answer, at);
         }
     }
 

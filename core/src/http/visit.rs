@@ -1,15 +1,18 @@
 //! One request on its way through the routes.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
 use super::admission::Next;
 use super::body::Body;
-use super::call::Call;
+use super::call::{Call, NewKey};
 use super::child::{child_failed, child_of};
 use super::increases::{self, Wish};
+use super::limit::Limiter;
 use super::manage::{Change, Page, is_managed};
 use super::response::Response;
-use super::routes::{RevokePolicy, Routes, not_found};
+use super::routes::{RevokePolicy, Routes, not_found, rate_limited};
 use crate::engine::json::{grant, grant_explained, record_for_holder, records_for_holder};
 use crate::engine::{Answer, Revocation};
 use crate::error::{Error, ErrorCode};
@@ -29,6 +32,8 @@ pub struct Visit {
 enum State {
     /// The caller is looked up, and then wants this.
     LookingUp(Action),
+    /// A signup is counted, and is a key if it is not one too many.
+    Counting(Counting),
     SigningUp,
     Explaining(Box<Grant>),
     /// A child is made.
@@ -44,6 +49,34 @@ enum State {
     },
     ListingIncreases,
     Over,
+}
+
+/// A signup, until the database has counted it.
+#[derive(Debug)]
+pub(super) struct Counting {
+    pub(super) limiter: Arc<Limiter>,
+    pub(super) address: Option<String>,
+    pub(super) new: Box<NewKey>,
+}
+
+impl Counting {
+    fn allows(self, counted: Result<Answer, Error>, now: DateTime<Utc>) -> Result<Box<NewKey>, Response> {
+        let Counting { limiter, address, new } = self;
+        let address = address.as_deref();
+        match counted {
+            Ok(Answer::SignupCounted(Ok(()))) => Ok(new),
+            Ok(Answer::SignupCounted(Err(seconds))) => {
+                limiter.remember(address, seconds, now);
+                Err(rate_limited(seconds.into()))
+            }
+            // There is nothing to count in yet.
+            Err(error) if error.code() == ErrorCode::MigrationRequired => {
+                limiter.admit(address, now).map_err(rate_limited).map(|()| new)
+            }
+            Err(error) => Err(Response::unavailable(&error)),
+            Ok(_) => Err(Response::unavailable(&Error::unexpected("an answer to another call"))),
+        }
+    }
 }
 
 /// What a caller wants who must be known.
@@ -87,8 +120,15 @@ impl Visit {
         Visit { revoke_policy, is_double, state: State::Over }
     }
 
-    pub(super) fn signs_up(&mut self) {
+    pub(super) fn counts(&mut self, counting: Counting) -> Call {
+        let call = Call::CountSignup(counting.limiter.count(counting.address.as_deref()));
+        self.state = State::Counting(counting);
+        call
+    }
+
+    pub(super) fn signs_up(&mut self, new: Box<NewKey>) -> Call {
         self.state = State::SigningUp;
+        Call::Create(new)
     }
 
     pub(super) fn looks_up(&mut self, action: Action) {
@@ -103,6 +143,10 @@ impl Visit {
             (State::LookingUp(action), Ok(Answer::Validated(verdict))) => {
                 self.looked_up(action, verdict, now).unwrap_or_else(Next::Respond)
             }
+            (State::Counting(counting), counted) => match counting.allows(counted, now) {
+                Ok(new) => Next::Call(self.signs_up(new)),
+                Err(response) => Next::Respond(response),
+            },
             (State::SigningUp | State::Creating, Ok(answer @ Answer::Created(_))) => {
                 Next::Respond(Routes::created(answer.json(false)))
             }

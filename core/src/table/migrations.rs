@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::name::{TableName, quote, quote_literal};
 use super::shape::COMPANIONS;
 
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("../../migrations/0001_keys.sql"),
     include_str!("../../migrations/0002_engine_columns.sql"),
     include_str!("../../migrations/0003_reservations.sql"),
@@ -14,6 +14,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("../../migrations/0006_list_indexes.sql"),
     include_str!("../../migrations/0007_increases.sql"),
     include_str!("../../migrations/0008_outbox.sql"),
+    include_str!("../../migrations/0009_signups.sql"),
 ];
 
 /// The SQL of a step, or `None` after the last.
@@ -40,7 +41,8 @@ fn render(template: &str, table: &TableName) -> Arc<str> {
         tag.insert(tag.len() - 1, '_');
     }
     let mut sql = String::with_capacity(template.len() * 2);
-    let [reservations, events, requests, deliveries] = COMPANIONS.map(|(_, name)| table.companion(name));
+    let [reservations, events, requests, deliveries, signups] =
+        COMPANIONS.map(|(_, name)| table.companion(name));
     let values = [
         ("$agentkey$", tag),
         ("{table_literal}", quote_literal(&quoted)),
@@ -51,6 +53,7 @@ fn render(template: &str, table: &TableName) -> Arc<str> {
         ("{events}", quote(&events)),
         ("{requests_literal}", quote_literal(&requests)),
         ("{deliveries_literal}", quote_literal(&deliveries)),
+        ("{signups_literal}", quote_literal(&signups)),
         ("{index_stem_literal}", quote_literal(&table.stem(40))),
     ];
     // One pass, so that no replacement is replaced again.

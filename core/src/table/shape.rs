@@ -75,11 +75,12 @@ pub(crate) const LIMITS: &[&str] = &["when_exceeded", "has_children"];
 pub(crate) const INCREASES: &[&str] = &["budget_boost_cents", "budget_boost_until", "+events", "+requests"];
 
 /// The tables beside the keys table: the mark by which a shape knows them, and what their names end in.
-pub(crate) const COMPANIONS: [(&str, &str); 4] = [
+pub(crate) const COMPANIONS: [(&str, &str); 5] = [
     ("+reservations", "reservations"),
     ("+events", "events"),
     ("+requests", "requests"),
     (ALARMS, "deliveries"),
+    (SIGNUPS, "signups"),
 ];
 
 /// How values of a column are written and compared.
@@ -104,12 +105,15 @@ struct Column {
 /// The mark of a ledger that alarms can be written into: one migration makes it so, and the table of their deliveries.
 pub(crate) const ALARMS: &str = "+deliveries";
 
+/// The mark of the table that counts signups for all processes.
+pub(crate) const SIGNUPS: &str = "+signups";
+
 /// A table's columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TableShape {
     /// The companion tables are among them: their type is their qualified name.
     columns: BTreeMap<String, Column>,
-    companions: [String; 4],
+    companions: [String; 5],
     /// How the client reads scopes: whether `files:*` is a wildcard.
     pub(crate) wildcards: bool,
 }

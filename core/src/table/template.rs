@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::name::{TableName, quote_literal};
 use super::scopes::{bad_scopes, scopes_array};
-use super::shape::{ALARMS, OPTIONAL_COLUMNS, TableShape};
+use super::shape::{ALARMS, OPTIONAL_COLUMNS, SIGNUPS, TableShape};
 use crate::budget::thresholds::Thresholds;
 use crate::key::delegation::MAX_ANCESTORS;
 
@@ -153,6 +153,8 @@ statements! {
     EndDelivery => "end_delivery.sql",
     /// Deliveries that are not done.
     Deliveries => "deliveries.sql",
+    /// A signup, counted by its client.
+    CountSignup => "count_signup.sql",
     /// What is wrong with the rows.
     DiagnoseKeys => "diagnose_keys.sql",
 }
@@ -225,7 +227,7 @@ pub(crate) const DIAGNOSE_DATABASE: &str = include_str!("sql/diagnose_database.s
 ///
 /// The files in `sql/` are plain SQL with these marks, which only ever become identifiers, types and other SQL, never
 /// values:
-/// - `{table}`, `{table_literal}`; `{reservations}`, `{events}`, `{requests}`, `{deliveries}`, the companion tables.
+/// - `{table}`, `{table_literal}`; `{reservations}`, `{events}`, `{requests}`, `{deliveries}`, `{signups}`, the companion tables.
 /// - `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`, `{account_type}`, `{scopes_type}`.
 /// - `{max_cents}`, `{max_credit}`, `{max_ancestors}`, bounds; `{ledger}`, whether all money is written into the ledger.
 /// - `{lookup}`, the column that keys are found by, and `{lookup_cast}`, what makes a text comparable to it.
@@ -321,6 +323,7 @@ impl Rendering<'_> {
             "events" => sql.push_str(type_of("+events")),
             "requests" => sql.push_str(type_of("+requests")),
             "deliveries" => sql.push_str(type_of(ALARMS)),
+            "signups" => sql.push_str(type_of(SIGNUPS)),
             "ledger" => sql.push_str(if self.ledger { "true" } else { "false" }),
             "thresholds" => {
                 let shares: Vec<String> = self.thresholds.thousandths().iter().map(u16::to_string).collect();

@@ -72,7 +72,8 @@ impl KeyRoutes {
         self
     }
 
-    /// How often one client address may sign up. Counted by each process.
+    /// How often one client address may sign up. All processes count together in the database; each for itself until the
+    /// table is migrated.
     #[must_use]
     pub fn signup_rate_limit(mut self, limit: RateLimit) -> Self {
         self.options.signup_rate_limit = Some(limit);

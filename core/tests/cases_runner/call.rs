@@ -22,6 +22,7 @@ pub enum Call {
     ValidateScopes(Vec<String>),
     ExpiryFromDuration(Option<String>),
     Construct(Value),
+    Stats,
 }
 
 impl Call {
@@ -43,6 +44,7 @@ impl Call {
                 duration => Call::ExpiryFromDuration(Some(text(duration)?)),
             },
             "construct" => Call::Construct(fields.required("with")?),
+            "stats" => Call::Stats,
             _ => return request(name, fields.into_members(), ak),
         };
         fields.finish()?;
@@ -75,6 +77,7 @@ impl Call {
                     json!(at.as_ref().map(timestamp))
                 })
                 .map_err(|error| shown(&error))),
+            Call::Stats => serde_json::from_str(&ak.stats().to_json()).map(Ok).map_err(|e| e.to_string()),
             Call::Construct(options) => {
                 let made = client(&options, ak.pool().clone())?;
                 Ok(made.map(|_| Value::Null).map_err(|error| shown(&error)))

@@ -87,6 +87,7 @@ const OTHERS: &[StatementKind] = &[
     StatementKind::EndDelivery,
     StatementKind::RaiseNotices,
     StatementKind::Deliveries,
+    StatementKind::CountSignup,
     StatementKind::Usage,
     StatementKind::PruneEvents,
     StatementKind::DiagnoseKeys,

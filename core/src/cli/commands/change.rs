@@ -94,6 +94,7 @@ pub(super) async fn create(host: &Host, create: Create) -> Outcome {
         metadata: create.metadata.as_deref().map(|text| object("--metadata", text)).transpose()?,
         parent: create.parent.map(Parent::Id),
     };
+    host.takes_secrets()?;
     let answer = host.call(Request::Create(spec)).await?;
     let Answer::Created(created) = answer else { return Err(mismatch(&answer)) };
     let secret = match host.look.json {
@@ -172,6 +173,7 @@ pub(super) async fn rotate(host: &Host, rotate: Rotate) -> Outcome {
     let id = &rotate.key.id;
     let grace = named("--grace", rotation::read_grace(&rotate.grace))?;
     let with = rotation::Rotate { grace, idempotency_key: rotate.idempotency_key };
+    host.takes_secrets()?;
     let answer = host.call(Request::Rotate(Credential::Id(id.as_str().into()), with)).await?;
     let Answer::Rotated(outcome) = answer else { return Err(mismatch(&answer)) };
     let rotated = match outcome {

@@ -43,6 +43,7 @@ impl Answer {
             Answer::Events(events) => json(events),
             Answer::Usage(usage) => json(usage),
             Answer::Verified(discrepancies) => json(discrepancies),
+            Answer::SignupCounted(counted) => counted.err().map_or("null".to_owned(), |s| s.to_string()),
             Answer::Diagnosed(findings) => json(findings),
         }
     }

@@ -19,6 +19,8 @@ use crate::table::shape::TableShape;
 pub(crate) struct PageEnd {
     /// The last key that was looked at.
     pub(crate) last: Option<KeyId>,
+    /// The last key that is on the page.
+    pub(crate) last_read: Option<KeyId>,
     /// How many were.
     pub(crate) looked_at: usize,
 }
@@ -45,26 +47,33 @@ pub(crate) fn filter_params(
     fits.then(|| vec![account, parent, human, state, scope, metadata, share, after, most])
 }
 
-/// Reads a page: keys, and the row that says where it ends.
+/// Reads a page: keys, and the row that says where it ends. What is wrong with keys that cannot be read is added to
+/// `unreadable`.
 pub(crate) fn read_page(
     rows: &[String],
     shape: &TableShape,
     found: &mut Vec<KeyRecord>,
+    unreadable: &mut Vec<Error>,
 ) -> Result<PageEnd, Error> {
     let (end, rows) = rows.split_last().ok_or_else(|| Error::unexpected("a page without its end"))?;
     for row in rows {
-        found.push(read_record(row, shape)?);
+        match read_record(row, shape) {
+            Ok(key) => found.push(key),
+            Err(error) => unreadable.push(error),
+        }
     }
     let [last, looked_at] = fields(end, "a page's end")?;
+    let read_id = |id: &str| read_key_id(id, shape);
     Ok(PageEnd {
-        last: last.map(|id| read_key_id(&id, shape)).transpose()?,
+        last_read: rows.last().and_then(|row| id_of(row)).map(|id| read_id(&id)).transpose()?,
+        last: last.map(|id| read_id(&id)).transpose()?,
         looked_at: integer(&looked_at, "how many keys were looked at")?
             .and_then(|n| n.try_into().ok())
             .unwrap_or(0),
     })
 }
 
-/// An error names the key: of a list, so that its owner can mend the row, or go on after it.
+/// An error names the key, so that its owner can mend the row.
 pub(crate) fn read_record(row: &str, shape: &TableShape) -> Result<KeyRecord, Error> {
     record(row, shape).map_err(|error| match id_of(row) {
         Some(id) => error.of_key(&id),

@@ -19,7 +19,8 @@ fn the_catalogue_is_asked_first_and_once() {
                 "sdk_api_keys_reservations",
                 "sdk_api_keys_events",
                 "sdk_api_keys_requests",
-                "sdk_api_keys_deliveries"
+                "sdk_api_keys_deliveries",
+                "sdk_api_keys_signups"
             ]
         )
     );

@@ -116,7 +116,7 @@ fn what_is_wrong_with_the_database_is_asked_without_a_catalogue_and_without_a_li
     let question = bench.sent_one();
     assert_eq!(question.kind, StatementKind::DiagnoseDatabase);
     assert!(question.is_unlimited() && !question.is_repeated());
-    assert_eq!(question.params.len(), 9);
+    assert_eq!(question.params.len(), 10);
     bench.pass(LIMIT);
     bench.rows(
         &question,

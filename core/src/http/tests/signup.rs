@@ -256,6 +256,42 @@ fn the_limit_counts_signups_by_address_and_no_mistakes() {
 }
 
 #[test]
+fn the_database_counts_signups_where_it_can() {
+    let options = RouteOptions { signup_rate_limit: Some(RateLimit::new(2, 60)), ..open() };
+    let mut world = World::new(options.clone());
+    // As often as it says, whatever this process has counted.
+    for _ in 0..5 {
+        world.counts = Some(Ok(Answer::SignupCounted(Ok(()))));
+        assert_eq!(world.signup(json!({})).status, 201);
+    }
+    world.counts = Some(Ok(Answer::SignupCounted(Err(42))));
+    let response = world.signup(json!({}));
+    assert_answer(&response, 429, r#"{"error":"rate_limited"}"#);
+    assert_eq!(response.header("Retry-After"), Some("42"));
+    // It is not asked again for a while.
+    world.counts = Some(Ok(Answer::SignupCounted(Ok(()))));
+    assert_eq!(world.signup(json!({})).status, 429);
+    assert!(world.counts.is_some());
+    assert_eq!(world.asked.len(), 5);
+
+    // A fault lets nobody through, nor does an answer to something else.
+    for counted in [Err(database_fault()), Ok(Answer::Revoked(true))] {
+        let mut world = World { counts: Some(counted), ..World::new(options.clone()) };
+        assert_answer(&world.signup(json!({})), 500, r#"{"error":"auth_unavailable"}"#);
+        assert_eq!(world.asked, []);
+    }
+
+    // A mistake is not counted, and a double is not asked.
+    let mut world = World { counts: Some(Err(database_fault())), ..World::new(options) };
+    assert_eq!(world.signup(json!({"email": 5})).status, 400);
+    for status in [201, 201, 429] {
+        let call = VisitCall { is_double: true, ..call(Route::Signup, None, Body::Json(json!({}))) };
+        assert_eq!(world.serve(call).status, status);
+    }
+    assert!(world.counts.is_some());
+}
+
+#[test]
 fn an_account_column_that_cannot_hold_a_signup_is_the_servers_fault() {
     let error = Error::new(
         ErrorCode::InvalidAccountId,

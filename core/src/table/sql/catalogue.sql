@@ -1,5 +1,6 @@
 -- The columns of the keys table, and its companion tables where they are there and are ours.
--- $1: the quoted table name. $2 to $5: the names of the reservations, events, requests and deliveries tables.
+-- $1: the quoted table name. $2 to $6: the names of the reservations, events, requests, deliveries and
+-- signups tables.
 -- One row a column: name, type, the base type of a domain, NOT NULL. One row a companion: +kind, qualified name. A row
 -- +versions where a row's version says whether it changed: in an ordinary table, on a server that tells its crashes.
 SELECT ROW(
@@ -21,7 +22,8 @@ CROSS JOIN (VALUES
     ('reservations', $2::text, 'settles_if_expired'),
     ('events', $3::text, 'remaining_after_microcents'),
     ('requests', $4::text, 'granted_until'),
-    ('deliveries', $5::text, 'holders')
+    ('deliveries', $5::text, 'holders'),
+    ('signups', $6::text, 'ends_at')
 ) AS companion(kind, name, own_column)
 CROSS JOIN LATERAL (SELECT to_regclass(format('%I.%I', n.nspname, companion.name)) AS id) t
 WHERE c.oid = to_regclass($1::text)

@@ -1,6 +1,6 @@
 -- What is wrong with the server, the session and the schema. Only reads, and works whatever the table lacks.
--- $1: the quoted table name. $2 to $5: the names of the reservations, events, requests and deliveries tables. $6: the columns without which there is
--- no keys table; $7: those that limit keys; $8: those of our own; $9: others that statements read.
+-- $1: the quoted table name. $2 to $6: the names of the reservations, events, requests, deliveries and signups tables. $7: the columns
+-- without which there is no keys table; $8: those that limit keys; $9: those of our own; $10: others that statements read.
 -- One row a finding: a JSON object.
 WITH keys AS MATERIALIZED (
     SELECT c.oid, c.relname, c.relnamespace, c.relkind, c.relowner, n.nspname
@@ -14,7 +14,7 @@ tables AS MATERIALIZED (
         c.relpersistence, c.relrowsecurity, c.reloptions, k.relowner AS keys_owner
     FROM keys k
     CROSS JOIN LATERAL (
-        VALUES ('keys', k.relname::text), ('reservations', $2::text), ('events', $3::text), ('requests', $4::text), ('deliveries', $5::text)
+        VALUES ('keys', k.relname::text), ('reservations', $2::text), ('events', $3::text), ('requests', $4::text), ('deliveries', $5::text), ('signups', $6::text)
     ) AS r(role, name)
     LEFT JOIN pg_catalog.pg_class c ON c.relname = r.name AND c.relnamespace = k.relnamespace
 ),
@@ -29,16 +29,16 @@ columns AS MATERIALIZED (
 missing AS MATERIALIZED (
     SELECT w.kind, w.name
     FROM (
-        SELECT 'base' AS kind, unnest($6::text::text[]) AS name
-        UNION ALL SELECT 'limiting', unnest($7::text::text[])
-        UNION ALL SELECT 'own', unnest($8::text::text[])
-        UNION ALL SELECT 'other', unnest($9::text::text[])
+        SELECT 'base' AS kind, unnest($7::text::text[]) AS name
+        UNION ALL SELECT 'limiting', unnest($8::text::text[])
+        UNION ALL SELECT 'own', unnest($9::text::text[])
+        UNION ALL SELECT 'other', unnest($10::text::text[])
     ) w
     WHERE EXISTS (SELECT FROM keys WHERE relkind IN ('r', 'p'))
       AND NOT EXISTS (SELECT FROM columns c WHERE c.role = 'keys' AND c.name = w.name)
 ),
 is_ours AS MATERIALIZED (
-    SELECT EXISTS (SELECT FROM columns c WHERE c.role = 'keys' AND c.name = ANY ($8::text::text[])) OR EXISTS (
+    SELECT EXISTS (SELECT FROM columns c WHERE c.role = 'keys' AND c.name = ANY ($9::text::text[])) OR EXISTS (
         SELECT FROM tables t WHERE t.role <> 'keys' AND t.is_there
     ) AS yes
 ),
@@ -74,7 +74,8 @@ wanted_indexes AS (
         ('requests', true, 'btree', ARRAY['key_id', 'idempotency_key'], 'idempotency_key IS NOT NULL'),
         ('events', true, 'btree', ARRAY['key_id', 'alarm_key'], 'alarm_key IS NOT NULL'),
         ('events', false, 'btree', ARRAY['id'], 'alarm_key IS NOT NULL'),
-        ('deliveries', false, 'btree', ARRAY['webhook', 'next_at'], 'dead_at IS NULL')
+        ('deliveries', false, 'btree', ARRAY['webhook', 'next_at'], 'dead_at IS NULL'),
+        ('signups', false, 'btree', ARRAY['ends_at'], NULL)
     ) AS w(role, is_unique, method, cols, predicate)
     JOIN tables t ON t.role = w.role AND t.relkind IN ('r', 'p')
     WHERE cardinality(w.cols) = (
@@ -191,7 +192,7 @@ finding(check_name, subject, found, fix) AS (
     UNION ALL
     SELECT 'foreign_companion', t.name, 'it lacks the column ' || w.name, NULL
     FROM tables t
-    JOIN (VALUES ('reservations', 'settles_if_expired'), ('events', 'remaining_after_microcents'), ('requests', 'granted_until'), ('deliveries', 'holders')) AS w(role, name) ON w.role = t.role
+    JOIN (VALUES ('reservations', 'settles_if_expired'), ('events', 'remaining_after_microcents'), ('requests', 'granted_until'), ('deliveries', 'holders'), ('signups', 'ends_at')) AS w(role, name) ON w.role = t.role
     WHERE t.is_there AND NOT EXISTS (SELECT FROM columns c WHERE c.oid = t.oid AND c.name = w.name)
     UNION ALL
     SELECT 'companion_type', t.name || '.' || theirs.name, format('it is %s, and %s of the keys table is %s', theirs.type, ours.name, ours.type), NULL
@@ -227,7 +228,7 @@ finding(check_name, subject, found, fix) AS (
     SELECT 'privilege', t.name, format('%s may not %s', current_user, string_agg(p.name, ', ' ORDER BY p.name)),
         format('GRANT %s ON %s TO %I;', string_agg(p.name, ', ' ORDER BY p.name), t.name, current_user)
     FROM tables t
-    JOIN (VALUES ('SELECT', NULL), ('INSERT', NULL), ('UPDATE', 'keys'), ('UPDATE', 'reservations'), ('UPDATE', 'requests'), ('UPDATE', 'deliveries'), ('DELETE', 'deliveries')) AS p(name, role)
+    JOIN (VALUES ('SELECT', NULL), ('INSERT', NULL), ('UPDATE', 'keys'), ('UPDATE', 'reservations'), ('UPDATE', 'requests'), ('UPDATE', 'deliveries'), ('DELETE', 'deliveries'), ('UPDATE', 'signups'), ('DELETE', 'signups')) AS p(name, role)
         ON p.role IS NULL OR p.role = t.role
     WHERE t.is_there
       AND NOT has_table_privilege(t.oid, p.name)

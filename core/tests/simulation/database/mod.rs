@@ -215,6 +215,7 @@ impl Database {
             "+events",
             "+requests",
             "+deliveries",
+            "+signups",
         ];
         let columns = original.iter().chain(&counted).chain(added.iter().filter(|_| self.migrated));
         let columns = columns.chain(&["+versions"]);
