@@ -227,7 +227,9 @@ def test_close_is_over_in_time(db: Database, make: Any) -> None:
             stuck = asyncio.ensure_future(ak.track_usage(created.key, 1))
 
         async def waits() -> bool:
-            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
             return await db.text(waiting) == "1"
 
         await eventually("the charge waits", waits)
