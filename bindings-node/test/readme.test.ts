@@ -62,6 +62,7 @@ test("the quick start does what it says", async () => {
     try {
       const url = `http://127.0.0.1:${port}/search`;
       await eventually("the app listens", () => fetch(url).then((answer) => answer.status === 401, () => false));
+      await eventually("it has said its key", () => printed.endsWith("\n"));
       const answer = await fetch(url, { headers: { authorization: `Bearer ${printed.trim()}` } });
       expect([answer.status, await answer.json()]).toEqual([200, { account: "acct_1" }]);
       // What is held is settled once the response has ended.

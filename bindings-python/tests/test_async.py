@@ -82,11 +82,9 @@ def test_a_call_that_was_cancelled_before_it_was_sent_never_is(db: Database) -> 
             session = await db.session()
             await session.execute("BEGIN")
             await session.execute(f"SELECT 1 FROM sdk_api_keys WHERE id = {created.id} FOR UPDATE")
-            # The lane is full of statements that wait for the lock: what comes now is not sent.
-            sent = []
-            for _ in range(2):
-                sent.append(asyncio.create_task(ak.track_usage(created.key, 1)))
-                await asyncio.sleep(0)  # lets other tasks run once: no time is waited for
+            # While a statement waits for a key, what else comes for it is not sent.
+            sent = [asyncio.create_task(ak.track_usage(created.key, 1)) for _ in range(2)]
+            await eventually("they wait", lambda: _waits(db))
             queued = [asyncio.create_task(ak.track_usage(created.key, 100)) for _ in range(10)]
             await asyncio.sleep(0)  # lets other tasks run once: no time is waited for
             for task in queued:
@@ -103,8 +101,8 @@ def test_a_call_that_was_cancelled_before_it_was_sent_never_is(db: Database) -> 
 
 def test_a_lock_is_a_timeout_and_not_a_hang(db: Database) -> None:
     async def main() -> None:
-        async with AsyncAgentKey(db.url, timeout=0.2) as ak:
-            created = await ak.create("acct")
+        async with AsyncAgentKey(db.url) as maker, AsyncAgentKey(db.url, timeout=0.2) as ak:
+            created = await maker.create("acct")
             session = await db.session()
             await session.execute("BEGIN")
             await session.execute(f"SELECT 1 FROM sdk_api_keys WHERE id = {created.id} FOR UPDATE")
@@ -239,14 +237,21 @@ def test_ctrl_c_ends_a_blocking_call(db: Database) -> None:
 
     loop = asyncio.new_event_loop()
     session = loop.run_until_complete(locked())
-    with AgentKey(db.url) as ak:
-        timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
-        timer.start()
+
+    def interrupt() -> None:
+        try:
+            asyncio.run(eventually("the call waits", lambda: _waits(db)))
+        finally:
+            signal.raise_signal(signal.SIGINT)
+
+    with AgentKey(db.url, timeout=120) as ak:
+        interrupting = threading.Thread(target=interrupt)
         started = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
+            interrupting.start()
             ak.validate("ak_x")
-        assert time.monotonic() - started < 5
-        timer.join()
+        assert time.monotonic() - started < 60
+        interrupting.join()
         loop.run_until_complete(session.close())
         assert ak.validate("ak_x").reason == "invalid"
     loop.close()

@@ -28,7 +28,7 @@ def test_the_example_serves_charges_and_stops(empty_db: Database, example: list[
         assert app.stdout is not None
         says = app.stdout.readline()
         assert says.startswith("listening on "), says
-        with httpx.Client(base_url=f"http://127.0.0.1:{int(says.split()[-1])}") as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{int(says.split()[-1])}", timeout=30) as http:
             key = http.post("/signup", json={"email": "a@example.com"}).json()["key"]
             answer = http.get("/search?limit=10", headers=bearer(key))
             assert (answer.status_code, answer.json()["remainingCents"]) == (200, 40)
@@ -64,7 +64,7 @@ def test_an_agent_asks_a_human_for_more_and_goes_on(empty_db: Database) -> None:
     try:
         assert app.stdout is not None
         port = int(app.stdout.readline().split()[-1])
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
             key = http.post("/signup", json={"email": "a@example.com"}).json()["key"]
             mine = bearer(key)
 

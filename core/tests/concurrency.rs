@@ -11,6 +11,7 @@ use std::time::Duration;
 use agentkey::{AgentKey, CreateKey, ErrorCode};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Executor, PgConnection};
+use support::load::GRACE;
 use support::{Dice, TestDatabase, eventually, plain_charge, process, random};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
@@ -184,9 +185,8 @@ async fn callers_behind_many_that_went_away_are_answered() {
     eventually("one waits behind them", async || ak.stats().pending == 3_003).await;
     blocker.execute("COMMIT").await.unwrap();
     assert!(under_way.join_all().await.iter().all(|recorded| *recorded));
-    let soon = Duration::from_secs(5);
-    assert!(tokio::time::timeout(soon, behind).await.expect("the one behind them is answered").unwrap());
-    tokio::time::timeout(soon, ak.close()).await.expect("the client comes to rest");
+    assert!(tokio::time::timeout(GRACE, behind).await.expect("the one behind them is answered").unwrap());
+    tokio::time::timeout(GRACE, ak.close()).await.expect("the client comes to rest");
     assert_eq!(db.number("SELECT budget_used_cents FROM sdk_api_keys").await, 3);
     db.drop().await;
 }
@@ -242,7 +242,7 @@ fn a_runtime_that_stops_leaves_no_caller_hanging_on_another() {
         blocker.execute("COMMIT").await.unwrap();
         let mut acknowledged = 0;
         for caller in behind {
-            let answer = tokio::time::timeout(LIMIT * 2, caller).await.expect("nobody hangs").unwrap();
+            let answer = tokio::time::timeout(LIMIT + GRACE, caller).await.expect("nobody hangs").unwrap();
             match answer {
                 Ok(usage) => acknowledged += if usage.is_ok() { 100 } else { panic!("no cap was near") },
                 Err(error) => {
@@ -253,7 +253,7 @@ fn a_runtime_that_stops_leaves_no_caller_hanging_on_another() {
         eventually("the client works again", async || call().await.is_ok()).await;
         let used = db.number("SELECT budget_used_cents FROM sdk_api_keys").await;
         assert!(acknowledged + 100 <= used, "{acknowledged} {used}");
-        tokio::time::timeout(LIMIT * 2, ak.close()).await.expect("the client comes to rest");
+        tokio::time::timeout(LIMIT + GRACE, ak.close()).await.expect("the client comes to rest");
         db.drop().await;
     });
 }
@@ -264,7 +264,7 @@ fn a_runtime_that_stops_leaves_no_close_hanging_on_another() {
     let closing = lasting.spawn(async move { ak.close().await });
     doomed.shutdown_background();
     lasting.block_on(async {
-        let closed = tokio::time::timeout(LIMIT * 3, closing).await;
+        let closed = tokio::time::timeout(LIMIT + GRACE, closing).await;
         drop(blocker);
         closed.expect("the client comes to rest").unwrap();
         db.drop().await;

@@ -99,7 +99,7 @@ async function stop(server) {
 
 // --- the mix
 
-const until = Date.now() + seconds * 1000;
+let until;
 const statuses = {};
 
 function randomPlan() {
@@ -189,6 +189,7 @@ async function turnover() {
 
 try {
   await Promise.all(Object.keys(PROGRAMS).map(deploy));
+  until = Date.now() + seconds * 1000;
   await Promise.all([...Array.from({ length: CALLERS }, caller), deployments(), outages(), turnover()]);
   await Promise.all([...running.values()].map(stop));
   await check();
