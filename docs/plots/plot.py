@@ -196,14 +196,24 @@ def draw_memory(data: dict) -> None:
     save(figure, "memory")
 
 
+DRAWN = {
+    draw_callers: ("callers",),
+    draw_processes: ("processes", "connections"),
+    draw_keys: ("keys",),
+    draw_ledger: ("ledger",),
+    draw_reservations: ("reservations",),
+    draw_memory: ("memory",),
+}
+
+
 def main() -> None:
     data = take_in_what_was_measured()
-    draw_callers(data)
-    draw_processes(data)
-    draw_keys(data)
-    draw_ledger(data)
-    draw_reservations(data)
-    draw_memory(data)
+    for draw, parts in DRAWN.items():
+        missing = [part for part in parts if part not in data]
+        if missing:
+            print(f"not measured: {', '.join(missing)}")
+        else:
+            draw(data)
 
 
 if __name__ == "__main__":

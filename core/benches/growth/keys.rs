@@ -107,6 +107,15 @@ pub async fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
 
 /// What fits into memory is there, and pages are in the log since the last checkpoint as after a while of such calls.
 async fn warm_up(bench: &Bench, case: &Case, operation: Operation) -> Result<()> {
+    // Only where the module is installed: otherwise calls alone fill the memory.
+    let prewarm = format!(
+        "DO $$ BEGIN IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_prewarm') THEN
+            CREATE EXTENSION IF NOT EXISTS pg_prewarm;
+            PERFORM pg_prewarm('{0}'), pg_prewarm('{0}_pkey'), pg_prewarm('{0}_key_hash_key');
+        END IF; END $$",
+        case.table
+    );
+    bench.database.run(&prewarm).await?;
     let client = bench.client(case.table).await?;
     let mut timing = bench.timing;
     // Less for a first look.
@@ -122,6 +131,7 @@ async fn calls(
     report: &mut Report,
     settings: &Settings,
     case: &Case,
+    operations: &[Operation],
     many: i64,
 ) -> Result<()> {
     for &operation in operations {

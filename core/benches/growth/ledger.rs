@@ -135,7 +135,7 @@ async fn charges(bench: &Bench, report: &mut Report, table: &str, entries: i64) 
     Ok(())
 }
 
-/// One report at a time, of a key that has so many of the entries. It may take longer than a call usually may.
+/// One report at a time, of a key that has so many of the entries.
 async fn reports(
     bench: &Bench,
     report: &mut Report,
@@ -144,8 +144,7 @@ async fn reports(
     entries: i64,
     of_key: i64,
 ) -> Result<()> {
-    let builder = bench.builder(table).timeout(Duration::from_secs(120));
-    let client = Ours(builder.connect(&bench.database.url).await?);
+    let client = bench.client(table).await?;
     let reporting = Reporting(client.clone(), asked);
     let is_first = of_key > 0 && of_key == entries / OF_FIRST;
     let mut draw = Draw(of_key as u64);

@@ -31,6 +31,8 @@ mod server;
 mod source;
 mod tables;
 
+use std::time::Duration;
+
 use agentkey::AgentKey;
 
 use crate::agentkey_client::Ours;
@@ -55,7 +57,9 @@ struct Bench {
 impl Bench {
     fn builder(&self, table: &str) -> agentkey::Builder {
         // `last_used_at` is written once a minute and key otherwise: that is another load.
-        AgentKey::builder().table_name(table).touch_interval_seconds(86_400)
+        // The machine may be busy with something else: a call may take long.
+        let builder = AgentKey::builder().timeout(Duration::from_secs(120));
+        builder.table_name(table).touch_interval_seconds(86_400)
     }
 
     /// A client with default options.
