@@ -6,7 +6,7 @@ SHELL := bash
 with_postgres := tests/postgres.sh run --
 
 .DEFAULT_GOAL := help
-.PHONY: help sql soak sequences bench-keys fuzz-http fleet doors test-doors demo demo-express demo-axum demo-fastapi test check bench bench-node bench-python bench-http packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
+.PHONY: help sql soak sequences bench-keys bench-growth plots fuzz-http fleet doors test-doors demo demo-express demo-axum demo-fastapi test check bench bench-node bench-python bench-http packages clean setup $(PARTS:%=test-%) $(PARTS:%=check-%) $(PARTS:%=packages-%)
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */make \1|/' | \
@@ -33,6 +33,21 @@ soak: have-cargo ## a million random calls, some of them on keys with odd rows
 bench-keys: have-cargo ## get, update, rotate, list, explain and revokeAll at 5,000,000 keys
 	@echo "==> bench-keys"
 	@$(with_postgres) cargo bench -p agentkey --bench keys
+
+bench-growth: have-cargo ## what calls cost with more callers, processes, keys, entries and ended reservations: 20 minutes, 12 GB
+	@echo "==> bench-growth"
+	@$(with_postgres) cargo bench -p agentkey --bench growth
+
+plots-venv := target/plots
+
+$(plots-venv)/ready: docs/plots/requirements.txt | have-python3
+	@echo "==> pip install, into $(plots-venv)"
+	@python3 -m venv $(plots-venv)
+	@$(plots-venv)/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@
+
+plots: $(plots-venv)/ready ## docs/plots/*.svg from the figures of bench-growth, or else from docs/plots/growth.json
+	@echo "==> plots"
+	@$(plots-venv)/bin/python docs/plots/plot.py
 
 sequences: have-cargo ## 1,000 random sequences of all that is done to keys, while others spend
 	@echo "==> sequences"

@@ -15,7 +15,7 @@ const LARGE_BUDGET: i64 = 1_000_000_000_000;
 /// A database, reached through the server's socket if it is on this machine.
 pub struct Database {
     name: String,
-    server_url: String,
+    pub server_url: String,
     /// For the client, the baseline and pgbench alike.
     pub url: String,
     by_socket: bool,

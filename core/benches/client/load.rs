@@ -71,6 +71,16 @@ pub struct Sample {
 }
 
 impl Sample {
+    pub fn of(mut latencies: Vec<Duration>, timing: Timing) -> Result<Sample> {
+        if latencies.is_empty() {
+            return Err("no call was answered in the time measured".into());
+        }
+        latencies.sort_unstable();
+        let percentile = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
+        let per_second = latencies.len() as f64 / timing.measured.as_secs_f64();
+        Ok(Sample { per_second, p50: percentile(50), p99: percentile(99) })
+    }
+
     /// The median of each figure.
     pub fn median(samples: Vec<Sample>) -> Sample {
         let of = |figure: fn(&Sample) -> f64| median(samples.iter().map(figure).collect());
@@ -90,6 +100,17 @@ pub async fn measure(
     in_flight: usize,
     timing: Timing,
 ) -> Result<Sample> {
+    Sample::of(latencies(contender, operation, keys, in_flight, timing).await?, timing)
+}
+
+/// The latencies of such calls, in no order.
+pub async fn latencies(
+    contender: &impl Contender,
+    operation: Operation,
+    keys: &Arc<[String]>,
+    in_flight: usize,
+    timing: Timing,
+) -> Result<Vec<Duration>> {
     let from = Instant::now() + timing.warm_up();
     let until = from + timing.measured;
     let mut callers = JoinSet::new();
@@ -100,13 +121,7 @@ pub async fn measure(
     while let Some(caller) = callers.join_next().await {
         latencies.extend(caller??);
     }
-    if latencies.is_empty() {
-        return Err("no call was answered in the time measured".into());
-    }
-    latencies.sort_unstable();
-    let percentile = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
-    let per_second = latencies.len() as f64 / timing.measured.as_secs_f64();
-    Ok(Sample { per_second, p50: percentile(50), p99: percentile(99) })
+    Ok(latencies)
 }
 
 /// One caller; the latencies of the calls that were answered in time.

@@ -3,10 +3,21 @@
 -- A period is complete if every entry follows on the one before. Where one does not, or the key's counter is not what the
 -- last one left, there was a gap: something was spent between the two that the ledger does not know. The periods of both
 -- ends of a gap are told, even if nothing else is known of them.
+-- Of what came before $2 one entry is enough, to follow on: `before`. Ids and times of a key's entries have the same order, but for
+-- transactions that took long before they wrote: a day is allowed for those.
 WITH bound AS (
     SELECT
         coalesce($2::text::timestamptz AT TIME ZONE 'UTC', '-infinity') AS least,
         coalesce($3::text::timestamptz AT TIME ZONE 'UTC', 'infinity') AS most
+),
+before AS (
+    SELECT e.id
+    FROM {events} e, bound
+    WHERE $2::text IS NOT NULL
+      AND e.key_id = $1::text::{id_type} AND e.kind IN ('charge', 'settle', 'refund', 'reset')
+      AND {entry_time} + interval '1 day' < least
+    ORDER BY e.id DESC
+    LIMIT 1
 ),
 entry AS (
     SELECT
@@ -15,6 +26,7 @@ entry AS (
         lag({entry_time}) OVER by_id AS before
     FROM {events} e
     WHERE e.key_id = $1::text::{id_type} AND e.kind IN ('charge', 'settle', 'refund', 'reset')
+      AND e.id >= coalesce((SELECT id FROM before), 0)
     WINDOW by_id AS (ORDER BY e.id)
 ),
 gap AS (
