@@ -42,7 +42,8 @@ BEGIN
         ('revoked_at', 'btree', ARRAY['id', 'revoked_at'],   'revoked_at IS NOT NULL'),
         ('disabled_at', 'btree', ARRAY['id', 'disabled_at'], 'disabled_at IS NOT NULL'),
         ('expires_at', 'btree', ARRAY['expires_at'],      'expires_at IS NOT NULL'),
-        ('metadata',   'gin',   ARRAY['metadata'],        'metadata IS NOT NULL')
+        ('metadata',   'gin',   ARRAY['metadata'],        'metadata IS NOT NULL'),
+        ('scopes',     'gin',   ARRAY['scopes'],          'scopes IS NOT NULL')
       ) AS w (suffix, method, cols, predicate)
      -- An application's own column may be of another type, which no such index takes.
      WHERE w.method = 'btree'
@@ -52,7 +53,8 @@ BEGIN
               WHERE a.attrelid = tbl
                 AND a.attname = w.suffix
                 AND NOT a.attisdropped
-                AND a.atttypid = 'pg_catalog.jsonb'::pg_catalog.regtype)
+                AND (a.atttypid = 'pg_catalog.jsonb'::pg_catalog.regtype
+                     OR w.suffix = 'scopes' AND a.atttypid = 'pg_catalog.text[]'::pg_catalog.regtype))
   LOOP
     CONTINUE WHEN EXISTS (
       SELECT
@@ -87,7 +89,13 @@ BEGIN
 
     EXECUTE pg_catalog.format('CREATE INDEX %I ON %s USING %s (%s%s) WHERE %s',
       index_name, tbl, wanted.method, pg_catalog.array_to_string(wanted.cols, ', '),
-      CASE WHEN wanted.suffix = 'metadata' THEN ' pg_catalog.jsonb_path_ops' END, wanted.predicate);
+      CASE WHEN EXISTS (
+        SELECT
+          FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid = tbl
+           AND a.attname = wanted.cols[1]
+           AND a.atttypid = 'pg_catalog.jsonb'::pg_catalog.regtype
+      ) THEN ' pg_catalog.jsonb_path_ops' END, wanted.predicate);
   END LOOP;
 
   PERFORM pg_catalog.set_config('lock_timeout', saved_lock_timeout, true);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use agentkey::{AgentKey, KeyFilter, KeyState};
 use serde_json::json;
-use support::TestDatabase;
+use support::{TestDatabase, original_table};
 
 /// More than one statement looks at.
 const KEYS: i64 = 25_000;
@@ -30,6 +30,32 @@ async fn all(ak: &AgentKey, filter: KeyFilter, at_once: u32) -> Vec<i64> {
         if page.len() < at_once as usize {
             return found;
         }
+    }
+}
+
+/// A scope that few of many keys have is found by an index.
+#[tokio::test]
+async fn a_rare_scope_is_found_by_an_index() {
+    for (sql_type, scopes) in [("TEXT[]", "ARRAY['rare', 'x']"), ("JSONB", r#"'["rare", "x"]'::jsonb"#)] {
+        let db = TestDatabase::create().await;
+        db.run(&original_table("BIGSERIAL", "TEXT").replace("scopes TEXT[]", &format!("scopes {sql_type}")))
+            .await;
+        db.client().await.close().await;
+        db.run(&format!(
+            "INSERT INTO sdk_api_keys (account_id, key_hash, key_prefix, scopes)
+             SELECT 'a', n::text, 'ak_', CASE WHEN n % 20000 = 0 THEN {scopes} END FROM generate_series(1, 60000) n;
+             ANALYZE sdk_api_keys"
+        ))
+        .await;
+        let ak = AgentKey::builder().connect(&db.url).await.unwrap();
+        assert_eq!(ids(&ak, KeyFilter::new().scope("rare")).await, [20_000, 40_000, 60_000], "{sql_type}");
+        assert_eq!(ids(&ak, KeyFilter::new().scope("rar")).await, [0; 0], "{sql_type}");
+        ak.close().await;
+        let read = db
+            .at_rest("SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = 'sdk_api_keys'")
+            .await;
+        assert!(read < 60_000, "{sql_type}: {read} rows are read");
+        db.drop().await;
     }
 }
 

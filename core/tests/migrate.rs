@@ -26,7 +26,7 @@ async fn sixty_four_at_once_all_succeed() {
         }
         let indexes =
             "SELECT count(*) FROM pg_index WHERE indrelid = 'sdk_api_keys'::regclass AND indisvalid";
-        assert_eq!(db.number(indexes).await, 11, "each index once");
+        assert_eq!(db.number(indexes).await, 12, "each index once");
         assert_works(&db.client().await, "acct").await;
         db.drop().await;
     }

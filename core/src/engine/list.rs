@@ -67,7 +67,7 @@ impl List {
         let Some(mut params) = filter_params(filter, most, shape) else {
             return Ok(Plan::Answer(Answer::Keys(Vec::new())));
         };
-        let kind = match self.index().filter(|_| self.is_rare) {
+        let kind = match self.index(shape).filter(|_| self.is_rare) {
             Some(index) => {
                 params.push(Some(index.to_owned()));
                 StatementKind::ListByIndex
@@ -90,9 +90,10 @@ impl List {
     }
 
     /// The index that knows what is looked for.
-    fn index(&self) -> Option<&'static str> {
+    fn index(&self, shape: &TableShape) -> Option<&'static str> {
         match &self.filter {
             KeyFilter { metadata: Some(_), .. } => Some("metadata"),
+            KeyFilter { scope: Some(_), .. } if shape.scopes_can_be_indexed() => Some("scopes"),
             KeyFilter { state: Some(KeyState::Expired), .. } => Some("expired"),
             _ => None,
         }
@@ -115,7 +116,7 @@ impl List {
             return Ok(Next::Continue(Admin::Keys(KeyWork::List(Box::new(self)))));
         }
         // Not before so many were looked at in vain: of what is not rare an index knows too much.
-        self.is_rare = self.looks_at == LOOKED_AT_ONCE && self.index().is_some();
+        self.is_rare = self.looks_at == LOOKED_AT_ONCE && self.index(shape).is_some();
         // As many as the last one would have needed for what lacks, and half as many more.
         let lacks = (self.filter.most() as usize).saturating_sub(self.found.len());
         let needed = (looked_at * lacks * 3 / 2).checked_div(self.found.len() - found_before);

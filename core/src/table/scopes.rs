@@ -14,6 +14,14 @@ pub(super) fn scopes_array(sql_type: &str, exists: bool) -> &'static str {
     }
 }
 
+/// Whether `$5` is one of the scopes of `k`, as an index can tell.
+pub(super) fn names_scope(sql_type: &str) -> &'static str {
+    match sql_type {
+        "jsonb" => "k.scopes @> jsonb_build_array($5::text)",
+        _ => "k.scopes::text[] @> ARRAY[$5::text]",
+    }
+}
+
 /// Whether `k` has scopes that no request can name.
 pub(super) fn bad_scopes(sql_type: &str) -> &'static str {
     match sql_type {

@@ -241,6 +241,11 @@ impl TableShape {
         }
     }
 
+    /// Whether an index can know who has a scope.
+    pub(crate) fn scopes_can_be_indexed(&self) -> bool {
+        matches!(self.sql_type("scopes"), "text[]" | "jsonb")
+    }
+
     /// Whether SQL can look for a scope.
     pub(crate) fn scopes_can_be_searched(&self) -> bool {
         let sql_type = self.sql_type("scopes");

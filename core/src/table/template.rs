@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::name::{TableName, quote_literal};
-use super::scopes::{bad_scopes, scopes_array};
+use super::scopes::{bad_scopes, names_scope, scopes_array};
 use super::shape::{ALARMS, OPTIONAL_COLUMNS, SIGNUPS, TableShape};
 use crate::budget::thresholds::Thresholds;
 use crate::key::delegation::MAX_ANCESTORS;
@@ -231,13 +231,15 @@ pub(crate) const DIAGNOSE_DATABASE: &str = include_str!("sql/diagnose_database.s
 /// - `{k.column}`, the column or a NULL of its type where the table lacks it; `{id_type}`, `{account_type}`, `{scopes_type}`.
 /// - `{max_cents}`, `{max_credit}`, `{max_ancestors}`, bounds; `{ledger}`, whether all money is written into the ledger.
 /// - `{lookup}`, the column that keys are found by, and `{lookup_cast}`, what makes a text comparable to it.
-/// - `{scopes_array}`, a key's scopes, and `{bad_scopes}`, whether they cannot be.
+/// - `{scopes_array}`, a key's scopes, `{bad_scopes}`, whether they cannot be, and `{names_scope}`, whether `$5` is one of
+///   them.
 /// - `{thresholds}`, the shares of a budget that raise an alarm.
 /// - Any name of [`PARTS`], a file of `sql/`, which says what it is.
 ///
 /// A line stands only where what its last comment says is so: `--? column`, the table has that column (or companion, as
 /// `+events`); `--! column`, it has not; `--? thresholds`, there are some; `--? contended`, in `ChargeContended` and
-/// `ChargeTreeContended`; `--? versions`, in `ValidateVersions`; `--? jsonb_metadata`, keys can have metadata.
+/// `ChargeTreeContended`; `--? versions`, in `ValidateVersions`; `--? jsonb_metadata`, keys can have metadata;
+/// `--? scopes_index`, an index can know who has a scope.
 fn render(template: &str, rendering: &Rendering<'_>) -> Arc<str> {
     let mut sql = String::with_capacity(4 * template.len());
     rendering.expand(template, false, &mut sql);
@@ -288,6 +290,7 @@ impl Rendering<'_> {
                 "contended" | "versions" => self.variant == column,
                 "thresholds" => !self.thresholds.is_empty() && self.shape.has(ALARMS),
                 "jsonb_metadata" => self.shape.keeps_metadata(),
+                "scopes_index" => self.shape.scopes_can_be_indexed(),
                 column => self.shape.has(column),
             };
             let is_missing =
@@ -336,6 +339,7 @@ impl Rendering<'_> {
             "max_credit" => sql.push_str(&MAX_CREDIT_CENTS.min(self.shape.max_cents()).to_string()),
             "max_ancestors" => sql.push_str(&MAX_ANCESTORS.to_string()),
             "scopes_array" => sql.push_str(scopes_array(type_of("scopes"), self.shape.has("scopes"))),
+            "names_scope" => sql.push_str(names_scope(type_of("scopes"))),
             "bad_scopes" => sql.push_str(bad_scopes(type_of("scopes"))),
             "first_reset" => self.expand(include_str!("sql/next_reset.sql"), true, sql),
             mark if let Some((_, part)) = PARTS.iter().find(|(name, _)| *name == mark) => {

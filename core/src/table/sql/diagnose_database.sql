@@ -64,6 +64,7 @@ wanted_indexes AS (
         ('keys', false, 'btree', ARRAY['id', 'disabled_at'], 'disabled_at IS NOT NULL'),
         ('keys', false, 'btree', ARRAY['expires_at'], 'expires_at IS NOT NULL'),
         ('keys', false, 'gin', ARRAY['metadata'], 'metadata IS NOT NULL'),
+        ('keys', false, 'gin', ARRAY['scopes'], 'scopes IS NOT NULL'),
         ('reservations', false, 'btree', ARRAY['expires_at'], 'state = ''pending''::text'),
         ('reservations', false, 'btree', ARRAY['key_id', 'expires_at'], 'state = ''pending''::text'),
         ('events', false, 'btree', ARRAY['key_id', 'id'], NULL),
@@ -84,7 +85,7 @@ wanted_indexes AS (
         WHERE c.oid = t.oid
           AND (c.name = ANY (w.cols) OR 'hashtext(' || c.name || ')' = ANY (w.cols))
           -- An application's own column may be of a type that no such index takes.
-          AND (w.method <> 'gin' OR c.type = 'jsonb')
+          AND (w.method <> 'gin' OR c.type = 'jsonb' OR c.name = 'scopes' AND c.type = 'text[]')
     )
 ),
 setting AS MATERIALIZED (
@@ -286,7 +287,9 @@ finding(check_name, subject, found, fix) AS (
     SELECT 'missing_index', w.table_name || ' (' || array_to_string(w.cols, ', ') || ')',
         'there is no such ' || CASE WHEN w.is_unique THEN 'unique ' ELSE '' END || 'index',
         format('CREATE %sINDEX CONCURRENTLY ON %s USING %s (%s)%s;', CASE WHEN w.is_unique THEN 'UNIQUE ' END, w.table_name, w.method,
-            array_to_string(w.cols, ', ') || CASE WHEN w.cols = ARRAY['metadata'] THEN ' jsonb_path_ops' ELSE '' END,
+            array_to_string(w.cols, ', ') || CASE WHEN w.method = 'gin' AND EXISTS (
+                SELECT FROM columns c WHERE c.oid = w.oid AND c.name = w.cols[1] AND c.type = 'jsonb'
+            ) THEN ' jsonb_path_ops' ELSE '' END,
             ' WHERE ' || w.predicate)
     FROM wanted_indexes w
     WHERE NOT EXISTS (
