@@ -33,6 +33,24 @@ async fn all(ak: &AgentKey, filter: KeyFilter, at_once: u32) -> Vec<i64> {
     }
 }
 
+#[tokio::test]
+async fn a_scope_that_no_index_can_hold_does_not_stop_a_migration() {
+    let db = TestDatabase::create().await;
+    db.run(&original_table("BIGSERIAL", "TEXT")).await;
+    // Of random digits: a text that repeats itself is stored short.
+    db.run(
+        "INSERT INTO sdk_api_keys (account_id, key_hash, key_prefix, scopes)
+         SELECT 'a', 'h', 'ak_', ARRAY[string_agg(md5(n::text), '')] FROM generate_series(1, 300) n",
+    )
+    .await;
+    let ak = db.client().await;
+    let keys = ak.list(KeyFilter::new()).await.unwrap();
+    assert_eq!(keys.len(), 1);
+    let scope = keys[0].grant.scopes.clone().unwrap()[0].clone();
+    assert_eq!(ids(&ak, KeyFilter::new().scope(scope)).await, [1]);
+    db.drop().await;
+}
+
 /// A scope that few of many keys have is found by an index.
 #[tokio::test]
 async fn a_rare_scope_is_found_by_an_index() {
