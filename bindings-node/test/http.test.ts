@@ -206,6 +206,7 @@ describe.each(EXPRESS)("%s", (_, express) => {
     });
 
     test("the original's accounts, and a limit that works", async () => {
+      await ak.migrate();
       await db.run("DELETE FROM sdk_api_keys_signups");
       await serve({ signupAccount: "email", signupRateLimit: { max: 2, windowMs: 60_000 } });
       const first = await signup({ email: "e@x" });

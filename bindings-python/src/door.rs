@@ -75,6 +75,29 @@ pub struct Exchange(Arc<Mutex<State>>);
 struct State {
     exchange: http::Exchange,
     next: Next,
+    /// What our own client answered last.
+    answered: Option<Answered>,
+}
+
+/// What became of a call, for who watches it.
+#[pyclass(frozen, get_all, module = "pyagentkey._native")]
+#[derive(Clone)]
+pub struct Answered {
+    /// Why it was refused, if it was.
+    refusal: Option<String>,
+    /// The key, where the answer tells it.
+    key_id: Option<String>,
+}
+
+impl Answered {
+    fn of(answer: &Answer) -> Self {
+        let key_id = match answer {
+            Answer::Validated(Ok(grant)) => Some(grant.id.to_string()),
+            Answer::Reserved(Ok(held)) => Some(held.grant.id.to_string()),
+            _ => None,
+        };
+        Answered { refusal: answer.refusal().map(str::to_owned), key_id }
+    }
 }
 
 #[pymethods]
@@ -90,6 +113,18 @@ impl Exchange {
             Next::Call(call) => Some(call.json()),
             _ => None,
         }
+    }
+
+    /// What the call that is to be made asks of our own client, by the name that counters have.
+    #[getter]
+    fn operation(&self) -> Option<&'static str> {
+        self.request().map(|request| request.operation())
+    }
+
+    /// What our own client answered last.
+    #[getter]
+    fn answer(&self) -> Option<Answered> {
+        self.state().answered.clone()
     }
 
     /// Goes on with what a double's method answered, as JSON.
@@ -156,7 +191,7 @@ impl Exchange {
 
 impl Exchange {
     fn new((exchange, next): (http::Exchange, Next)) -> Self {
-        Exchange(Arc::new(Mutex::new(State { exchange, next })))
+        Exchange(Arc::new(Mutex::new(State { exchange, next, answered: None })))
     }
 
     /// The call that is to be made, for our own client.
@@ -169,6 +204,7 @@ impl Exchange {
 
     /// Goes on with our own client's answer.
     pub(crate) fn answered(&self, answer: Result<Answer, Error>) {
+        self.state().answered = answer.as_ref().ok().map(Answered::of);
         self.go(|exchange| exchange.answered(answer, Utc::now()));
     }
 

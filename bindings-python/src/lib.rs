@@ -30,7 +30,7 @@ mod _native {
     #[pymodule_export]
     use crate::command::command_line;
     #[pymodule_export]
-    use crate::door::{Exchange, Guard, Response, Routes, Step};
+    use crate::door::{Answered, Exchange, Guard, Response, Routes, Step};
     #[pymodule_export]
     use crate::rules::{
         bad_input_codes, charge_refusals, denial_reasons, duration_seconds, error_codes, has_scope,

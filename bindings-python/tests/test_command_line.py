@@ -56,7 +56,11 @@ def test_no_secret_is_made_that_nobody_gets(program: str, empty_db: Database) ->
         command = f'exec "$@" {arguments} {redirection}'
         environment = {**os.environ, "DATABASE_URL": empty_db.url}
         said = subprocess.run(
-            ["sh", "-c", command, "sh", *PROGRAMS[program]], env=environment, capture_output=True, timeout=60, check=False
+            ["sh", "-c", command, "sh", *PROGRAMS[program]],
+            env=environment,
+            capture_output=True,
+            timeout=60,
+            check=False,
         )
         return said.returncode, said.stderr.decode()
 

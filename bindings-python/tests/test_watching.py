@@ -8,14 +8,20 @@ import subprocess
 import sys
 from typing import Any
 
+import httpx
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route
 
 from pyagentkey import AgentKey, AsyncAgentKey, Stats
+from pyagentkey.asgi import KeyRoutes, RequireKey
 from pyagentkey.otel import instrument
 
 from .support import Database, eventually
@@ -64,6 +70,42 @@ def test_counters_say_what_became_of_calls(db: Database) -> None:
     sizes = families["charge"].batch_sizes
     assert len(sizes.counts) == len(sizes.bounds) + 1
     assert sum(sizes.counts) >= 2 and families["charge"].statement_micros.sum > 0
+
+
+async def calls_of_doors(ak: AsyncAgentKey, telemetry: Telemetry, key: str) -> None:
+    """Spans of the calls that a middleware and the routes make. A client that is watched is no double."""
+    app = Starlette(
+        routes=[
+            Mount("/paid", RequireKey(Starlette(routes=[Route("/", answer)]), ak, reserve_cents=5, cost=lambda _: 2)),
+            Mount("/", KeyRoutes(ak, signup=True, manage=True, signup_rate_limit=1)),
+        ]
+    )
+    before = len(telemetry.spans())
+    held = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as http:
+        with telemetry.tracers.get_tracer("app").start_as_current_span("request") as request:
+            assert (await http.get("/paid/", headers=held)).status_code == 200
+            assert (await http.get("/paid/", headers={"Authorization": "Bearer ak_none"})).status_code == 401
+            me = await http.get("/sdk-keys/me", headers=held)
+            assert me.json()["explanation"]["allowed"] is True
+            assert (await http.get("/sdk-keys", headers=held)).status_code == 200
+            # Counted by the database, as without it.
+            assert [(await http.post("/signup", json={"email": "a@b"})).status_code for _ in range(2)] == [201, 429]
+    *spans, outer = telemetry.spans()[before:]
+    assert outer.name == "request"
+    assert all(span.parent and span.parent.span_id == request.get_span_context().span_id for span in spans)
+    told = [dict(span.attributes or {}) for span in spans]
+    names = ["reserve", "settle", "reserve", "validate", "validate"]
+    assert [each["agentkey.operation"] for each in told] == names
+    assert [each["agentkey.outcome"] for each in told] == ["success", "success", "refused", "success", "success"]
+    assert told[2]["agentkey.refusal.reason"] == "invalid_key"
+    key_id = told[3]["agentkey.key.id"]
+    assert told[0]["agentkey.key.id"] == key_id and "agentkey.key.id" not in told[2]
+    assert key not in "".join(span.to_json() for span in spans)
+
+
+async def answer(_: Request) -> JSONResponse:
+    return JSONResponse({})
 
 
 def test_spans_and_metrics(db: Database) -> None:
@@ -130,6 +172,8 @@ async def spans_and_metrics(db: Database) -> None:
         ]
         assert buckets[0][0] == "0.0001" and buckets[-1] == ("+Inf", count[0])
         assert [value for _, value in buckets] == sorted(value for _, value in buckets)
+
+        await calls_of_doors(ak, telemetry, created.key)
 
         instrumentation.stop()
         before = len(telemetry.spans())

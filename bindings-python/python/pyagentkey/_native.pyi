@@ -10,6 +10,7 @@ from typing_extensions import disjoint_base
 
 __all__ = [
     "MOST_BODY_BYTES",
+    "Answered",
     "Call",
     "Client",
     "Exchange",
@@ -33,6 +34,22 @@ __all__ = [
 
 MOST_BODY_BYTES: Final[int]
 __version__: Final[str]
+
+@final
+class Answered:
+    """
+    What became of a call, for who watches it.
+    """
+    @property
+    def key_id(self, /) -> str | None:
+        """
+        The key, where the answer tells it.
+        """
+    @property
+    def refusal(self, /) -> str | None:
+        """
+        Why it was refused, if it was.
+        """
 
 @disjoint_base
 class Call:
@@ -106,6 +123,11 @@ class Exchange:
     """
     A request on its way. Clones of it in Rust are the same request.
     """
+    @property
+    def answer(self, /) -> Answered | None:
+        """
+        What our own client answered last.
+        """
     def call(self, /) -> str | None:
         """
         The call that is to be made, as a method and its arguments in JSON, for a double.
@@ -127,6 +149,11 @@ class Exchange:
     def failed(self, /, code: str | None, message: str) -> None:
         """
         Goes on with why a call failed.
+        """
+    @property
+    def operation(self, /) -> str | None:
+        """
+        What the call that is to be made asks of our own client, by the name that counters have.
         """
     def price_failed(self, /, why: str) -> None:
         """

@@ -15,6 +15,8 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 
 from ._async import AsyncAgentKey
 from ._awaited import Awaited, is_async
+from ._door import TRACED
+from ._native import Answered, Exchange
 from ._results import FamilyStats, Grant, Histogram, Reservation, Stats
 from ._sync import AgentKey
 
@@ -44,7 +46,7 @@ class Instrumentation:
     def stop(self) -> None:
         """Ends it: no more spans, and no more values of metrics."""
         if self._ak is not None:
-            for method in _TRACED:
+            for method in (*_TRACED, TRACED):
                 vars(self._ak).pop(method, None)
             self._ak = None
 
@@ -58,7 +60,7 @@ def instrument(
 ) -> Instrumentation:
     """OpenTelemetry for a client. Call it once the providers are registered. No attribute has a raw key.
 
-    Calls that the middlewares make by themselves are in the metrics; spans are of the application's own calls.
+    The calls that middlewares and routes make have spans, too.
 
     :param meter_provider: the global one if not given
     :param tracer_provider: the global one if not given
@@ -71,7 +73,10 @@ def instrument(
     for name in _TRACED:
         operation = name.split("_by_")[0]
         span = partial(_span, tracer, operation, every)
-        vars(ak)[name] = _traced(getattr(type(ak), name).__get__(ak), name, span, isinstance(ak, AsyncAgentKey))
+        traced = _traced(getattr(type(ak), name).__get__(ak), name, span, isinstance(ak, AsyncAgentKey))
+        setattr(traced, TRACED, True)
+        vars(ak)[name] = traced
+    vars(ak)[TRACED] = partial(_carried, tracer, every)
     return instrumentation
 
 
@@ -130,7 +135,26 @@ def _span(
         span.end()
 
 
+@contextmanager
+def _carried(tracer: trace.Tracer, every: Mapping[str, Any], exchange: Exchange) -> Iterator[None]:
+    """A span of the call that a middleware or a route makes."""
+    operation = exchange.operation
+    if operation not in _TRACED:
+        yield
+        return
+    with _span(tracer, operation, every, None, None) as note:
+        yield
+        note(exchange.answer)
+
+
 def _note(span: Span, result: Any) -> Any:
+    if isinstance(result, Answered):
+        span.set_attribute("agentkey.outcome", "success" if result.refusal is None else "refused")
+        if result.refusal is not None:
+            span.set_attribute("agentkey.refusal.reason", result.refusal)
+        if result.key_id is not None:
+            span.set_attribute("agentkey.key.id", result.key_id)
+        return result
     reason = getattr(result, "reason", None)
     span.set_attribute("agentkey.outcome", "success" if result else "refused")
     if not result and isinstance(reason, str):
