@@ -23,7 +23,7 @@ interface Said {
 
 async function agentkey(args: string[], env: Record<string, string> = {}): Promise<Said> {
   const child = spawn(process.execPath, [program, ...args], {
-    env: { ...process.env, DATABASE_URL: db.url, LANG: "C.UTF-8", ...env },
+    env: { ...process.env, DATABASE_URL: db.url, LC_ALL: "C.UTF-8", ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let [output, error] = ["", ""];

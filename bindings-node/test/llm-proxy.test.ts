@@ -151,8 +151,9 @@ test("an idempotency key starts one call", async () => {
   const { key, id } = await newKey(10);
   const since = model.served.length;
   const repeated = { "idempotency-key": "again" };
-  const answers = await Promise.all(Array.from({ length: 100 }, () => ask(key, { max_tokens: 1_000 }, repeated)));
-  expect(answers.map(({ status }) => status).sort()).toEqual([200, ...Array.from({ length: 99 }, () => 409)]);
+  // They are looked at one after the other, which a loaded machine must do within the 10 s that a call has.
+  const answers = await Promise.all(Array.from({ length: 30 }, () => ask(key, { max_tokens: 1_000 }, repeated)));
+  expect(answers.map(({ status }) => status).sort()).toEqual([200, ...Array.from({ length: 29 }, () => 409)]);
   const late = await ask(key, { max_tokens: 1_000 }, repeated);
   expect([late.status, ((await late.json()) as any).error.code]).toEqual([409, "already_settled"]);
   const other = await ask(key, { max_tokens: 999 }, repeated);

@@ -17,7 +17,7 @@ PROGRAMS = {"module": [sys.executable, "-m", "pyagentkey"], "program": [str(Path
 
 
 def start(program: str, url: str, *arguments: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "DATABASE_URL": url, "LANG": "C.UTF-8"}
+    environment = {**os.environ, "DATABASE_URL": url, "LC_ALL": "C.UTF-8"}
     return subprocess.Popen(
         [*PROGRAMS[program], *arguments],
         env=environment,

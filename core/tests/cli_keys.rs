@@ -48,7 +48,7 @@ async fn keys_are_listed_shown_and_changed() {
     assert!(!list.output.contains('\u{1b}') && !list.output.contains('\u{202e}'), "{}", list.output);
     assert!(list.output.contains("\\u{1b}[31modd"), "{}", list.output);
     let mut ascii = program(&db.url, &["list"]);
-    ascii.env("LANG", "C");
+    ascii.env("LC_ALL", "C");
     let ascii = said(ascii.output().await.unwrap());
     assert!(ascii.output.contains("#############......."), "{}", ascii.output);
 

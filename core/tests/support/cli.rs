@@ -27,7 +27,7 @@ impl Said {
 /// The program for a database, without a terminal and without what the tests' own environment says.
 pub fn program(url: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agentkey"));
-    command.args(arguments).env("DATABASE_URL", url).env("LANG", "C.UTF-8").env_remove("NO_COLOR");
+    command.args(arguments).env("DATABASE_URL", url).env("LC_ALL", "C.UTF-8").env_remove("NO_COLOR");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
