@@ -227,7 +227,11 @@ impl Driver {
             changed.await;
         }
         if self.owns_pool {
-            self.connector.kept.clear();
+            {
+                // Connections go back by tasks, also where whoever closes is in no runtime.
+                let _guard = self.home.enter();
+                self.connector.kept.clear();
+            }
             self.connector.pool().close().await;
         }
     }

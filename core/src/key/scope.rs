@@ -7,9 +7,6 @@ use crate::error::{Error, ErrorCode};
 /// The scope that passes every check.
 pub const ADMIN: &str = "admin";
 
-/// So long a scope may be, in bytes: an index knows who has it.
-const MAX_BYTES: usize = 2_000;
-
 /// Whether a key with `scopes` may do `scope`: it has no restriction, or one of those that grant it.
 pub fn has_scope(scopes: Option<&[String]>, scope: &str, wildcards: bool) -> bool {
     scopes.is_none_or(|scopes| {
@@ -36,18 +33,13 @@ pub fn invalid_scopes(scopes: &[String], valid: Option<&[String]>) -> Vec<String
 pub(crate) fn check_scopes(scopes: &[String], valid: Option<&[String]>) -> Result<(), Error> {
     let mut invalid = invalid_scopes(scopes, valid);
     invalid.extend(scopes.iter().filter(|s| s.contains('\0')).map(|s| s.replace('\0', "\\0")));
-    if !invalid.is_empty() {
-        let message = format!("Invalid scopes: {}", crate::error::shortened(&invalid.join(", ")));
-        return Err(Error::new(ErrorCode::InvalidScopes, message));
+    if invalid.is_empty() {
+        return Ok(());
     }
-    match scopes.iter().find(|s| s.len() > MAX_BYTES) {
-        Some(long) => {
-            let shown = crate::error::shortened(long);
-            let message = format!("Invalid scopes: {shown}: a scope has {MAX_BYTES} bytes at most");
-            Err(Error::new(ErrorCode::InvalidScopes, message))
-        }
-        None => Ok(()),
-    }
+    Err(Error::new(
+        ErrorCode::InvalidScopes,
+        format!("Invalid scopes: {}", crate::error::shortened(&invalid.join(", "))),
+    ))
 }
 
 #[cfg(test)]
@@ -76,9 +68,6 @@ mod tests {
         let error = check_scopes(&list(&["a", "b"]), Some(&valid)).unwrap_err();
         assert_eq!(error.message(), "Invalid scopes: a, b");
         assert!(check_scopes(&list(&["a\0"]), None).is_err());
-        assert!(check_scopes(&["x".repeat(MAX_BYTES)], None).is_ok());
-        let error = check_scopes(&["x".repeat(MAX_BYTES + 1)], None).unwrap_err();
-        assert!(error.message().ends_with(": a scope has 2000 bytes at most"), "{error}");
     }
 
     #[test]

@@ -14,13 +14,10 @@ pub(super) fn scopes_array(sql_type: &str, exists: bool) -> &'static str {
     }
 }
 
-/// Whether `$5` is one of the scopes of `k`, as an index can tell.
-pub(super) fn names_scope(sql_type: &str) -> &'static str {
-    match sql_type {
-        "jsonb" => "k.scopes @> jsonb_build_array($5::text)",
-        _ => "k.scopes::text[] @> ARRAY[$5::text]",
-    }
-}
+/// Whether `$5` is one of the scopes of `k`, which are `text[]`, as the index of a migration knows it.
+pub(super) const NAMES_SCOPE: &str = "k.scopes IS NOT NULL AND CASE WHEN array_ndims(k.scopes) = 1 AND \
+    array_position(k.scopes, NULL::text) IS NULL THEN jsonb_object(k.scopes, k.scopes) END \
+    @> jsonb_build_object($5::text, $5::text)";
 
 /// Whether `k` has scopes that no request can name.
 pub(super) fn bad_scopes(sql_type: &str) -> &'static str {

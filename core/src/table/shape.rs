@@ -243,7 +243,7 @@ impl TableShape {
 
     /// Whether an index can know who has a scope.
     pub(crate) fn scopes_can_be_indexed(&self) -> bool {
-        matches!(self.sql_type("scopes"), "text[]" | "jsonb")
+        self.sql_type("scopes") == "text[]"
     }
 
     /// Whether SQL can look for a scope.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::name::{TableName, quote_literal};
-use super::scopes::{bad_scopes, names_scope, scopes_array};
+use super::scopes::{NAMES_SCOPE, bad_scopes, scopes_array};
 use super::shape::{ALARMS, OPTIONAL_COLUMNS, SIGNUPS, TableShape};
 use crate::budget::thresholds::Thresholds;
 use crate::key::delegation::MAX_ANCESTORS;
@@ -339,7 +339,7 @@ impl Rendering<'_> {
             "max_credit" => sql.push_str(&MAX_CREDIT_CENTS.min(self.shape.max_cents()).to_string()),
             "max_ancestors" => sql.push_str(&MAX_ANCESTORS.to_string()),
             "scopes_array" => sql.push_str(scopes_array(type_of("scopes"), self.shape.has("scopes"))),
-            "names_scope" => sql.push_str(names_scope(type_of("scopes"))),
+            "names_scope" => sql.push_str(NAMES_SCOPE),
             "bad_scopes" => sql.push_str(bad_scopes(type_of("scopes"))),
             "first_reset" => self.expand(include_str!("sql/next_reset.sql"), true, sql),
             mark if let Some((_, part)) = PARTS.iter().find(|(name, _)| *name == mark) => {

@@ -64,7 +64,7 @@ wanted_indexes AS (
         ('keys', false, 'btree', ARRAY['id', 'disabled_at'], 'disabled_at IS NOT NULL'),
         ('keys', false, 'btree', ARRAY['expires_at'], 'expires_at IS NOT NULL'),
         ('keys', false, 'gin', ARRAY['metadata'], 'metadata IS NOT NULL'),
-        ('keys', false, 'gin', ARRAY['scopes'], 'scopes IS NOT NULL'),
+        ('keys', false, 'gin', ARRAY['CASE WHEN array_ndims(scopes) = 1 AND array_position(scopes, NULL::text) IS NULL THEN jsonb_object(scopes, scopes) ELSE NULL::jsonb END'], 'scopes IS NOT NULL'),
         ('reservations', false, 'btree', ARRAY['expires_at'], 'state = ''pending''::text'),
         ('reservations', false, 'btree', ARRAY['key_id', 'expires_at'], 'state = ''pending''::text'),
         ('events', false, 'btree', ARRAY['key_id', 'id'], NULL),
@@ -83,9 +83,9 @@ wanted_indexes AS (
         SELECT count(*)
         FROM columns c
         WHERE c.oid = t.oid
-          AND (c.name = ANY (w.cols) OR 'hashtext(' || c.name || ')' = ANY (w.cols))
+          AND (c.name = ANY (w.cols) OR 'hashtext(' || c.name || ')' = ANY (w.cols) OR c.name = 'scopes' AND w.cols[1] LIKE 'CASE %')
           -- An application's own column may be of a type that no such index takes.
-          AND (w.method <> 'gin' OR c.type = 'jsonb' OR c.name = 'scopes' AND c.type = 'text[]')
+          AND (w.method <> 'gin' OR c.type = CASE c.name WHEN 'scopes' THEN 'text[]' ELSE 'jsonb' END)
     )
 ),
 setting AS MATERIALIZED (
@@ -287,9 +287,8 @@ finding(check_name, subject, found, fix) AS (
     SELECT 'missing_index', w.table_name || ' (' || array_to_string(w.cols, ', ') || ')',
         'there is no such ' || CASE WHEN w.is_unique THEN 'unique ' ELSE '' END || 'index',
         format('CREATE %sINDEX CONCURRENTLY ON %s USING %s (%s)%s;', CASE WHEN w.is_unique THEN 'UNIQUE ' END, w.table_name, w.method,
-            array_to_string(w.cols, ', ') || CASE WHEN w.method = 'gin' AND EXISTS (
-                SELECT FROM columns c WHERE c.oid = w.oid AND c.name = w.cols[1] AND c.type = 'jsonb'
-            ) THEN ' jsonb_path_ops' ELSE '' END,
+            CASE WHEN w.cols[1] LIKE 'CASE %' THEN '(' || w.cols[1] || ')' ELSE array_to_string(w.cols, ', ') END
+                || CASE w.method WHEN 'gin' THEN ' jsonb_path_ops' ELSE '' END,
             ' WHERE ' || w.predicate)
     FROM wanted_indexes w
     WHERE NOT EXISTS (
@@ -301,8 +300,11 @@ finding(check_name, subject, found, fix) AS (
           AND i.indnkeyatts >= cardinality(w.cols)
           AND (NOT w.is_unique OR i.indisunique AND i.indimmediate AND i.indnkeyatts = cardinality(w.cols))
           AND w.cols = ARRAY(
-            -- Of a VARCHAR column it says that it is cast.
-            SELECT replace(pg_get_indexdef(i.indexrelid, n, true), '(delegated_by::text)', '(delegated_by)')
+            -- Of a VARCHAR column it says that it is cast, and an expression may have lines and brackets.
+            SELECT regexp_replace(
+                replace(regexp_replace(pg_get_indexdef(i.indexrelid, n, true), '\s+', ' ', 'g'), '(delegated_by::text)', '(delegated_by)'),
+                '^\( ?(CASE .* END)\)$', '\1'
+            )
             FROM generate_series(1, cardinality(w.cols)) AS n
             ORDER BY n
           )
