@@ -44,7 +44,8 @@ stale AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT id, key_id, amount_microcents, created_at, expires_at
         FROM {reservations}
-        WHERE id = w.id AND state = 'pending'
+        -- As in settle_flat.sql.
+        WHERE id = w.id AND NULLIF(state, '') = 'pending'
         LIMIT 1
         FOR UPDATE SKIP LOCKED
     ) r
