@@ -63,8 +63,8 @@ impl Report {
         self.part = part;
         self.begun = Instant::now();
         println!(
-            "\n{part:<74} {:>10} {:>9} {:>9}  {}",
-            "a second", "p50", "p99", "log, full pages and blocks read a call"
+            "\n{part:<74} {:>10} {:>9} {:>9}  log, full pages and blocks read a call",
+            "a second", "p50", "p99"
         );
     }
 
