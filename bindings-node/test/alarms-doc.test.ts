@@ -68,6 +68,7 @@ const delivering = webhooks(ak);
 while (running || printed.length === 0) {
   const { key } = await ak.create({ accountId: "a", budgetCents: 10 });
   await ak.trackUsage(key, { costCents: 5 });
+  // Between two looks at a condition, whose time is bounded.
   await setTimeout(50);
 }
 await delivering;

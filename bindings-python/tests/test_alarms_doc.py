@@ -56,7 +56,7 @@ async def heard_and_delivered(db: Database, receiver: Receiver) -> None:
         while not (printed and receiver.got):
             created = await ak.create("a", budget_cents=10)
             await ak.track_usage(created.key, 5)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # between two looks at a condition, whose time is bounded
         names["running"] = False
 
     async with AsyncAgentKey(db.url, thresholds=[0.5]) as ak:

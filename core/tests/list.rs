@@ -85,6 +85,31 @@ async fn a_rare_scope_is_found_by_an_index() {
     db.drop().await;
 }
 
+/// Where no migration made the index, no statement looks at more keys for it.
+#[tokio::test]
+async fn a_rare_scope_of_a_table_without_the_index_is_looked_for_some_keys_at_a_time() {
+    let db = TestDatabase::create().await;
+    db.run(&original_table("BIGSERIAL", "TEXT")).await;
+    db.run(&format!(
+        "INSERT INTO sdk_api_keys (account_id, key_hash, key_prefix, scopes)
+         SELECT 'a', n::text, 'ak_', ARRAY['read'] FROM generate_series(1, {}) n",
+        2 * KEYS
+    ))
+    .await;
+    let statements = async |ak: &AgentKey| {
+        let before = ak.stats().statements;
+        assert_eq!(ids(ak, KeyFilter::new().scope("rare")).await, [0; 0]);
+        ak.stats().statements - before
+    };
+    let ak = AgentKey::builder().pool(db.pool.clone()).unwrap();
+    assert_eq!(ids(&ak, KeyFilter::new().limit(1)).await, [1]);
+    assert!(statements(&ak).await >= 5, "10,000 keys at a time");
+    let migrated = db.client().await;
+    assert_eq!(ids(&migrated, KeyFilter::new().limit(1)).await, [1]);
+    assert_eq!(statements(&migrated).await, 3, "1,000, 10,000, and what the index knows");
+    db.drop().await;
+}
+
 #[tokio::test]
 async fn what_is_rare_is_found_and_every_page_goes_on_where_the_last_one_ended() {
     let db = TestDatabase::create().await;

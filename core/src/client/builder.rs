@@ -254,7 +254,8 @@ impl Builder {
     }
 
     /// A client with a pool of its own, which connects when the first call needs it: to `database_url`, or to where
-    /// the environment says. Must be called within a tokio runtime.
+    /// the environment says. Must be called within a tokio runtime, and its calls, too: in the same one, as connections end with
+    /// the runtime that opened them. A client of `connect` may be used from any.
     ///
     /// # Errors
     /// As `pool`.

@@ -87,7 +87,7 @@ impl Kept {
         drop(resting);
     }
 
-    /// Whoever minded what rests does so no more: the next one who puts a connection here finds another.
+    /// Nobody minds what rests any more: whoever puts a connection here next has to.
     pub(super) fn leave(&self) {
         self.state().is_minded = false;
     }

@@ -93,7 +93,7 @@ impl List {
     fn index(&self, shape: &TableShape) -> Option<&'static str> {
         match &self.filter {
             KeyFilter { metadata: Some(_), .. } => Some("metadata"),
-            KeyFilter { scope: Some(_), .. } if shape.scopes_can_be_indexed() => Some("scopes"),
+            KeyFilter { scope: Some(_), .. } if shape.has_scopes_index() => Some("scopes"),
             KeyFilter { state: Some(KeyState::Expired), .. } => Some("expired"),
             _ => None,
         }

@@ -241,9 +241,10 @@ impl TableShape {
         }
     }
 
-    /// Whether an index can know who has a scope.
-    pub(crate) fn scopes_can_be_indexed(&self) -> bool {
-        self.sql_type("scopes") == "text[]"
+    /// Whether an index knows who has a scope. A table whose newest companion is there was migrated with it; of another one a
+    /// list looks at some keys at a time.
+    pub(crate) fn has_scopes_index(&self) -> bool {
+        self.sql_type("scopes") == "text[]" && self.has(SIGNUPS)
     }
 
     /// Whether SQL can look for a scope.

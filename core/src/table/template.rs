@@ -239,7 +239,7 @@ pub(crate) const DIAGNOSE_DATABASE: &str = include_str!("sql/diagnose_database.s
 /// A line stands only where what its last comment says is so: `--? column`, the table has that column (or companion, as
 /// `+events`); `--! column`, it has not; `--? thresholds`, there are some; `--? contended`, in `ChargeContended` and
 /// `ChargeTreeContended`; `--? versions`, in `ValidateVersions`; `--? jsonb_metadata`, keys can have metadata;
-/// `--? scopes_index`, an index can know who has a scope.
+/// `--? scopes_index`, an index knows who has a scope.
 fn render(template: &str, rendering: &Rendering<'_>) -> Arc<str> {
     let mut sql = String::with_capacity(4 * template.len());
     rendering.expand(template, false, &mut sql);
@@ -290,7 +290,7 @@ impl Rendering<'_> {
                 "contended" | "versions" => self.variant == column,
                 "thresholds" => !self.thresholds.is_empty() && self.shape.has(ALARMS),
                 "jsonb_metadata" => self.shape.keeps_metadata(),
-                "scopes_index" => self.shape.scopes_can_be_indexed(),
+                "scopes_index" => self.shape.has_scopes_index(),
                 column => self.shape.has(column),
             };
             let is_missing =
